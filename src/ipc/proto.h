@@ -1,0 +1,203 @@
+#ifndef IPC_PROTO_H
+#define IPC_PROTO_H
+
+/*
+ * Every internal joint in one place: message types and their attributes.
+ * Body format: base/codec.h.  "-> X" is the answer.  A number may be added,
+ * never reused; unknown attributes are skipped (must-understand bit aside).
+ *
+ * Who connects to whom (master's list of joints):
+ *     smtpd -> qmgr, tables      local -> broker, tables, qmgr(connects back)
+ *     qmgr -> local, tables, smtpd(none)      broker -> template
+ *     command -> qmgr, master (through $queue_directory/run/control)
+ */
+
+/* ---- attributes: one number space for all internal messages */
+enum attr_tag {
+    AT_NONE,
+    AT_RELEASE = 1,    /* u64 */
+    AT_FEATURES = 2,   /* u64 bits */
+    AT_CLASS = 3,      /* u64 enum err_class, of a failed answer */
+    AT_STATUS = 4,     /* enhanced status "4.3.0" */
+    AT_TEXT = 5,       /* text for the peer */
+    AT_LOGTEXT = 6,
+    AT_SERVICE = 7,    /* u64: master.cf line index, or (uint64)-1 */
+    AT_SLOT = 8,
+    AT_NSLOTS = 9,
+    AT_ROOT = 10,      /* u64 bool: root mode */
+    AT_KIND = 11,      /* string */
+    AT_NAME = 12,
+    AT_WHERE = 13,
+    AT_PTYPE = 14,     /* u64 enum ptype */
+    AT_TIME = 15,      /* u64 seconds or milliseconds, as the message says */
+    AT_PID = 16,
+    AT_FDS = 17,       /* names of the descriptors, in order */
+
+    AT_QUEUE_ID = 30,
+    AT_SEGMENT = 31,   /* u64 segment number */
+    AT_OFFSET = 32,    /* u64 offset of the record in the segment */
+    AT_LENGTH = 33,
+    AT_SEQ = 34,       /* u64 sequence number of the message in the spool */
+    AT_HEAD = 35,      /* encoded struct envelope (spool/envelope.h) */
+    AT_BODY_OFFSET = 36,
+    AT_BODY_BYTES = 37,
+    AT_SENDER = 40,
+    AT_RCPT = 41,      /* nested attributes, one per recipient */
+    AT_RCPT_INDEX = 42, /* u64 */
+    AT_ADDR = 43,
+    AT_ORIG_ADDR = 44, /* as the client gave it ("orig_to") */
+    AT_ORCPT = 45,
+    AT_NOTIFY = 46,    /* u64 bits of RFC 3461 */
+    AT_DELIVERY_ID = 47, /* 16 bytes */
+    AT_PATH = 48,      /* the recipient's path through the expansion */
+    AT_TRANSPORT = 49, /* "local", "virtual", ... */
+    AT_NEXTHOP = 50,
+    AT_OUTCOME = 51,   /* u64 enum outcome */
+    AT_RELAY = 52,     /* for the log: "local", "virtual", host */
+    AT_DIAG = 53,      /* "smtp; 550 ..." or own text */
+    AT_DELAYS = 54,    /* 4 x u64 milliseconds */
+    AT_ENVID = 55,
+    AT_RET = 56,
+    AT_FLAGS = 57,
+    AT_SIZE = 58,
+    AT_ARRIVAL = 59,   /* u64 milliseconds since 1970 */
+    AT_REASON = 60,
+    AT_OWNER = 61,     /* owner-alias: sender to use from here on */
+    AT_DEPTH = 62,
+    AT_EXPANSION = 63, /* nested AT_RCPT list */
+
+    AT_UID = 80,
+    AT_GID = 81,
+    AT_ACCOUNT = 82,   /* account name: what the worker choice hashes */
+    AT_USER = 83,
+    AT_HOME = 84,
+    AT_MAIL = 85,      /* mail_location, expanded */
+    AT_FSID = 86,      /* u64 st_dev of the file system */
+    AT_CONTENT = 87,   /* bytes of a .forward or :include: file */
+    AT_COMMAND = 88,
+    AT_KEY = 89,
+    AT_VALUE = 90,
+    AT_TABLE = 91,
+};
+
+/* How a delivery of one recipient ended. */
+enum outcome {
+    OUT_SENT,      /* durable where it is ours to make it so */
+    OUT_DEFERRED,  /* 4xx: try again */
+    OUT_BOUNCED,   /* 5xx */
+    OUT_EXPANDED,  /* became other recipients: AT_EXPANSION */
+    OUT_DISCARDED,
+};
+
+/* Every joint. */
+enum {
+    MSG_HELLO = 1, /* RELEASE FEATURES, both ways, first */
+};
+
+/* ---- master <-> child (descriptor 3) */
+enum {
+    MASTER_START = 10,    /* m->c PTYPE SERVICE SLOT NSLOTS ROOT; fd: conf memfd */
+    MASTER_TABLE = 11,    /* m->c NAME TIME; fd */
+    MASTER_TABLES_DONE = 12, /* m->c all tables of the start were sent */
+    MASTER_LISTENER = 13, /* m->c SERVICE KIND WHERE; fd */
+    MASTER_PEER = 14,     /* m->c PTYPE; fd: somebody connected to you */
+    MASTER_FD = 15,       /* m->c NAME; fd */
+    MASTER_RELOAD = 16,   /* m->c; fd: conf memfd -> empty */
+    MASTER_DRAIN = 17,    /* m->c */
+    MASTER_READY = 18,    /* c->m */
+    MASTER_CONNECT = 19,  /* c->m PTYPE -> ; fd */
+    MASTER_STATUS = 20,   /* m->c -> TEXT */
+    MASTER_FAILED = 21,   /* c->m LOGTEXT: start failed, exiting */
+};
+
+/* ---- control socket: commands -> master ($queue_directory/run/control, mode
+ * 0600 of the owner) */
+enum {
+    CTL_STATUS = 30,   /* -> TEXT */
+    CTL_RELOAD = 31,   /* -> TEXT (new configuration is live) or failed */
+    CTL_STOP = 32,     /* -> after everything ended */
+    CTL_ABORT = 33,
+    CTL_FLUSH = 34,
+    CTL_CONNECT = 35,  /* PTYPE -> ; fd: a channel to that process (qmgr) */
+};
+
+/* ---- smtpd (or qmgr itself) -> qmgr: the spool */
+enum {
+    SPOOL_SEGMENT = 40, /* -> SEGMENT OFFSET(start) LENGTH; fd: a preallocated
+                         * segment for this process alone */
+    SPOOL_FILE = 41,    /* -> NAME; fd: an own file for a big message */
+    SPOOL_NOTE = 42,    /* SEGMENT OFFSET LENGTH SEQ HEAD BODY_OFFSET: a message
+                         * is committed; no answer */
+    SPOOL_SEALED = 43,  /* SEGMENT LENGTH REASON: full, or a sync failed */
+    SPOOL_UNUSED = 44,  /* NAME: own file not needed any more */
+    SPOOL_LIMITS = 45,  /* -> TEXT/FLAGS: is the queue willing (free space)? */
+};
+
+/* ---- qmgr -> local (and later smtp, pipe): deliveries */
+enum {
+    /* QUEUE_ID SEQ SENDER ARRIVAL SIZE BODY_OFFSET BODY_BYTES HEAD TRANSPORT
+     * NEXTHOP RCPT*{RCPT_INDEX ADDR ORIG_ADDR ORCPT NOTIFY DELIVERY_ID PATH
+     * DEPTH}; fd: the segment or file, read-only
+     * -> RCPT*{RCPT_INDEX OUTCOME STATUS DIAG RELAY EXPANSION OWNER} */
+    DELIVER_REQUEST = 60,
+    /* local -> qmgr before the answer: same attributes, some recipients are
+     * settled already (so that a crash repeats less).  No answer. */
+    DELIVER_PARTIAL = 61,
+};
+
+/* ---- command -> qmgr */
+enum {
+    QUEUE_LIST = 80,    /* FLAGS -> many QUEUE_ITEM frames, then QUEUE_END */
+    QUEUE_ITEM = 81,    /* QUEUE_ID SENDER SIZE ARRIVAL KIND(active, deferred,
+                         * hold) REASON RCPT*{ADDR REASON} */
+    QUEUE_END = 82,
+    QUEUE_FLUSH = 83,   /* NAME (site, "" all) or QUEUE_ID */
+    QUEUE_HOLD = 84,    /* QUEUE_ID or "ALL" -> SIZE: how many */
+    QUEUE_RELEASE = 85,
+    QUEUE_DELETE = 86,
+    QUEUE_REQUEUE = 87,
+    QUEUE_CAT = 88,     /* QUEUE_ID -> HEAD BODY_OFFSET BODY_BYTES; fd */
+};
+
+/* ---- local, lmtpd -> broker */
+enum {
+    /* deliver(account): UID GID USER ACCOUNT KIND("mailbox", "command")
+     * -> ; fd: a socket to the worker of that uid that speaks LMTP with the
+     * extension XHATO (doc/lmtp-xhato.md).  Never yields a readable session. */
+    BROKER_DELIVER = 100,
+    /* As above, but the socket is a channel for the WORKER_* questions. */
+    BROKER_ASK = 101,
+    /* FSID: answered once everything visible before the call is durable. */
+    BROKER_SYNC = 102,
+};
+
+/* ---- broker -> template */
+enum {
+    TEMPLATE_FORK = 120, /* UID GID KIND; fd: worker's control channel; fd conf,
+                          * -> PID */
+    TEMPLATE_EXIT = 121, /* template -> broker: PID STATUS */
+};
+
+/* ---- broker -> mailbox worker (its control channel) */
+enum {
+    WORKER_LMTP = 140,   /* fd: serve LMTP with XHATO on it */
+    WORKER_CHAN = 141,   /* fd: serve WORKER_FORWARD ... on it */
+    WORKER_RELOAD = 142, /* fd: conf */
+    WORKER_RETIRE = 143, /* finish and exit */
+    WORKER_FS = 144,     /* worker -> broker: FSID; fd: a directory for syncfs */
+};
+
+/* ---- local -> mailbox worker (a WORKER_CHAN channel) */
+enum {
+    WORKER_FORWARD = 160, /* USER HOME PATH* (forward_path, expanded): first
+                           * that exists -> CONTENT NAME, or empty: there is none */
+    WORKER_INCLUDE = 161, /* PATH -> CONTENT */
+};
+
+/* ---- anyone -> tables */
+enum {
+    TABLES_LOOKUP = 180, /* TABLE KEY -> VALUE, or no VALUE: not found */
+    TABLES_USER = 181,   /* NAME -> UID GID HOME USER (getpwnam), or empty */
+};
+
+#endif
