@@ -16,6 +16,7 @@
  * given where it is made.
  */
 
+#include <assert.h> /* for static_assert() only */
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
