@@ -10,6 +10,10 @@
  * Output is collected and written once per turn of the loop, so that many small
  * messages share a system call.  Descriptors keep their order and arrive with
  * their frame.  The first frame each way is a hello (release, features).
+ *
+ * A process that wants to leave says chan_bye(): the peer's link opens a new
+ * channel for what it asks from then on, waits for the answers that are still
+ * due and closes the old one, so that a drained process loses no call.
  */
 #include "base/base.h"
 #include "base/clock.h"
@@ -43,6 +47,8 @@ struct chan_ops {
     /* The peer is gone (or chan_close from a failure); pending calls have been
      * answered with ERR_TEMP.  The owner frees the channel here or later. */
     void (*on_close)(struct chan *c, void *arg);
+    /* The peer said chan_bye(): send no new call here.  May be NULL. */
+    void (*on_bye)(struct chan *c, void *arg);
 };
 
 /* Take over a connected socket.  `ops` must outlive the channel. */
@@ -50,6 +56,14 @@ struct chan *chan_new(int fd, const struct chan_ops *ops, void *arg);
 /* Close and free; pending calls get ERR_TEMP.  NULL is fine, sets NULL. */
 void chan_free(struct chan **c);
 bool chan_is_open(const struct chan *c);
+/* Who answers later than the handler's end holds a reference: the memory stays
+ * (the channel may be closed meanwhile; then answers go nowhere). */
+struct chan *chan_ref(struct chan *c);
+void chan_unref(struct chan **c);
+/* Ask the peer to send no new calls here and to close when it is served. */
+void chan_bye(struct chan *c);
+/* Calls of ours that are still without answer. */
+size_t chan_pending(const struct chan *c);
 void *chan_arg(const struct chan *c);
 uint64_t chan_peer_features(const struct chan *c);
 

@@ -59,6 +59,12 @@ static inline struct ev_field ev_tail(slice v)
  * standard error (commands, tests).  `service` is the default service. */
 void event_setup(int fd, const char *service);
 int event_fd(void);
+/* Collect events and send them at the end of the loop's turn (one system call
+ * for many).  For processes with a loop; a warning or worse goes out at once. */
+void event_batch(bool on);
+void event_flush(void);
+/* Seconds as Postfix shows delays: "0.07", "1.2", "12".  Returns the length. */
+size_t event_format_ms(int64_t ms, char out[static 24]);
 /* `name`: the event's stable name for JSON ("accepted", "delivered", ...).
  * `queue_id` may be NULL; `service` NULL means the default one. */
 void event_log(enum ev_level level, const char *service, const char *name,
@@ -73,7 +79,8 @@ void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Topic bits of EV_TRACE that are on; 0 by default. */
 extern uint64_t event_trace_topics;
 
-/* The wire form, for the log process and its fuzzer. */
+/* The wire form, for the log process and its fuzzer.  One datagram holds one
+ * event or several, each behind its length (u16). */
 struct event {
     enum ev_level level;
     int64_t wall_usec;
@@ -84,6 +91,8 @@ struct event {
 };
 #define EVENT_MAX_BYTES  8192
 #define EVENT_MAX_FIELDS 32
+/* One text field; what is longer is cut. */
+#define EVENT_MAX_TEXT 2000
 bool event_encode(struct buf *b, const struct event *e);
 /* `fields` is storage for up to EVENT_MAX_FIELDS; keys are interned slices. */
 bool event_decode(slice in, struct event *out, struct ev_field *fields,

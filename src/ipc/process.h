@@ -60,13 +60,17 @@ struct process_ops {
     void (*on_listener)(struct process *p, const struct process_listener *l);
     /* Another process connected.  Create a channel on fd with your ops. */
     void (*on_peer)(struct process *p, enum ptype from, int fd);
-    /* A (new version of a) table's data: name as written in the configuration
+    /* on_table and on_fd may be called before on_start (the configuration is
+     * there), on_listener and on_peer only after it.
+     * A (new version of a) table's data: name as written in the configuration
      * ("hash:/etc/aliases"); fd is owned.  mtime of the source for messages. */
     void (*on_table)(struct process *p, slice name, int fd, int64_t mtime);
     /* A root-only file or another named descriptor ("maillog"); owned. */
     void (*on_fd)(struct process *p, slice name, int fd);
     MAY_WAIT void (*on_reload)(struct process *p, struct conf *conf);
-    void (*on_drain)(struct process *p); /* call process_exit() when done */
+    /* Stop accepting, chan_bye() to every channel that others opened, and call
+     * process_exit() when all is done.  NULL: exit at once. */
+    void (*on_drain)(struct process *p);
     void (*on_status)(struct process *p, struct buf *out); /* text lines */
 };
 
@@ -78,9 +82,23 @@ struct process {
     unsigned n_slots;
     bool is_root_mode;   /* master runs as root: uids differ */
     bool is_draining;
+    bool is_stopping;    /* draining because the whole server stops: end idle
+                          * sessions too */
+    uid_t uid;           /* to become in process_sandbox(); -1: stay */
+    gid_t gid;
+    char empty_root[256]; /* "" when there is none */
+    int counters_fd;     /* shared memory of client counters */
     struct chan *master;
     void *data;          /* the process's own */
 };
+
+/* sandbox_enter() with this process's uid and empty root (used when no paths
+ * are given).  The order in on_start: settings, open, sandbox. */
+int process_sandbox(struct process *p, unsigned allow,
+                    const char *const *read_paths,
+                    const char *const *write_paths, struct err *err);
+/* The configuration in a memfd, as master hands it down. */
+int process_read_conf(int fd, struct conf **out, struct err *err);
 
 /* Runs the whole life; returns the exit status for main().  `argv0` chooses the
  * text of ps. */
@@ -96,7 +114,9 @@ MAY_WAIT int process_connect(struct process *p, enum ptype to, msec deadline,
 
 /* A link: a channel to another process that reconnects by itself.  Calls wait
  * (to the deadline) for a connection; on_up is called after each connect,
- * before the calls go out, e.g. to announce state; on_down when it broke. */
+ * before the calls go out, e.g. to announce state; ops->on_close when it broke.
+ * When the peer says chan_bye() the link takes a new channel and the old one
+ * ends when its last call is answered.  `ops` get the link's `arg`. */
 struct link;
 struct link *link_new(struct process *p, enum ptype to,
                       const struct chan_ops *ops, void *arg,

@@ -92,22 +92,28 @@ enum outcome {
 /* Every joint. */
 enum {
     MSG_HELLO = 1, /* RELEASE FEATURES, both ways, first */
+    MSG_BYE = 2,   /* no new calls here, please (chan_bye) */
 };
 
 /* ---- master <-> child (descriptor 3) */
 enum {
-    MASTER_START = 10,    /* m->c PTYPE SERVICE SLOT NSLOTS ROOT; fd: conf memfd */
+    MASTER_START = 10,    /* m->c PTYPE SERVICE SLOT NSLOTS ROOT UID GID WHERE
+                           * (empty root); fd: conf memfd */
     MASTER_TABLE = 11,    /* m->c NAME TIME; fd */
     MASTER_TABLES_DONE = 12, /* m->c all tables of the start were sent */
     MASTER_LISTENER = 13, /* m->c SERVICE KIND WHERE; fd */
     MASTER_PEER = 14,     /* m->c PTYPE; fd: somebody connected to you */
     MASTER_FD = 15,       /* m->c NAME; fd */
     MASTER_RELOAD = 16,   /* m->c; fd: conf memfd -> empty */
-    MASTER_DRAIN = 17,    /* m->c */
+    MASTER_DRAIN = 17,    /* m->c FLAGS (1: the whole server stops) */
     MASTER_READY = 18,    /* c->m */
     MASTER_CONNECT = 19,  /* c->m PTYPE -> ; fd */
     MASTER_STATUS = 20,   /* m->c -> TEXT */
     MASTER_FAILED = 21,   /* c->m LOGTEXT: start failed, exiting */
+    MASTER_PROBE = 22,    /* m->c -> TEXT: try what the sandbox must refuse
+                           * (test builds only) */
+    MASTER_REOPEN = 23,   /* m->log; fd: the log file, opened anew */
+    MASTER_WANT_LOG = 24, /* log->m: open the log file anew, please */
 };
 
 /* ---- control socket: commands -> master ($queue_directory/run/control, mode
@@ -119,6 +125,8 @@ enum {
     CTL_ABORT = 33,
     CTL_FLUSH = 34,
     CTL_CONNECT = 35,  /* PTYPE -> ; fd: a channel to that process (qmgr) */
+    CTL_PROBE = 36,    /* PTYPE -> TEXT (test builds only) */
+    CTL_REOPEN = 37,   /* open the log file anew; NAME: rename the old one to it */
 };
 
 /* ---- smtpd (or qmgr itself) -> qmgr: the spool */
@@ -173,8 +181,7 @@ enum {
 
 /* ---- broker -> template */
 enum {
-    TEMPLATE_FORK = 120, /* UID GID KIND; fd: worker's control channel; fd conf,
-                          * -> PID */
+    TEMPLATE_FORK = 120, /* UID GID KIND; fd: worker's control channel -> PID */
     TEMPLATE_EXIT = 121, /* template -> broker: PID STATUS */
 };
 
@@ -185,6 +192,9 @@ enum {
     WORKER_RELOAD = 142, /* fd: conf */
     WORKER_RETIRE = 143, /* finish and exit */
     WORKER_FS = 144,     /* worker -> broker: FSID; fd: a directory for syncfs */
+    WORKER_IDLE = 145,   /* worker -> broker: nothing to do since a while; the
+                          * broker says WORKER_RETIRE, or has work by now */
+    WORKER_PROBE = 146,  /* -> TEXT, as MASTER_PROBE */
 };
 
 /* ---- local -> mailbox worker (a WORKER_CHAN channel) */
@@ -199,5 +209,8 @@ enum {
     TABLES_LOOKUP = 180, /* TABLE KEY -> VALUE, or no VALUE: not found */
     TABLES_USER = 181,   /* NAME -> UID GID HOME USER (getpwnam), or empty */
 };
+
+/* For messages and traces: "DELIVER_REQUEST", or "?" when unknown. */
+const char *proto_name(unsigned type);
 
 #endif
