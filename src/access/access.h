@@ -1,0 +1,157 @@
+#ifndef ACCESS_ACCESS_H
+#define ACCESS_ACCESS_H
+
+/*
+ * access - who may do what in an SMTP session: the restriction lists of
+ * smtpd (SMTPD_ACCESS_README, access(5)) and the rates per client.
+ *
+ * A `struct access` is compiled from the configuration of one listener's
+ * service; access_new() fails when a list is wrong or unsafe, so master's check
+ * calls it too.  The SMTP server keeps a `struct access_session` per
+ * connection, fills in what the client says, and asks access_check() at each
+ * stage; the answer is a complete reply line or "go on", and what the lists
+ * said about the message (hold, redirect, ...) collects in its `effects`.
+ *
+ *     CONNECT -> HELO -> MAIL -> RCPT * -> DATA -> END_OF_DATA   (ETRN, VRFY)
+ *
+ * With smtpd_delay_reject the lists of CONNECT, HELO and MAIL are evaluated at
+ * RCPT (and ETRN); the function does that by itself.
+ *
+ * Invariants: (1) no recipient passes RCPT unless some rule permitted relaying
+ * (mynetworks, authentication) or the domain is one that this system is
+ * responsible for: reject_unauth_destination is applied at the end even when
+ * the lists do not name it; (2) a lookup that fails answers 4xx; (3)
+ * restriction classes nest at most ACCESS_DEPTH deep; (4) every refusal is
+ * logged here, in Postfix's words, once; (5) the counters bound memory and
+ * survive a process that dies at any instruction.
+ *
+ * access_check() may wait (tables).  It never talks to the client.
+ */
+#include "address/address.h"
+#include "base/base.h"
+#include "conf/conf.h"
+#include "rt/rt.h"
+#include "table/table.h"
+
+#define ACCESS_DEPTH 10
+
+enum access_stage {
+    ACCESS_CONNECT,
+    ACCESS_HELO,
+    ACCESS_MAIL,
+    ACCESS_RCPT,
+    ACCESS_DATA,
+    ACCESS_END_OF_DATA,
+    ACCESS_ETRN,
+    ACCESS_VRFY,
+};
+
+struct access;
+/* Compile.  ERR_PERM with file and cure when a list is wrong: an unknown word,
+ * a table that is missing, or neither smtpd_relay_restrictions nor
+ * smtpd_recipient_restrictions refuses relaying. */
+int access_new(const struct conf *c, const struct conf_service *service,
+               struct tables *t, const struct address *address,
+               struct access **out, struct err *err);
+void access_free(struct access **a);
+
+/* What the lists said about the message; slices in the session's arena. */
+struct access_effects {
+    bool discard;
+    bool hold;
+    slice hold_text;
+    slice redirect; /* the one recipient to use instead */
+    slice filter;   /* transport:destination */
+    slice *prepend; /* header lines without line end */
+    size_t n_prepend;
+    slice *bcc;
+    size_t n_bcc;
+};
+
+struct access_session {
+    /* ---- filled in by the SMTP server */
+    const struct peer_addr *peer;
+    slice name;         /* verified client name, "unknown" */
+    slice reverse_name; /* unverified, "unknown" */
+    slice addr;         /* "192.0.2.1", "2001:db8::1" */
+    slice helo;         /* "" before HELO */
+    slice protocol;     /* "SMTP", "ESMTP" */
+    slice sasl_user;    /* "" */
+    slice sender;       /* internal; valid when has_sender */
+    bool has_sender;
+    slice recipient;      /* internal, as given; the one being checked, or the
+                           * last one at DATA and END_OF_DATA */
+    size_t n_recipients;  /* accepted so far */
+    uint64_t size;        /* SIZE= or, at END_OF_DATA, the real size */
+    slice etrn;           /* argument of ETRN or VRFY */
+    bool has_early_input; /* the client sent more than this command already and
+                           * must not have (no PIPELINING, or DATA) */
+    const char *queue_id; /* NULL: "NOQUEUE" in the log */
+    struct arena *arena;  /* of the message (or session): effects, replies */
+    /* ---- kept by access */
+    struct access_effects effects;
+    bool is_warned; /* internal */
+};
+
+/* Forget the effects (message ended or RSET); the arena is the caller's. */
+void access_reset(struct access_session *s);
+
+struct access_reply {
+    bool ok;         /* go on */
+    bool disconnect; /* 421 or 521: send it and close */
+    int code;
+    slice line; /* "554 5.7.1 <a@b>: Relay access denied" */
+};
+
+/* 0 with *out; the only -1 is ERR_PEER (cancelled). */
+MAY_WAIT int access_check(const struct access *a, struct access_session *s,
+                          enum access_stage stage, struct access_reply *out,
+                          struct err *err);
+
+/* Client in mynetworks? */
+MAY_WAIT int access_is_mynetworks(const struct access *a,
+                                  const struct access_session *s, bool *out,
+                                  struct err *err);
+
+/* ------------------------------------------------------------------ *
+ * Rates and concurrency per client, in memory shared by all smtpd.
+ */
+struct access_counters;
+/* master: a memfd of the right size, zeroed.  n_clients 0: 16384. */
+int access_counters_create(size_t n_clients, int *fd_out, struct err *err);
+/* A process: map it; fd stays the caller's. */
+int access_counters_open(int fd, struct access_counters **out, struct err *err);
+void access_counters_close(struct access_counters **c);
+
+/* A client's hold on the table, embedded in the session; zeroed is none. */
+struct access_client {
+    uint32_t slot; /* 0 none */
+    uint64_t key;
+    bool is_counted;
+};
+
+enum access_event {
+    ACCESS_EVENT_CONNECT,
+    ACCESS_EVENT_MESSAGE, /* MAIL FROM */
+    ACCESS_EVENT_RCPT,
+    ACCESS_EVENT_AUTH,
+    ACCESS_EVENT_TLS,
+    ACCESS_EVENT_N,
+};
+
+/* Count an event of this client and answer as Postfix does when a limit of the
+ * service is exceeded (421 for connections, 450 for mail and recipients), also
+ * in the log.  CONNECT counts the connection too, access_client_gone() takes it
+ * back.  Clients in smtpd_client_event_limit_exceptions are never refused.
+ * `counters` NULL: all is allowed. */
+MAY_WAIT int access_count(const struct access *a, struct access_counters *c,
+                          struct access_client *client,
+                          struct access_session *s, enum access_event event,
+                          struct access_reply *out, struct err *err);
+void access_client_gone(struct access_counters *c,
+                        struct access_client *client);
+/* master: connections of a process that died are taken back. */
+void access_counters_process_died(struct access_counters *c, pid_t pid);
+void access_counters_dump(struct access_counters *c, struct buf *out);
+
+#endif
