@@ -132,13 +132,16 @@ enum {
 /* ---- smtpd (or qmgr itself) -> qmgr: the spool */
 enum {
     SPOOL_SEGMENT = 40, /* -> SEGMENT OFFSET(start) LENGTH; fd: a preallocated
-                         * segment for this process alone */
-    SPOOL_FILE = 41,    /* -> NAME; fd: an own file for a big message */
-    SPOOL_NOTE = 42,    /* SEGMENT OFFSET LENGTH SEQ HEAD BODY_OFFSET: a message
-                         * is committed; no answer */
+                         * segment for this process alone, locked */
+    SPOOL_FILE = 41,    /* SIZE(how many) -> SEGMENT* OFFSET; fds: own files for
+                         * big messages, one for each SEGMENT */
+    SPOOL_NOTE = 42,    /* SEGMENT OFFSET LENGTH SEQ HEAD BODY_OFFSET BODY_BYTES:
+                         * a message is committed; no answer */
     SPOOL_SEALED = 43,  /* SEGMENT LENGTH REASON: full, or a sync failed */
-    SPOOL_UNUSED = 44,  /* NAME: own file not needed any more */
-    SPOOL_LIMITS = 45,  /* -> TEXT/FLAGS: is the queue willing (free space)? */
+    SPOOL_UNUSED = 44,  /* SEGMENT: own file not needed any more */
+    SPOOL_LIMITS = 45,  /* -> FLAGS(1: willing to take mail) */
+    SPOOL_ANNOUNCE = 46, /* SEGMENT LENGTH: held by this writer and durable up
+                          * to LENGTH; after a connect, before notes */
 };
 
 /* ---- qmgr -> local (and later smtp, pipe): deliveries */
