@@ -1,0 +1,362 @@
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+/*
+ * store - accounts, their mailboxes, and the index of each.
+ *
+ * A mailbox is a Maildir++ folder with real files, LF line ends, and an index:
+ * a log of changes with a compact snapshot as columns mapped into memory.  The
+ * index is the truth; the names of files follow it (doc/store.md has the
+ * formats).  Only mailbox workers use this room, each for one uid; a worker
+ * writes an account only while it holds the account's lease, which an open
+ * account holds.
+ *
+ *     store_new -> store_account_open -> store_mailbox_open -> rows, bodies
+ *               -> store_draft_new -> write * -> store_deliver
+ *
+ * An account stays open when nobody uses it, until the store needs its place
+ * for another (store_config.max_accounts): what a caller holds between
+ * _open and _unref is pinned.  Row numbers of a mailbox (0, 1, ...) ascend
+ * with the UIDs and stay while the mailbox is pinned; rows of expunged mail are
+ * holes.  After a wait, hold UIDs and look again.
+ *
+ * Invariants:
+ *  (1) A message's bytes are in place before the record that names it goes out.
+ *  (2) A delivery id that the account knows (in an index, or among those of
+ *      expunged mail) is answered as delivered and makes no second message; the
+ *      id stands in the file's name, so that this survives the index.
+ *  (3) UIDs ascend, MODSEQ is one ascending counter per account, UIDVALIDITY
+ *      ascends per account; none is used twice once it could have been seen
+ *      (store_mailbox_reserve()).
+ *  (4) Index first, then the names of files and unlinks: store_mailbox_tidy().
+ *  (5) A damaged index costs one mailbox a rebuild from its files, and never
+ *      the process.
+ *  (6) Trouble of our own (full disk, missing home, foreign owner, lease held
+ *      elsewhere) is ERR_TEMP.
+ *
+ * Waits: the functions marked MAY_WAIT.  It never logs, except through
+ * store_config.note.  It never makes a message durable unless asked to
+ * (mail_fsync): the caller has the file system synced (broker) and settles the
+ * delivery then.
+ */
+
+#include "base/base.h"
+#include "base/clock.h"
+
+struct engine;
+struct store;
+struct store_account;
+struct store_mailbox;
+struct store_draft;
+
+enum store_fsync {
+    STORE_FSYNC_OPTIMIZED, /* visible now, durable by the shared sync */
+    STORE_FSYNC_ALWAYS,    /* durable when store_deliver() returns */
+    STORE_FSYNC_NEVER,     /* as optimized; nobody waits */
+};
+
+struct store_config {
+    struct engine *engine; /* borrowed */
+    const char *host;      /* for file names; '/' and ':' are escaped */
+    /* Drawn by master at each start of the server, never 0: what was written
+     * under another number may have been hurt by a power cut and is held
+     * against its files when a mailbox is first opened.  0: always check. */
+    uint64_t instance;
+    enum store_fsync fsync;
+    unsigned max_accounts; /* open at once; 0: 256 */
+    size_t max_bytes;      /* memory of unused open accounts; 0: 64 MiB */
+    int64_t gone_keep_s;   /* ids of expunged mail; 0: 8 days */
+    unsigned max_links;    /* names of one file; 0: until EMLINK */
+    /* Facts worth a log line (a rebuild, a file that was moved aside); may be
+     * NULL. */
+    void (*note)(void *arg, const char *account, const char *text);
+    void *note_arg;
+};
+
+struct store *store_new(const struct store_config *cfg);
+/* Close all accounts (none may be pinned).  NULL is fine; *s = NULL. */
+void store_free(struct store **s);
+/* Close accounts that nobody uses, writing snapshots that are due. */
+MAY_WAIT void store_idle(struct store *s);
+void store_dump(const struct store *s, struct buf *out);
+
+/* ---- accounts ---- */
+
+/*
+ * Open `user`'s account: `location` is an expanded mail_location,
+ * "maildir:PATH" or "maildir:PATH:INDEX=DIR" (absolute).  With `create`,
+ * missing directories are made (0700) and the account gets its id.  Takes the
+ * lease; ERR_TEMP when somebody else holds it.  Fails with ERR_TEMP, 4.3.0 or
+ * 4.2.0, also for a location that cannot be understood.
+ */
+CHECKED int store_account_open(struct store *s, slice user, slice location,
+                               bool create, struct store_account **out,
+                               struct err *err);
+/* Give the pin back; NULL is fine; *a = NULL. */
+void store_account_unref(struct store_account **a);
+const uint8_t *store_account_id(const struct store_account *a); /* 16 bytes */
+slice store_account_user(const struct store_account *a);
+/* Highest MODSEQ given out so far. */
+uint64_t store_account_modseq(const struct store_account *a);
+
+/* Logical size: each message counts whole, hard links or not. */
+struct store_usage {
+    uint64_t bytes; /* stored bytes */
+    uint64_t messages;
+};
+
+void store_account_usage(const struct store_account *a,
+                         struct store_usage *out);
+/* st_dev of the account's Maildir: what BROKER_SYNC names. */
+uint64_t store_account_fs(const struct store_account *a);
+/* A borrowed descriptor on it. */
+int store_account_fd(const struct store_account *a);
+
+/* Names of all mailboxes in UTF-8 with '.' between levels, INBOX first.  fn
+ * returns false to stop. */
+CHECKED int store_mailbox_list(struct store_account *a,
+                               bool (*fn)(void *arg, slice name), void *arg,
+                               struct err *err);
+
+/* ---- mailboxes ---- */
+
+enum { STORE_CREATE = 1 };
+
+/* Open a mailbox by name ("INBOX" in any case, "Work.Hato"); ERR_PERM with
+ * status 5.1.1... is never given: an absent mailbox without STORE_CREATE is
+ * ERR_PERM 5.2.0 "no such mailbox".  Pins the account as well.  May rebuild a
+ * damaged index. */
+CHECKED int store_mailbox_open(struct store_account *a, slice name,
+                               unsigned flags, struct store_mailbox **out,
+                               struct err *err);
+void store_mailbox_unref(struct store_mailbox **m);
+
+struct store_status {
+    uint32_t uidvalidity;
+    uint32_t uidnext;
+    uint64_t highestmodseq;
+    uint64_t messages;
+    uint64_t unseen;
+    uint64_t deleted;
+    uint64_t bytes; /* with CRLF */
+    uint8_t guid[16];
+};
+
+void store_mailbox_status(const struct store_mailbox *m,
+                          struct store_status *out);
+
+/* Look for what others did in the Maildir: new, renamed and removed files.
+ * Reads directories only when they changed since (modification time, with the
+ * clock tick held against it). */
+CHECKED int store_mailbox_sync(struct store_mailbox *m, bool force,
+                               struct err *err);
+/* Carry flags into file names and unlink expunged files: at most `max_ops` of
+ * them.  Returns how many are left. */
+size_t store_mailbox_tidy(struct store_mailbox *m, size_t max_ops);
+/* Make the numbers up to `n_uids` messages ahead safe to show: after this a
+ * client may see UIDs and MODSEQs of later deliveries at once.  Durable on
+ * return. */
+MAY_WAIT CHECKED int store_mailbox_reserve(struct store_mailbox *m,
+                                           uint32_t n_uids, struct err *err);
+/* Wait until all that the index holds is durable. */
+MAY_WAIT CHECKED int store_mailbox_durable(struct store_mailbox *m,
+                                           struct err *err);
+/* Write the snapshot now. */
+MAY_WAIT CHECKED int store_mailbox_compact(struct store_mailbox *m,
+                                           struct err *err);
+/* Throw the index away and make it anew from the files; UIDs that the old
+ * index still tells are kept. */
+CHECKED int store_mailbox_rebuild(struct store_mailbox *m, struct err *err);
+
+/* Called on the loop's thread, at once, after each change of the mailbox that
+ * came from elsewhere than the watcher (a delivery, a sync). */
+struct store_watch {
+    struct list link; /* zeroed is unset */
+    void (*fn)(struct store_watch *w, struct store_mailbox *m);
+};
+
+void store_watch_add(struct store_mailbox *m, struct store_watch *w);
+void store_watch_del(struct store_watch *w); /* fine when unset */
+
+/* ---- rows ---- */
+
+enum store_flag {
+    STORE_SEEN = 1,
+    STORE_ANSWERED = 2,
+    STORE_FLAGGED = 4,
+    STORE_DELETED = 8,
+    STORE_DRAFT = 16,
+    STORE_PASSED = 32, /* Maildir's P: $Forwarded */
+};
+
+#define STORE_FLAGS_ALL 63u
+
+/* Cached strings of a message, in its index record. */
+enum store_cached {
+    STORE_ENVELOPE = 1, /* as mail_imap_envelope() */
+    STORE_BODYSTRUCTURE = 2,
+    STORE_PREVIEW = 3,
+    STORE_DELIVERED_TO = 4,  /* where the file does not say it */
+    STORE_X_ORIGINAL_TO = 5, /* likewise */
+    STORE_BODY = 6,          /* as mail_imap_body() */
+};
+
+struct store_row {
+    uint32_t uid;
+    uint32_t flags;    /* enum store_flag */
+    uint64_t keywords; /* bit i: store_keyword(i) */
+    uint64_t modseq;
+    uint64_t created_modseq;
+    int64_t internaldate; /* seconds since 1970 */
+    int64_t savedate;
+    uint64_t size;      /* stored, LF */
+    uint64_t crlf_size; /* RFC822.SIZE */
+    uint32_t letters;   /* flags last seen in the file's name, a bit per
+                         * letter: A..Z by their place among DFPRST, a..z */
+    bool in_new;        /* lies in new/, else cur/ */
+    uint32_t crc;       /* CRC32C of the file, 0: not known */
+    uint8_t emailid[16];
+    uint8_t threadid[16]; /* zero: none */
+    uint8_t delivery_id[16];
+    uint32_t cache_version; /* MAIL_MIME_VERSION that filled the strings;
+                             * 0: none */
+    slice base_name;        /* without ":2,..."; valid until the next change */
+};
+
+/* Rows, holes included. */
+size_t store_rows(const struct store_mailbox *m);
+/* The row's number of a UID, or of the first above it; store_rows() at the
+ * end. */
+size_t store_row_at(const struct store_mailbox *m, uint32_t uid);
+/* One column, fast; a hole's UID is 0. */
+uint32_t store_row_uid(const struct store_mailbox *m, size_t row);
+uint32_t store_row_flags(const struct store_mailbox *m, size_t row);
+uint64_t store_row_modseq(const struct store_mailbox *m, size_t row);
+uint64_t store_row_crlf_size(const struct store_mailbox *m, size_t row);
+/* All of them; false for a hole. */
+bool store_row_get(const struct store_mailbox *m, size_t row,
+                   struct store_row *out);
+/* Row of a delivery id, or store_rows(). */
+size_t store_row_by_delivery_id(struct store_mailbox *m,
+                                const uint8_t id[static 16]);
+
+size_t store_keywords(const struct store_mailbox *m); /* how many names */
+slice store_keyword(const struct store_mailbox *m, size_t i);
+/* The keyword's bit number; made when absent.  ERR_PERM when there are 64. */
+CHECKED int store_keyword_bit(struct store_mailbox *m, slice name,
+                              unsigned *out, struct err *err);
+
+/* The message's file, read-only; the caller closes.  Finds it again when a
+ * stranger has renamed it. */
+CHECKED int store_open_body(struct store_mailbox *m, uint32_t uid, int *fd_out,
+                            struct err *err);
+/* Append a cached string; true when it is there. */
+bool store_cached(struct store_mailbox *m, size_t row, enum store_cached what,
+                  struct buf *out);
+
+/* New flags of one message, absolute. */
+struct store_change {
+    uint32_t uid;
+    uint32_t flags;
+    uint64_t keywords;
+};
+
+/* One log write for all; UIDs that are gone are passed over.  Rows whose flags
+ * change get a new MODSEQ, the same for all. */
+CHECKED int store_set_flags(struct store_mailbox *m,
+                            const struct store_change *c, size_t n,
+                            uint64_t *modseq_out, struct err *err);
+CHECKED int store_expunge(struct store_mailbox *m, const uint32_t *uids,
+                          size_t n, uint64_t *modseq_out, struct err *err);
+
+/* ---- delivery ---- */
+
+/* One recipient of a delivery, and how it went. */
+struct store_rcpt {
+    slice user;
+    slice location;     /* expanded mail_location */
+    slice mailbox;      /* empty: INBOX */
+    uint8_t id[16];     /* delivery id */
+    bool has_id;        /* false: one is drawn */
+    slice delivered_to; /* external form; empty: none */
+    slice orig_to;      /* X-Original-To; empty: none */
+    uint32_t flags;     /* enum store_flag: put into cur/ with them */
+
+    /* Filled by store_deliver() (and by store_draft_new() on failure): */
+    bool failed; /* then err tells why: ERR_TEMP or ERR_PERM */
+    struct err err;
+    bool duplicate; /* the id was known: delivered before */
+    bool durable;   /* else only visible: sync fs */
+    uint64_t fs;    /* st_dev */
+    uint32_t uid;
+    char file[192]; /* base name */
+};
+
+struct store_message {
+    slice return_path;    /* external form without <>; empty: <> */
+    int64_t arrival_usec; /* for the name and INTERNALDATE; 0: now */
+    uint64_t size_hint;   /* bytes to come; 0: unknown */
+};
+
+/*
+ * Begin a delivery to `n` recipients, all of this worker's uid.  The draft
+ * keeps `rcpts` (borrowed until store_deliver() or store_draft_free()) and
+ * opens the accounts when it needs them.  Bytes are kept in memory up to
+ * 256 KiB, and beyond that written into tmp/ of the first account that opens.
+ * `msg` is copied, its slices are borrowed until the first write.
+ */
+struct store_draft *store_draft_new(struct store *s,
+                                    const struct store_message *msg,
+                                    struct store_rcpt *rcpts, size_t n);
+/* Add bytes of the message, LF line ends, as they will lie in the file. */
+CHECKED int store_draft_write(struct store_draft *d, slice bytes,
+                              struct err *err);
+uint64_t store_draft_size(const struct store_draft *d);
+void store_draft_free(struct store_draft **d); /* aborts; NULL is fine */
+
+/*
+ * Deliver: each recipient's outcome stands in its rcpts[i].  Written once, hard
+ * links for the others; another file system or a full link count starts a new
+ * file.  Frees *d.  Yields between recipients when there are many.
+ */
+MAY_WAIT void store_deliver(struct store_draft **d);
+
+/* ---- destinations without index ---- */
+
+enum {
+    STORE_LOCK_FCNTL = 1,
+    STORE_LOCK_FLOCK = 2,
+    STORE_LOCK_DOTLOCK = 4,
+};
+
+struct store_append {
+    const char *path;    /* mbox file, or a Maildir with '/' at its end */
+    slice return_path;   /* external form without <>; empty: <> */
+    slice envelope_from; /* for mbox's "From " line; empty: MAILER-DAEMON */
+    slice orig_to;       /* X-Original-To; empty: none */
+    slice delivered_to;  /* empty: none */
+    slice body;          /* the whole message, LF; or body_fd */
+    int body_fd;         /* used when body.p is NULL: pread from body_at */
+    uint64_t body_at, body_bytes;
+    uint8_t id[16]; /* of a Maildir name */
+    const char *host;
+    unsigned locks;      /* mailbox_delivery_lock */
+    unsigned lock_tries; /* deliver_lock_attempts */
+    msec lock_delay;     /* deliver_lock_delay */
+    msec stale_lock;     /* stale_lock_time */
+    uint64_t max_bytes;  /* mailbox_size_limit; 0: none */
+    bool fsync;          /* durable on return */
+    uint64_t fs;         /* out: st_dev */
+    char file[192];      /* out: a Maildir file's base name */
+};
+
+/*
+ * Append to an mbox file (locks, "From " line, ">From " quoting, a blank line
+ * behind it; cut back to its old size on failure), or deliver into a Maildir
+ * without an index.  At least once: a crash between here and the queue's
+ * journal repeats it (a Maildir takes the same id once while the file lies
+ * under its name in new/).
+ */
+MAY_WAIT CHECKED int store_append(struct store_append *a, struct err *err);
+
+#endif
