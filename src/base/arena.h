@@ -15,7 +15,8 @@ struct arena;
 /* A new arena of at most cap_bytes; the first chunk is made at first use, so
  * an unused arena costs about 64 bytes. */
 struct arena *arena_new(size_t cap_bytes);
-/* Free all, run the deferred calls in reverse order; NULL is fine; *a = NULL. */
+/* Free all, run the deferred calls in reverse order; NULL is fine; *a = NULL.
+ */
 void arena_free(struct arena **a);
 /* Give back all memory but one small chunk, run the deferred calls. */
 void arena_reset(struct arena *a);
@@ -31,7 +32,7 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
 size_t arena_used(const struct arena *a);
 size_t arena_cap(const struct arena *a);
 
-#define ARENA_NEW(a, type)       ((type *)xarena_alloc((a), sizeof(type)))
-#define ARENA_ARRAY(a, type, n)  ((type *)xarena_alloc((a), sizeof(type) * (n)))
+#define ARENA_NEW(a, type)      ((type *)xarena_alloc((a), sizeof(type)))
+#define ARENA_ARRAY(a, type, n) ((type *)xarena_alloc((a), sizeof(type) * (n)))
 
 #endif

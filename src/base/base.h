@@ -36,14 +36,14 @@
 #define PRINTF(fmt, a) __attribute__((format(printf, fmt, a)))
 #define UNUSED         __attribute__((unused))
 #if defined(__clang__)
-#define MAY_WAIT __attribute__((annotate("may_wait")))
+# define MAY_WAIT __attribute__((annotate("may_wait")))
 #else
-#define MAY_WAIT
+# define MAY_WAIT
 #endif
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member)                                        \
-    ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+ ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -56,19 +56,21 @@
  * memory is gone (invariant 1); the caller frees with free(). */
 void *xmalloc(size_t n) __attribute__((malloc, returns_nonnull));
 void *xcalloc(size_t n, size_t size) __attribute__((malloc, returns_nonnull));
-void *xrealloc(void *p, size_t n) __attribute__((returns_nonnull));
+void *xrealloc(void *old, size_t n) __attribute__((returns_nonnull));
 char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull));
-char *xstrndup(const char *s, size_t n) __attribute__((malloc, returns_nonnull));
+char *xstrndup(const char *s, size_t n)
+    __attribute__((malloc, returns_nonnull));
 char *xasprintf(const char *fmt, ...) PRINTF(1, 2)
     __attribute__((malloc, returns_nonnull));
 
 /* Cleanup helpers for CLEANUP(): each accepts the "nothing" value (NULL, -1)
  * and sets the variable to it. */
-void free_ptr(void *pp);   /* for any `T *p CLEANUP(free_ptr)` */
-void close_fd(int *fd);    /* keeps errno */
+void free_ptr(void *pp); /* for any `T *p CLEANUP(free_ptr)` */
+void close_fd(int *fd);  /* keeps errno */
 
-/* Fill `n` bytes from the kernel's random source.  Aborts if there is none. */
-void random_bytes(void *p, size_t n);
+/* Fill `n` bytes at `out` from the kernel's random source.  Aborts if there is
+ * none. */
+void random_bytes(void *out, size_t n);
 uint64_t random_u64(void);
 
 static inline size_t min_size(size_t a, size_t b)

@@ -22,8 +22,8 @@ struct buf {
 };
 
 void buf_init(struct buf *b, size_t max_bytes);
-void buf_done(struct buf *b); /* frees; fine on a zeroed struct */
-void buf_clear(struct buf *b); /* n = 0, overflow = false, keeps memory */
+void buf_done(struct buf *b);    /* frees; fine on a zeroed struct */
+void buf_clear(struct buf *b);   /* n = 0, overflow = false, keeps memory */
 void buf_release(struct buf *b); /* n = 0 and memory given back; max kept */
 
 /* Each returns false when the buffer has overflowed. */

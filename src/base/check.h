@@ -19,15 +19,15 @@ __attribute__((noreturn, format(printf, 1, 2))) void panic(const char *fmt,
 extern void (*check_hook)(const char *text);
 
 #define CHECK(cond)                                                            \
-    do {                                                                       \
-        if (__builtin_expect(!(cond), 0))                                      \
-            check_failed(__FILE__, __LINE__, #cond);                           \
-    } while (0)
+ do {                                                                          \
+  if (__builtin_expect(!(cond), 0))                                            \
+   check_failed(__FILE__, __LINE__, #cond);                                    \
+ } while (0)
 
 /* Long-lived structs start with `uint32_t magic`.  MAGIC('S','E','S','S'). */
 #define MAGIC(a, b, c, d)                                                      \
-    ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 |                \
-     (uint32_t)(d) << 24)
+ ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 |                   \
+  (uint32_t)(d) << 24)
 #define CHECK_OBJ(p, m) CHECK((p) != NULL && (p)->magic == (m))
 
 #endif

@@ -4,9 +4,9 @@
 /*
  * Time as the program sees it.  All code asks here and never the system, so
  * tests can move time: with HATO_TEST_CLOCK=FILE in the environment the file's
- * first 8 bytes (a little-endian int64 of milliseconds, mapped shared) are added
- * to both clocks, in every process that maps it.  A sandboxed process gets the
- * mapping before it enters its sandbox (clock_setup()).
+ * first 8 bytes (a little-endian int64 of milliseconds, mapped shared) are
+ * added to both clocks, in every process that maps it.  A sandboxed process
+ * gets the mapping before it enters its sandbox (clock_setup()).
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,10 +14,10 @@
 typedef int64_t msec;
 #define MSEC_NEVER INT64_MAX
 
-void clock_setup(void);     /* once, early in main(); idempotent */
-bool clock_is_test(void);   /* a test clock is mapped */
-msec clock_mono(void);      /* monotonic milliseconds, for deadlines */
-msec clock_wall(void);      /* milliseconds since 1970, UTC */
+void clock_setup(void);   /* once, early in main(); idempotent */
+bool clock_is_test(void); /* a test clock is mapped */
+msec clock_mono(void);    /* monotonic milliseconds, for deadlines */
+msec clock_wall(void);    /* milliseconds since 1970, UTC */
 int64_t clock_wall_usec(void);
 /* now + ms, saturating; MSEC_NEVER stays. */
 msec clock_after(msec ms);
@@ -27,6 +27,7 @@ struct civil {
     int year, month, day, hour, min, sec, wday; /* month 1..12, wday 0=Sunday */
     int offset_min;                             /* of local time, else 0 */
 };
+
 void clock_utc(int64_t unix_sec, struct civil *out);
 void clock_local(int64_t unix_sec, struct civil *out);
 int64_t clock_from_civil(const struct civil *c); /* uses offset_min */

@@ -25,6 +25,7 @@ struct attr {
     bool must;
     slice v;
 };
+
 int attr_next(slice *in, struct attr *out);
 bool attr_u64(const struct attr *a, uint64_t *out);
 

@@ -84,24 +84,26 @@ bool hex_put(struct buf *b, slice s)
     return true;
 }
 
-static int hex_value(char c)
+/* 0 to 15, or 16 for what is no digit. */
+static unsigned hex_value(char c)
 {
     if (ascii_isdigit(c))
-        return c - '0';
+        return (unsigned)(c - '0');
     c = ascii_lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return c >= 'a' && c <= 'f' ? (unsigned)(c - 'a' + 10) : 16;
 }
 
 bool hex_get(slice s, void *out, size_t n)
 {
     unsigned char *p = out;
+    unsigned bad = 0;
 
     if (s.n / 2 != n || s.n % 2 != 0)
         return false;
-    for (size_t i = 0; i < s.n; i++) {
-        if (hex_value(s.p[i]) < 0)
-            return false;
-    }
+    for (size_t i = 0; i < s.n; i++)
+        bad |= hex_value(s.p[i]);
+    if (bad > 15)
+        return false;
     for (size_t i = 0; i < n; i++)
         p[i] = (unsigned char)(hex_value(s.p[2 * i]) << 4 |
                                hex_value(s.p[2 * i + 1]));

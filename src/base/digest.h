@@ -13,6 +13,7 @@ uint32_t crc32c(uint32_t crc, const void *p, size_t n);
 struct sha256 {
     void *ctx;
 };
+
 void sha256_init(struct sha256 *h);
 void sha256_update(struct sha256 *h, slice s);
 void sha256_final(struct sha256 *h, uint8_t out[static 32]); /* frees ctx */
@@ -21,9 +22,9 @@ void sha256_of(slice s, uint8_t out[static 32]);
 void hmac_sha256(slice key, slice msg, uint8_t out[static 32]);
 bool const_time_eq(slice a, slice b);
 
-bool hex_put(struct buf *b, slice s); /* lower case */
+bool hex_put(struct buf *b, slice s);       /* lower case */
 bool hex_get(slice s, void *out, size_t n); /* exactly 2n digits */
-bool base64_put(struct buf *b, slice s); /* RFC 4648 4, padded, one line */
-bool base64_get(struct buf *b, slice s); /* strict; false on bad input */
+bool base64_put(struct buf *b, slice s);    /* RFC 4648 4, padded, one line */
+bool base64_get(struct buf *b, slice s);    /* strict; false on bad input */
 
 #endif

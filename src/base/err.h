@@ -19,10 +19,10 @@ enum err_class {
 
 struct err {
     enum err_class class;
-    int sys;          /* errno where one was the cause, else 0 */
-    char status[8];   /* enhanced status code, "4.3.0"; "" when unset */
-    char peer[120];   /* safe to send */
-    char log[240];    /* for the log: names the file, line, command, cause */
+    int sys;        /* errno where one was the cause, else 0 */
+    char status[8]; /* enhanced status code, "4.3.0"; "" when unset */
+    char peer[120]; /* safe to send */
+    char log[240];  /* for the log: names the file, line, command, cause */
 };
 
 /* Each fills *err (NULL is allowed and ignored) and returns -1.  The peer text

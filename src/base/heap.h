@@ -10,11 +10,13 @@ struct heap_node {
     int64_t key;
     size_t at; /* index + 1 in the heap; 0 when in none */
 };
+
 struct heap {
     struct heap_node **v;
     size_t n;
     size_t size;
 };
+
 void heap_init(struct heap *h);
 void heap_done(struct heap *h);
 void heap_put(struct heap *h, struct heap_node *e, int64_t key);

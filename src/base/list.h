@@ -18,10 +18,12 @@ static inline void list_init(struct list *l)
     l->next = l;
     l->prev = l;
 }
+
 static inline bool list_empty(const struct list *l)
 {
     return l->next == l;
 }
+
 /* Put `e` before `at` (at the end, when `at` is the head). */
 static inline void list_insert(struct list *at, struct list *e)
 {
@@ -30,20 +32,24 @@ static inline void list_insert(struct list *at, struct list *e)
     at->prev->next = e;
     at->prev = e;
 }
+
 static inline void list_push(struct list *head, struct list *e)
 {
     list_insert(head, e);
 }
+
 static inline void list_push_front(struct list *head, struct list *e)
 {
     list_insert(head->next, e);
 }
+
 static inline void list_remove(struct list *e)
 {
     e->prev->next = e->next;
     e->next->prev = e->prev;
     list_init(e);
 }
+
 static inline struct list *list_pop(struct list *head)
 {
     struct list *e = head->next;
@@ -54,10 +60,12 @@ static inline struct list *list_pop(struct list *head)
     return e;
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): `it` is a name to declare */
 #define list_each(it, head)                                                    \
-    for (struct list *it = (head)->next; it != (head); it = it->next)
+ for (struct list *it = (head)->next; it != (head); it = it->next)
 #define list_each_safe(it, tmp, head)                                          \
-    for (struct list *it = (head)->next, *tmp = it->next; it != (head);        \
-         it = tmp, tmp = it->next)
+ for (struct list *it = (head)->next, *tmp = it->next; it != (head);           \
+      it = tmp, tmp = it->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #endif

@@ -39,6 +39,7 @@ struct imap_node {
     struct imap_node *next;
     uint64_t key;
 };
+
 struct imap {
     struct imap_node **buckets;
     size_t n_buckets;
@@ -47,11 +48,13 @@ struct imap {
     size_t moved;
     size_t n;
 };
+
 void imap_init(struct imap *m);
 void imap_done(struct imap *m);
 struct imap_node *imap_get(struct imap *m, uint64_t key);
 void imap_put(struct imap *m, struct imap_node *n, uint64_t key);
 void imap_del(struct imap *m, struct imap_node *n);
-struct imap_node *imap_next(struct imap *m, size_t *pos, struct imap_node *prev);
+struct imap_node *imap_next(struct imap *m, size_t *pos,
+                            struct imap_node *prev);
 
 #endif

@@ -80,24 +80,33 @@ uint64_t slice_ihash(slice s); /* ASCII case-insensitive */
 /* ASCII only, whatever the locale. */
 static inline char ascii_lower(char c)
 {
-    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    if (c >= 'A' && c <= 'Z')
+        return (char)(c | 0x20);
+    return c;
 }
+
 static inline char ascii_upper(char c)
 {
-    return c >= 'a' && c <= 'z' ? (char)(c & ~0x20) : c;
+    if (c >= 'a' && c <= 'z')
+        return (char)(c & ~0x20);
+    return c;
 }
+
 static inline bool ascii_isdigit(char c)
 {
     return c >= '0' && c <= '9';
 }
+
 static inline bool ascii_isalpha(char c)
 {
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
+
 static inline bool ascii_isalnum(char c)
 {
     return ascii_isdigit(c) || ascii_isalpha(c);
 }
+
 static inline bool ascii_isspace(char c)
 {
     return c == ' ' || (c >= '\t' && c <= '\r');

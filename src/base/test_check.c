@@ -87,7 +87,6 @@ static void test_memory(void **state)
     unsigned char *z = xcalloc(3, 5);
     size_t huge = SIZE_MAX / 2;
     struct list *t;
-    char *none CLEANUP(free_ptr) = NULL;
 
     (void)state;
     assert_string_equal(s, "a-5");

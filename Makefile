@@ -1,0 +1,47 @@
+# Few targets; the work is in tools/.  All output is under build/.
+#
+#   make            build/hato, and build/bin/ with the names of its commands
+#   make run        a first try: starts Hato in a private directory, sends a letter
+#   make test       everything, in about a quarter of an hour; needs root for all
+#   make bench      Hato and its peers on the same work
+#   make lint       house rules, formatter, clang-tidy
+#   make fuzz       every fuzzer for FUZZ_SECONDS (10)
+#   make crash      every crash test, not only the sample of make test
+#   make install    to PREFIX (/usr/local) under DESTDIR
+PREFIX ?= /usr/local
+
+all:
+	@tools/install-deps build
+	@tools/build
+
+run: all
+	@tools/demo
+
+test:
+	@tools/install-deps test
+	@tools/run-tests
+
+bench: all
+	@tools/install-deps bench
+	@tools/bench
+
+lint:
+	@tools/install-deps test
+	@tools/lint
+
+fuzz:
+	@tools/install-deps test
+	@tools/run-fuzz
+
+crash:
+	@tools/install-deps test
+	@tools/run-tests crash
+
+install: all
+	meson setup --reconfigure --prefix=$(PREFIX) build/dev >/dev/null
+	DESTDIR=$(DESTDIR) meson install -C build/dev
+
+clean:
+	rm -rf build
+
+.PHONY: all run test bench lint fuzz crash install clean
