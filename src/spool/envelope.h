@@ -78,6 +78,11 @@ struct envelope {
     const struct envelope_settles *settles;
     size_t n_settles;
     uint64_t body_bytes; /* set by commit */
+    /* Called by spool_draft_commit() once id, seq and arrival_usec are set and
+     * before the record is made, to fill `headers` (Received holds the id).
+     * Must not wait.  Not encoded; NULL: none. */
+    void (*on_id)(struct envelope *e, void *arg);
+    void *on_id_arg;
 };
 
 static inline int64_t envelope_arrival_ms(const struct envelope *e)
