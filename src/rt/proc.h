@@ -13,13 +13,13 @@ struct proc_spec {
     const char *const *argv; /* NULL-terminated */
     const char *const *envp; /* NULL-terminated; never inherited */
     const char *chdir;       /* or NULL */
-    uid_t uid;               /* (uid_t)-1: unchanged; else setgid, setgroups({gid}), setuid */
+    uid_t uid; /* (uid_t)-1: unchanged; else setgid, setgroups({gid}), setuid */
     gid_t gid;
     /* fds[i] becomes descriptor i in the child; -1: /dev/null for 0..2,
      * closed otherwise. */
     const int *fds;
     size_t n_fds;
-    bool new_session;   /* setsid() */
+    bool new_session;     /* setsid() */
     bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL */
     uint64_t max_cpu_s, max_mem_bytes, max_file_bytes; /* 0: unchanged */
 };

@@ -11,7 +11,8 @@
  * the task ends; input, end of file or the deadline starts a fresh task.
  * 100,000 quiet sessions cost structs only.
  *
- *     loop_init -> (spawn tasks, set listeners, timers) -> loop_run -> loop_done
+ *     loop_init -> (spawn tasks, set listeners, timers) -> loop_run ->
+ * loop_done
  *
  * This is the only room that knows libuv and OpenSSL's SSL.  Headers:
  * rt.h (loop, timers, signals, listeners, offload), task.h, stream.h,
@@ -20,9 +21,9 @@
  *
  * Invariants: (1) one thread runs program logic; a task never changes thread;
  * (2) every wait has a deadline and is ended early, with ERR_PEER, by
- * task_cancel(); (3) a suspended stack is never freed; (4) the loop never blocks
- * on the disk: fsync and cold reads go through offload(); (5) between two waits
- * code is atomic; after a wait, re-read shared state.
+ * task_cancel(); (3) a suspended stack is never freed; (4) the loop never
+ * blocks on the disk: fsync and cold reads go through offload(); (5) between
+ * two waits code is atomic; after a wait, re-read shared state.
  */
 
 #include "base/base.h"
@@ -51,17 +52,20 @@ struct timer {
     struct heap_node node;
     void (*fn)(struct timer *t);
 };
+
 void timer_set(struct timer *t, msec at, void (*fn)(struct timer *t));
 void timer_cancel(struct timer *t);
 bool timer_is_set(const struct timer *t);
 
 /* Run fn(arg) once, on the loop, after the current turn's tasks ran and before
- * the loop sleeps: the place to flush batches.  Setting a set one is a no-op. */
+ * the loop sleeps: the place to flush batches.  Setting a set one is a no-op.
+ */
 struct deferred {
     struct list link; /* zeroed is unset */
     void (*fn)(struct deferred *d);
     bool is_set;
 };
+
 void deferred_set(struct deferred *d, void (*fn)(struct deferred *d));
 void deferred_cancel(struct deferred *d);
 
@@ -80,6 +84,7 @@ void offload_bg(int (*fn)(void *arg), void (*done)(void *arg, int result),
 
 /* ---- readiness of a foreign descriptor. */
 enum { WATCH_READ = 1, WATCH_WRITE = 2 };
+
 /* Wait until fd is ready for one of `events` or has an error.  0, or -1 at the
  * deadline (ERR_TEMP) or cancel (ERR_PEER). */
 MAY_WAIT int fd_wait(int fd, int events, msec deadline, struct err *err);
@@ -91,12 +96,13 @@ void fd_watch_free(struct fd_watch **w); /* does not close fd */
 
 /* ---- listeners */
 struct listener;
+
 struct peer_addr {
-    int family;      /* AF_INET, AF_INET6, AF_UNIX */
-    uint16_t port;   /* host order */
-    char text[64];   /* "192.0.2.1", "2001:db8::1", "" for UNIX */
-    uint8_t ip[16];  /* IPv4 in the first four */
-    uid_t uid;       /* AF_UNIX: the peer's credentials, else (uid_t)-1 */
+    int family;     /* AF_INET, AF_INET6, AF_UNIX */
+    uint16_t port;  /* host order */
+    char text[64];  /* "192.0.2.1", "2001:db8::1", "" for UNIX */
+    uint8_t ip[16]; /* IPv4 in the first four */
+    uid_t uid;      /* AF_UNIX: the peer's credentials, else (uid_t)-1 */
     gid_t gid;
     pid_t pid;
 };
@@ -119,7 +125,9 @@ int local_addr_of(int fd, struct peer_addr *out, struct err *err);
  * `where`: "unix:/path", "inet:127.0.0.1:25", "inet:[::1]:25". */
 MAY_WAIT int socket_connect(slice where, msec deadline, int *fd_out,
                             struct err *err);
+
 enum { LISTEN_REUSEPORT = 1 };
+
 int socket_listen(slice where, int backlog, unsigned flags, mode_t unix_mode,
                   int *fd_out, struct err *err);
 

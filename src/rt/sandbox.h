@@ -13,23 +13,25 @@
 #include "base/base.h"
 
 enum {
-    SANDBOX_OPEN = 1,     /* open files below the Landlock paths */
-    SANDBOX_WRITE = 2,    /* create, rename, unlink, truncate there */
-    SANDBOX_EXEC = 4,     /* execve */
-    SANDBOX_FORK = 8,     /* new processes (threads are always allowed) */
-    SANDBOX_INET = 16,    /* create INET sockets, connect, bind */
-    SANDBOX_UNIX = 32,    /* create UNIX sockets, connect, bind */
-    SANDBOX_SETUID = 64,  /* keep the right to change uid (template, authworker) */
-    SANDBOX_KILL = 128,   /* signal other processes */
+    SANDBOX_OPEN = 1,  /* open files below the Landlock paths */
+    SANDBOX_WRITE = 2, /* create, rename, unlink, truncate there */
+    SANDBOX_EXEC = 4,  /* execve */
+    SANDBOX_FORK = 8,  /* new processes (threads are always allowed) */
+    SANDBOX_INET = 16, /* create INET sockets, connect, bind */
+    SANDBOX_UNIX = 32, /* create UNIX sockets, connect, bind */
+    SANDBOX_SETUID =
+        64, /* keep the right to change uid (template, authworker) */
+    SANDBOX_KILL = 128, /* signal other processes */
 };
 
 struct sandbox {
     unsigned allow;
     uid_t uid; /* used when started as root; (uid_t)-1: stay */
     gid_t gid;
-    const char *empty_root; /* chroot here when root; NULL: no chroot */
-    const char *const *read_paths;  /* NULL-terminated or NULL (SANDBOX_OPEN) */
-    const char *const *write_paths; /* NULL-terminated or NULL (SANDBOX_WRITE) */
+    const char *empty_root;        /* chroot here when root; NULL: no chroot */
+    const char *const *read_paths; /* NULL-terminated or NULL (SANDBOX_OPEN) */
+    const char *const
+        *write_paths; /* NULL-terminated or NULL (SANDBOX_WRITE) */
 };
 
 /* Enter it; there is no way back.  Fails with what was missing. */

@@ -65,6 +65,7 @@ MAY_WAIT int stream_shutdown(struct stream *s, struct err *err);
 
 /* ---- quiet sessions */
 enum stream_why { STREAM_INPUT, STREAM_EOF, STREAM_DEADLINE, STREAM_KICKED };
+
 /* Register with the loop and let the calling task end.  One-shot: when input
  * or end of file is there, or at `deadline`, or at stream_kick(), fn(arg, why)
  * runs as a new task.  If bytes are already buffered it fires in this turn.

@@ -44,6 +44,7 @@ void task_wake(struct task *t);
 struct waitq {
     struct list waiters;
 };
+
 void waitq_init(struct waitq *q);
 MAY_WAIT int waitq_wait(struct waitq *q, msec deadline, struct err *err);
 bool waitq_wake_one(struct waitq *q);
@@ -54,6 +55,7 @@ struct sema {
     unsigned n;
     struct waitq q;
 };
+
 void sema_init(struct sema *s, unsigned n);
 MAY_WAIT int sema_down(struct sema *s, msec deadline, struct err *err);
 void sema_up(struct sema *s);
