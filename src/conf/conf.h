@@ -242,8 +242,7 @@ int conf_expand_filtered(slice text, conf_lookup_fn *lookup, void *ctx,
                          const char *filter, struct buf *out, struct err *err);
 
 /* Next element of a list separated by commas and white space; a { } group is
- * one element and comes with its braces; "..." keeps its quotes too (they are
- * part of quoted addresses).  False at the end.  Moves *rest. */
+ * one element and comes with its braces.  False at the end.  Moves *rest. */
 bool conf_list_next(slice *rest, slice *item);
 /* An element with outer { } taken off and trimmed, else as it is. */
 slice conf_list_unbrace(slice item);
@@ -268,6 +267,26 @@ struct conf_items conf_match_list(const struct conf *c,
  * regexp, pcre, cidr, unix, proxy, ldap, ... ): true and its two parts.  A
  * "proxy:" in front is passed over.  */
 bool conf_split_table(slice text, slice *type, slice *name);
+
+/* ------------------------------------------------------------------ *
+ * Addresses of this machine, from the snapshot's facts
+ */
+struct conf_addr {
+    bool is_v6;
+    uint8_t bits;   /* length of the network's prefix; 32 or 128 when unknown */
+    uint8_t ip[16]; /* 4 bytes used for IPv4 */
+};
+
+/* The addresses to bind for an inet service: its host, else inet_interfaces
+ * ("all" gives the wildcards), of the protocols in inet_protocols.  Returns
+ * the number written, at most max. */
+size_t conf_listen_addrs(const struct conf *c,
+                         const struct conf_service *service,
+                         struct conf_addr *out, size_t max);
+/* The machine's own addresses as inet_interfaces limits them, and those of
+ * proxy_interfaces when with_proxy is set: what user@[address] is local for. */
+size_t conf_own_addrs(const struct conf *c, bool with_proxy,
+                      struct conf_addr *out, size_t max);
 
 /* ------------------------------------------------------------------ *
  * Tables
