@@ -4,7 +4,8 @@
 /*
  * engine - the storage interface under spool and store (doc/design.md section
  * 4): bodies, leases, logs, small swapped objects, watches.  Today it stands on
- * local files; a distributed engine is another `struct engine_ops`.
+ * local files; a distributed engine gets the same calls through a table of
+ * functions in `struct engine` when there is a second one.
  *
  * Used by qmgr (journal, snapshots, segments), smtpd (a segment it was given),
  * mailbox workers (index, Maildir) and tools.  A *dir* is a name space that one
@@ -119,6 +120,9 @@ enum engine_outcome engine_list(struct engine_dir *d, const char *name,
                                 bool (*fn)(const char *entry, void *arg),
                                 void *arg, struct err *err);
 
+/* Make the entries of directory `name` ("": the dir itself) durable. */
+MAY_WAIT enum engine_outcome engine_dir_sync(struct engine_dir *d,
+                                             const char *name, struct err *err);
 /* Wait until all that this process wrote into the dir's file system before the
  * call is durable (shared; see engine_set_syncer). */
 MAY_WAIT enum engine_outcome engine_durable(struct engine_dir *d, msec deadline,
@@ -134,6 +138,10 @@ enum engine_outcome engine_lease_take(struct engine_dir *d, const char *name,
 enum engine_outcome engine_lease_renew(struct engine_lease *l, struct err *err);
 void engine_lease_drop(struct engine_lease **l);
 uint64_t engine_lease_epoch(const struct engine_lease *l);
+/* The owner saw `epoch` in a record: go above it (a power cut may have taken
+ * back the lease file's last write). */
+enum engine_outcome engine_lease_raise(struct engine_lease *l, uint64_t epoch,
+                                       struct err *err);
 
 /* ---- logs.  File: 64 bytes of header, then records of 24 bytes of header and
  * the payload (doc/spool.md, "engine log").  `kind` is four characters that go
@@ -254,7 +262,8 @@ uint32_t engine_crc_start(const uint8_t log_head[static ENGINE_LOG_HEAD],
                           uint64_t at);
 
 struct engine_record_head {
-    uint16_t type; /* with the must-understand bit */
+    uint16_t type;  /* with the must-understand bit */
+    uint16_t flags; /* 0 as yet; kept for later releases */
     uint64_t length;
     uint64_t epoch;
 };
