@@ -94,6 +94,8 @@ struct event {
 /* One text field; what is longer is cut. */
 #define EVENT_MAX_TEXT 2000
 bool event_encode(struct buf *b, const struct event *e);
+/* Cut the next event off a datagram; false at its end. */
+bool event_next(slice *datagram, slice *event);
 /* `fields` is storage for up to EVENT_MAX_FIELDS; keys are interned slices. */
 bool event_decode(slice in, struct event *out, struct ev_field *fields,
                   char keys[EVENT_MAX_FIELDS][24]);
