@@ -34,6 +34,7 @@ static struct {
     int status;
     struct list pending;
     struct timer orphan;
+    pid_t parent;
     struct sema reload; /* one reload at a time */
 } life;
 
@@ -71,7 +72,14 @@ int process_sandbox(struct process *p, unsigned allow,
 
     /* The offload pool starts its threads at first use, which is later than
      * this: they inherit what the process gives up here. */
-    return sandbox_enter(&box, err);
+    if (sandbox_enter(&box, err) < 0)
+        return -1;
+    /* A change of uid clears it; nobody may work on without master. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        return err_sys(err, "prctl(PR_SET_PDEATHSIG)");
+    if (getppid() == 1 && life.parent != 1)
+        return err_temp(err, "master is gone");
+    return 0;
 }
 
 /* ------------------------------------------------------------------ the end */
@@ -169,6 +177,13 @@ void process_ready(struct process *p)
     (void)chan_send(p->master, MASTER_READY, SLICE_NONE, NULL, 0, NULL);
 }
 
+static void keep_conf_fd(struct process *p, struct msg *m)
+{
+    close_fd(&p->conf_fd);
+    p->conf_fd = m->fds[0];
+    m->fds[0] = -1;
+}
+
 static void on_start_message(struct msg *m)
 {
     struct process *p = &life.p;
@@ -181,6 +196,7 @@ static void on_start_message(struct msg *m)
         start_failed(&err);
         return;
     }
+    keep_conf_fd(p, m);
     p->service = (int)(int64_t)attr_u64_or(m->body, AT_SERVICE, UINT64_MAX);
     p->slot = (unsigned)attr_u64_or(m->body, AT_SLOT, 0);
     p->n_slots = (unsigned)attr_u64_or(m->body, AT_NSLOTS, 1);
@@ -254,6 +270,7 @@ static void reload_task(void *arg)
     if (m->n_fds != 1 || process_read_conf(m->fds[0], &conf, &err) < 0) {
         chan_fail(p->master, id, &err);
     } else {
+        keep_conf_fd(p, m);
         old = p->conf;
         p->conf = conf;
         if (p->ops->on_reload != NULL)
@@ -377,15 +394,16 @@ int process_main(const struct process_ops *ops)
     struct process *p = &life.p;
     const char *type = ptype_name(ops->type);
 
-    clock_setup();
-    name_ourselves(type);
     loop_init(type, 0);
+    name_ourselves(type);
     event_setup(fcntl(EVENT_FD, F_GETFD) >= 0 ? EVENT_FD : -1, type);
     event_batch(true);
     list_init(&life.pending);
     sema_init(&life.reload, 1);
+    life.parent = getppid();
     p->ops = ops;
     p->service = -1;
+    p->conf_fd = -1;
     p->counters_fd = fcntl(COUNTER_FD, F_GETFD) >= 0 ? COUNTER_FD : -1;
     signal_on(SIGTERM, on_term, NULL);
     p->master = chan_new(CONTROL_FD, &master_ops, NULL);

@@ -88,6 +88,7 @@ struct process {
     gid_t gid;
     char empty_root[256]; /* "" when there is none */
     int counters_fd;     /* shared memory of client counters */
+    int conf_fd;         /* `conf` as bytes, to hand on */
     struct chan *master;
     void *data;          /* the process's own */
 };

@@ -1,0 +1,141 @@
+#include "broker/broker_priv.h"
+#include "rt/rt.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static atomic_int n_syncs, n_running, n_most, visible, synced, fail_with;
+static struct syncs *syncs;
+static int n_done, n_failed;
+
+/* Everything visible when the sync begins is durable when it ends. */
+static int slow_sync(int fd UNUSED)
+{
+    int seen = atomic_load(&visible);
+    int now = atomic_fetch_add(&n_running, 1) + 1;
+
+    if (now > atomic_load(&n_most))
+        atomic_store(&n_most, now);
+    atomic_fetch_add(&n_syncs, 1);
+    usleep(20000);
+    atomic_fetch_sub(&n_running, 1);
+    if (atomic_load(&fail_with) != 0) {
+        errno = atomic_exchange(&fail_with, 0);
+        return -1;
+    }
+    atomic_store(&synced, seen);
+    return 0;
+}
+
+static void one_wait(void *arg UNUSED)
+{
+    int mine = atomic_fetch_add(&visible, 1) + 1;
+    struct err err;
+
+    if (syncs_wait(syncs, 7, clock_after(5000), &err) < 0) {
+        assert_int_equal(err.class, ERR_TEMP);
+        n_failed++;
+    } else {
+        assert_true(atomic_load(&synced) >= mine); /* invariant 2 */
+    }
+    n_done++;
+}
+
+static void run(task_fn *fn)
+{
+    n_done = n_failed = 0;
+    n_syncs = n_most = visible = synced = fail_with = 0;
+    loop_init("test", 4);
+    syncs = syncs_new(slow_sync);
+    task_spawn("test", fn, NULL);
+    loop_run();
+    loop_done();
+    syncs_free(&syncs);
+}
+
+static void wait_all(int n)
+{
+    struct err err;
+
+    while (n_done < n && task_sleep(5, &err) == 0)
+        ;
+    loop_stop();
+}
+
+static void many_body(void *arg UNUSED)
+{
+    struct err err;
+
+    syncs_tell(syncs, 7, open("/", O_RDONLY | O_CLOEXEC));
+    for (int i = 0; i < 200; i++) {
+        task_spawn("wait", one_wait, NULL);
+        if (i % 10 == 0)
+            task_sleep(2, &err);
+    }
+    wait_all(200);
+}
+
+static void many_share_few_syncs(void **state UNUSED)
+{
+    run(many_body);
+    assert_int_equal(n_failed, 0);
+    assert_int_equal(n_most, 1); /* one in flight for a file system */
+    assert_in_range(n_syncs, 2, 20);
+}
+
+static void failure_body(void *arg UNUSED)
+{
+    struct err err;
+
+    syncs_tell(syncs, 7, open("/", O_RDONLY | O_CLOEXEC));
+    fail_with = EIO;
+    task_spawn("wait", one_wait, NULL);
+    task_spawn("wait", one_wait, NULL);
+    task_sleep(5, &err);
+    task_spawn("wait", one_wait, NULL); /* shares the next one */
+    wait_all(3);
+}
+
+static void a_failure_is_told_to_its_sharers(void **state UNUSED)
+{
+    run(failure_body);
+    assert_in_range(n_failed, 1, 2);
+    assert_int_equal(n_done, 3);
+}
+
+static void unknown_body(void *arg UNUSED)
+{
+    struct err err;
+
+    task_spawn("wait", one_wait, NULL);
+    task_sleep(20, &err);
+    assert_int_equal(n_done, 0);
+    syncs_tell(syncs, 7, open("/", O_RDONLY | O_CLOEXEC));
+    syncs_tell(syncs, 7, open("/", O_RDONLY | O_CLOEXEC));
+    wait_all(1);
+}
+
+static void an_unknown_file_system_is_awaited(void **state UNUSED)
+{
+    run(unknown_body);
+    assert_int_equal(n_failed, 0);
+    assert_int_equal(n_syncs, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many_share_few_syncs),
+        cmocka_unit_test(a_failure_is_told_to_its_sharers),
+        cmocka_unit_test(an_unknown_file_system_is_awaited),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

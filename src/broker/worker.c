@@ -1,0 +1,258 @@
+#include "base/clock.h"
+#include "broker/broker.h"
+#include "rt/rt.h"
+#include "rt/sandbox.h"
+
+#include <signal.h>
+#include <sys/prctl.h>
+
+#define IDLE_MS         60000 /* a mailbox worker without work goes then */
+#define IDLE_COMMAND_MS 5000
+#define ORPHAN_MS                                                              \
+ 10000 /* what is being done may take this long when the                       \
+        * broker is gone */
+#define FS_MAX 64
+
+/* Messages that came before on_start() had returned. */
+struct early {
+    struct list link;
+    struct msg *msg;
+};
+
+static struct {
+    struct worker w;
+    struct list early;
+    struct timer idle;
+    struct timer orphan;
+    uint64_t n_taken; /* connections, as the broker counts them */
+    int n_busy;
+    uint64_t devs[FS_MAX];
+    size_t n_devs;
+    bool is_started;
+    bool is_exiting;
+    int status;
+} life;
+
+static void idle_too_long(struct timer *t UNUSED)
+{
+    struct buf b;
+
+    if (life.n_busy > 0 || life.w.is_retiring)
+        return;
+    /* The broker answers with WORKER_RETIRE, unless it gave us something
+     * meanwhile. */
+    buf_init(&b, 64);
+    attr_put_u64(&b, AT_SEQ, life.n_taken);
+    if (chan_send(life.w.broker, WORKER_IDLE, buf_view(&b), NULL, 0, NULL) < 0)
+        worker_exit(&life.w, 1);
+    buf_done(&b);
+    worker_touch(&life.w);
+}
+
+void worker_touch(struct worker *w)
+{
+    timer_set(&life.idle,
+              clock_after(w->is_command ? IDLE_COMMAND_MS : IDLE_MS),
+              idle_too_long);
+}
+
+void worker_busy(struct worker *w, int change)
+{
+    life.n_busy += change;
+    CHECK(life.n_busy >= 0);
+    if (life.n_busy == 0 || change > 0)
+        worker_touch(w);
+}
+
+int worker_tell_fs(struct worker *w, uint64_t dev, int dirfd, struct err *err)
+{
+    struct buf b;
+    int rc;
+
+    for (size_t i = 0; i < life.n_devs; i++)
+        if (life.devs[i] == dev)
+            return 0;
+    if (life.n_devs == FS_MAX)
+        return err_temp(err, "more than %d file systems with mail", FS_MAX);
+    buf_init(&b, 64);
+    attr_put_u64(&b, AT_FSID, dev);
+    rc = chan_send(w->broker, WORKER_FS, buf_view(&b), &dirfd, 1, err);
+    buf_done(&b);
+    if (rc == 0)
+        life.devs[life.n_devs++] = dev;
+    return rc;
+}
+
+int worker_sandbox(struct worker *w, struct err *err)
+{
+    static const char *const all[] = { "/", NULL };
+    struct sandbox box = {
+        .allow = SANDBOX_OPEN | SANDBOX_WRITE,
+        .uid = (uid_t)-1, /* template changed it before we began */
+        .gid = (gid_t)-1,
+        .read_paths = all,
+        .write_paths = all,
+    };
+
+    /* What a user's command may need is not ours to know: his uid is the
+     * limit, as it is in Postfix. */
+    if (w->is_command)
+        return 0;
+    return sandbox_enter(&box, err);
+}
+
+static void exit_task(void *arg UNUSED)
+{
+    event_flush();
+    (void)chan_flush(life.w.broker, clock_after(1000), NULL);
+    loop_stop();
+}
+
+void worker_exit(struct worker *w UNUSED, int status)
+{
+    if (life.is_exiting)
+        return;
+    life.is_exiting = true;
+    life.status = status;
+    task_spawn("exit", exit_task, NULL);
+}
+
+static void retire(struct worker *w)
+{
+    if (w->is_retiring)
+        return;
+    w->is_retiring = true;
+    if (life.is_started && w->ops->on_retire != NULL)
+        w->ops->on_retire(w);
+    else
+        worker_exit(w, 0);
+}
+
+static void too_late(struct timer *t UNUSED)
+{
+    worker_exit(&life.w, 1);
+}
+
+static void broker_gone(struct chan *c UNUSED, void *arg UNUSED)
+{
+    timer_set(&life.orphan, clock_after(ORPHAN_MS), too_late);
+    retire(&life.w);
+}
+
+static void reload_task(void *arg)
+{
+    struct msg *m CLEANUP(msg_delete) = arg;
+    struct worker *w = &life.w;
+    struct conf *conf, *old;
+    struct err err;
+
+    if (m->n_fds != 1 || process_read_conf(m->fds[0], &conf, &err) < 0) {
+        log_error("%s", m->n_fds == 1 ? err.log : "no new configuration came");
+        return;
+    }
+    old = w->conf;
+    w->conf = conf;
+    if (w->ops->on_reload != NULL)
+        w->ops->on_reload(w, conf);
+    conf_unref(&old);
+}
+
+static void take_socket(struct worker *w, struct msg *m,
+                        void (*fn)(struct worker *w, int fd))
+{
+    int fd = m->n_fds == 1 ? m->fds[0] : -1;
+
+    if (fd < 0)
+        return;
+    life.n_taken++;
+    worker_touch(w);
+    if (fn == NULL || w->is_retiring)
+        return; /* closed: the caller asks the broker again */
+    m->fds[0] = -1;
+    fn(w, fd);
+}
+
+static void handle(struct msg *m)
+{
+    struct worker *w = &life.w;
+
+    if (m->type == WORKER_LMTP)
+        take_socket(w, m, w->ops->on_lmtp);
+    else if (m->type == WORKER_CHAN)
+        take_socket(w, m, w->ops->on_chan);
+    else if (m->type == WORKER_RELOAD)
+        task_spawn("reload", reload_task, msg_take(m));
+    else if (m->type == WORKER_RETIRE)
+        retire(w);
+}
+
+static void from_broker(struct chan *c UNUSED, struct msg *m, void *arg UNUSED)
+{
+    struct early *e;
+
+    if (life.is_started || m->type == WORKER_RETIRE) {
+        handle(m);
+        return;
+    }
+    e = xcalloc(1, sizeof *e);
+    e->msg = msg_take(m);
+    list_push(&life.early, &e->link);
+}
+
+static void start_task(void *arg UNUSED)
+{
+    struct worker *w = &life.w;
+    struct list *it;
+    struct err err;
+
+    if (w->ops->on_start != NULL && w->ops->on_start(w, &err) < 0) {
+        log_error("cannot start: %s", err.log);
+        worker_exit(w, 1);
+        return;
+    }
+    life.is_started = true;
+    while ((it = list_pop(&life.early)) != NULL) {
+        struct early *e = CONTAINER_OF(it, struct early, link);
+
+        handle(e->msg);
+        msg_delete(&e->msg);
+        free(e);
+    }
+    worker_touch(w);
+}
+
+static void on_term(int signo UNUSED, void *arg UNUSED)
+{
+    retire(&life.w);
+}
+
+static const struct chan_ops broker_ops = {
+    .on_msg = from_broker,
+    .on_close = broker_gone,
+};
+
+int worker_main(int fd, struct conf *conf, const char *kind, bool is_root_mode,
+                const struct worker_ops *ops)
+{
+    struct worker *w = &life.w;
+    char name[32];
+
+    memset(&life, 0, sizeof life);
+    (void)snprintf(name, sizeof name, "hato: %s", kind);
+    loop_init(name, 2);
+    event_setup(event_fd(), "local");
+    event_batch(true);
+    list_init(&life.early);
+    w->ops = ops;
+    w->conf = conf;
+    (void)snprintf(w->kind, sizeof w->kind, "%s", kind);
+    w->is_command = strcmp(kind, "command") == 0;
+    w->is_root_mode = is_root_mode;
+    signal_on(SIGTERM, on_term, NULL);
+    w->broker = chan_new(fd, &broker_ops, NULL);
+    task_spawn("start", start_task, NULL);
+    loop_run();
+    event_flush();
+    chan_free(&w->broker);
+    return life.status;
+}
