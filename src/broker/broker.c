@@ -231,7 +231,7 @@ static int read_request(struct broker *b, slice body, struct entry *out,
 static void deliver(struct broker *b, struct chan *c, struct msg *m)
 {
     uint16_t type = m->type == BROKER_ASK ? WORKER_CHAN : WORKER_LMTP;
-    struct entry wanted, *e;
+    struct entry wanted, *e = NULL;
     struct err err;
     int fds[2];
 

@@ -1,8 +1,11 @@
 #ifndef BROKER_BROKER_PRIV_H
 #define BROKER_BROKER_PRIV_H
 
-/* Shared syncs, apart from the rest of the broker. */
-#include "ipc/chan.h"
+#include "broker/broker.h"
+
+/* What the configuration allows the template (blocking: asks the system's
+ * users, looks at alias files). */
+void template_read_rules(struct template_rules *r, const struct conf *c);
 
 /* Syncs of all file systems.  `fd_sync` may be replaced by tests. */
 struct syncs;

@@ -1,15 +1,13 @@
 #include "base/clock.h"
-#include "broker/broker.h"
+#include "broker/broker_priv.h"
 #include "ipc/bchan.h"
 
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define CONTROL_FD 3
@@ -29,64 +27,6 @@ struct template
     const struct worker_ops *ops;
     char *title;
 };
-
-/* ------------------------------------------------------------------- rules */
-
-bool template_allows(const struct template_rules *r, slice kind, uint64_t uid,
-                     uint64_t gid)
-{
-    bool in_range = uid >= r->first_uid && uid <= UINT32_MAX - 1 &&
-                    (r->last_uid == 0 || uid <= r->last_uid);
-    bool gid_ok = gid >= r->first_gid && gid <= UINT32_MAX - 1 &&
-                  (r->last_gid == 0 || gid <= r->last_gid);
-
-    if (uid == 0 || gid == 0)
-        return false;
-    if (slice_eqs(kind, "mailbox"))
-        return in_range && gid_ok;
-    if (!slice_eqs(kind, "command"))
-        return false;
-    for (size_t i = 0; i < r->n_command_uids; i++)
-        if (r->command_uids[i] == uid)
-            return true;
-    return in_range;
-}
-
-static void add_command_uid(struct template_rules *r, uid_t uid)
-{
-    if (uid != 0 && r->n_command_uids < ARRAY_LEN(r->command_uids))
-        r->command_uids[r->n_command_uids++] = uid;
-}
-
-/* The owner of an alias file runs its commands. */
-static void add_alias_owner(void *ctx, const struct conf_table_ref *ref)
-{
-    struct template_rules *r = ctx;
-    char path[PATH_MAX];
-    struct stat st;
-
-    if (strcmp(ref->param, "alias_maps") != 0 || ref->name.n == 0 ||
-        ref->name.p[0] != '/' || !slice_copy_to(ref->name, path, sizeof path))
-        return;
-    if (stat(path, &st) == 0)
-        add_command_uid(r, st.st_uid);
-}
-
-static void read_rules(struct template *t)
-{
-    struct template_rules *r = &t->rules;
-    const struct passwd *pw;
-
-    memset(r, 0, sizeof *r);
-    r->first_uid = (uid_t)conf_int(t->conf, NULL, "first_valid_uid");
-    r->last_uid = (uid_t)conf_int(t->conf, NULL, "last_valid_uid");
-    r->first_gid = (gid_t)conf_int(t->conf, NULL, "first_valid_gid");
-    r->last_gid = (gid_t)conf_int(t->conf, NULL, "last_valid_gid");
-    pw = getpwnam(conf_str(t->conf, NULL, "default_privs"));
-    if (pw != NULL)
-        add_command_uid(r, pw->pw_uid);
-    conf_each_table(t->conf, add_alias_owner, r);
-}
 
 /* ----------------------------------------------------------------- workers */
 
@@ -190,7 +130,7 @@ static int from_broker(struct template *t, struct msg *m)
 {
     struct err err;
     struct buf b;
-    pid_t pid;
+    pid_t pid = 0;
     int rc;
 
     if (m->type != TEMPLATE_FORK || fork_worker(t, m, &pid, &err) < 0) {
@@ -216,7 +156,7 @@ static int take_conf(struct template *t, struct msg *m, struct err *err)
         return -1;
     conf_unref(&t->conf);
     t->conf = conf;
-    read_rules(t);
+    template_read_rules(&t->rules, t->conf);
     return 0;
 }
 

@@ -244,7 +244,7 @@ static void write_out(struct chan *c)
         sent = fd_send(c->fd, c->out.p + c->out_at, n, fds, n_fds);
         if (sent < 0 && errno == EINTR)
             continue;
-        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        if (sent < 0 && errno == EAGAIN) {
             c->is_blocked = true;
             break;
         }
@@ -566,7 +566,7 @@ static void read_in(struct chan *c)
 
     CHECK(room != NULL);
     n = fd_recv(c->fd, room, READ_CHUNK, c->in_fds + c->n_in_fds, &n_fds);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
         break_off(c);
