@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +25,7 @@ static int slow_sync(int fd UNUSED)
     if (now > atomic_load(&n_most))
         atomic_store(&n_most, now);
     atomic_fetch_add(&n_syncs, 1);
-    usleep(20000);
+    (void)nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
     atomic_fetch_sub(&n_running, 1);
     if (atomic_load(&fail_with) != 0) {
         errno = atomic_exchange(&fail_with, 0);
