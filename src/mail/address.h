@@ -115,9 +115,10 @@ struct mail_addr_iter {
     struct arena *a;
     slice rest;
     bool in_group;
+    bool group_closing;
+    bool done;
     bool fill_missing; /* Dovecot's MISSING_MAILBOX and MISSING_DOMAIN */
     size_t n_left;
-    void *state;
 };
 
 /* Iterate over the addresses of an unfolded or raw header value; at most
@@ -150,6 +151,7 @@ struct mail_dest_iter {
     struct arena *a;
     slice rest;
     bool header; /* header rules: everything is an address */
+    size_t plain_left; /* of rest, known to be single words */
     size_t n_left;
 };
 

@@ -6,7 +6,7 @@
 #include "base/base.h"
 
 /* Postfix's valid_hostname(): letters, digits, '-', '_', labels of 1..63, at
- * most 255, not all numeric, one trailing dot tolerated; bytes above 127 (a
+ * most 255, not all numeric, no dot at the end; bytes above 127 (a
  * U-label) are checked by converting to ASCII. */
 bool mail_domain_valid(slice domain);
 
@@ -24,6 +24,9 @@ bool mail_domain_to_utf8(struct buf *b, slice domain);
 
 /* Is s well-formed UTF-8 (no surrogates, nothing above U+10FFFF)? */
 bool mail_utf8_valid(slice s);
+/* Length of the well-formed sequence at the front of s; 0 when there is none.
+ */
+size_t mail_utf8_len(slice s);
 bool mail_is_ascii(slice s);
 
 #endif

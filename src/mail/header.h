@@ -33,14 +33,13 @@ struct mail_header_iter {
     size_t pos;
     enum mail_header_end end;
     bool keep_junk;
-    bool crlf_seen;
     slice from_line; /* an mbox "From " line at the start; empty otherwise */
 };
 
 /* With keep_junk, a line that is no header does not end the header (it is
  * yielded with an empty name), as Dovecot reads stored mail; without, as
  * Postfix's cleanup reads new mail.  A "From " or ">From " line in front is
- * passed over in both. */
+ * told in from_line, and passed over without keep_junk. */
 void mail_header_iter_init(struct mail_header_iter *it, slice in,
                            bool keep_junk);
 bool mail_header_next(struct mail_header_iter *it, struct mail_field *out);
@@ -104,13 +103,16 @@ bool mail_value_param(struct arena *a, const struct mail_value *v,
 struct mail_head {
     struct buf bytes; /* the header so far, with its blank line */
     bool done;
-    bool truncated; /* header_size_limit: the rest counts as body */
+    bool truncated; /* max_bytes reached: the rest counts as body */
+    size_t max;
     size_t line_start;
 };
 
 void mail_head_init(struct mail_head *h, size_t max_bytes);
 void mail_head_done(struct mail_head *h);
-/* Take from *in what belongs to the header (all of it, until done). */
+/* Take from *in what belongs to the header, up to the blank line.  A header
+ * without one is all the input; mail_header_iter finds where its body starts.
+ */
 void mail_head_feed(struct mail_head *h, slice *in);
 
 #endif
