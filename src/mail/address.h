@@ -117,6 +117,7 @@ struct mail_addr_iter {
     bool in_group;
     bool group_closing;
     bool done;
+    bool garbage;
     bool fill_missing; /* Dovecot's MISSING_MAILBOX and MISSING_DOMAIN */
     size_t n_left;
 };
@@ -150,7 +151,7 @@ struct mail_dest {
 struct mail_dest_iter {
     struct arena *a;
     slice rest;
-    bool header; /* header rules: everything is an address */
+    bool header;       /* header rules: everything is an address */
     size_t plain_left; /* of rest, known to be single words */
     size_t n_left;
 };

@@ -44,32 +44,34 @@ static void set_mailbox(struct entry *e)
     e->has_mailbox = true;
 }
 
-/* word *( "." word ), where a word may be quoted. */
+/* Words, which may be quoted, and dots between, before and behind them. */
 static enum lex_result parse_local(struct entry *e)
 {
-    enum lex_result r;
-    bool odd = false;
+    enum lex_result r = LEX_END;
+    bool any = false;
 
-    if (lex_at_end(&e->lex))
-        return LEX_END;
     buf_clear(&e->word);
-    for (;;) {
-        if (lex_at_end(&e->lex))
-            r = LEX_BAD;
-        else if (*e->lex.p == '"')
+    while (!lex_at_end(&e->lex)) {
+        r = LEX_MORE;
+        if (*e->lex.p == '"')
             r = lex_quoted(&e->lex, &e->word);
-        else
-            r = lex_dot_atom(&e->lex, &e->word, &odd);
+        else if (lex_is_atext(*e->lex.p))
+            r = lex_atom(&e->lex, &e->word);
+        else if (!any && *e->lex.p != '.')
+            return LEX_BAD;
+        any = true;
         if (r == LEX_BAD)
             return r;
         if (r == LEX_END || *e->lex.p != '.')
             break;
         buf_byte(&e->word, '.');
         e->lex.p++;
-        if (lex_skip(&e->lex) == LEX_BAD)
-            return LEX_BAD;
+        r = lex_skip(&e->lex);
+        if (r == LEX_BAD)
+            return r;
     }
-    set_mailbox(e);
+    if (any)
+        set_mailbox(e);
     return r;
 }
 
@@ -107,15 +109,12 @@ static enum lex_result parse_route(struct entry *e)
     return LEX_END;
 }
 
-/* At the '<'. */
+/* At the '<'.  An end before the '>' is bad. */
 static enum lex_result parse_angle(struct entry *e)
 {
-    enum lex_result r;
-
     e->lex.p++;
-    r = lex_skip(&e->lex);
-    if (r != LEX_MORE)
-        return r;
+    if (lex_skip(&e->lex) != LEX_MORE)
+        return LEX_BAD;
     if (*e->lex.p == '@') {
         if (parse_route(e) != LEX_MORE || *e->lex.p != ':') {
             if (e->fill_missing) {
@@ -128,19 +127,14 @@ static enum lex_result parse_angle(struct entry *e)
         } else {
             e->lex.p++;
         }
-        r = lex_skip(&e->lex);
-        if (r != LEX_MORE)
-            return r;
+        if (lex_skip(&e->lex) != LEX_MORE)
+            return LEX_BAD;
     }
     if (*e->lex.p != '>') {
-        r = parse_local(e);
-        if (r != LEX_MORE)
-            return r;
-        if (*e->lex.p == '@') {
-            r = parse_domain(e);
-            if (r != LEX_MORE)
-                return r;
-        }
+        if (parse_local(e) != LEX_MORE)
+            return LEX_BAD;
+        if (*e->lex.p == '@' && parse_domain(e) != LEX_MORE)
+            return LEX_BAD;
     }
     if (*e->lex.p != '>')
         return LEX_BAD;
@@ -171,7 +165,7 @@ static enum lex_result parse_name_addr(struct entry *e)
 }
 
 /* A word without a domain: an address if it stands alone, else a name. */
-static void take_as_name(struct entry *e)
+static void take_as_name(struct entry *e, bool was_quoted)
 {
     size_t before;
 
@@ -181,6 +175,9 @@ static void take_as_name(struct entry *e)
     if (e->word.n != before) {
         set_name(e, keep(e));
         e->has_mailbox = false;
+    } else if (was_quoted && e->has_mailbox) {
+        set_name(e, e->addr.mailbox);
+        e->has_mailbox = false;
     }
     e->addr.is_invalid = true;
 }
@@ -189,7 +186,7 @@ static void take_as_name(struct entry *e)
 static enum lex_result parse_addr_spec(struct entry *e)
 {
     enum lex_result r;
-    bool domain_tried = false;
+    bool domain_tried = false, was_quoted = lex_is(&e->lex, '"');
 
     buf_clear(&e->comment);
     r = parse_local(e);
@@ -205,7 +202,7 @@ static enum lex_result parse_addr_spec(struct entry *e)
         e->no_memory |= s.p == NULL;
         set_name(e, s);
     } else if (!domain_tried) {
-        take_as_name(e);
+        take_as_name(e, was_quoted);
         r = LEX_BAD;
     }
     return r;
@@ -234,11 +231,6 @@ static enum lex_result parse_mailbox(struct entry *e)
     if (r == LEX_BAD) {
         e->lex.p = start;
         r = parse_addr_spec(e);
-        if (e->addr.is_invalid && !e->addr.has_name && e->has_mailbox &&
-            !e->has_domain) {
-            set_name(e, e->addr.mailbox);
-            e->has_mailbox = false;
-        }
     }
     if (r == LEX_BAD)
         e->addr.is_invalid = true;
@@ -266,24 +258,29 @@ static bool parse_group_name(struct entry *e)
 void mail_addr_iter_init(struct mail_addr_iter *it, struct arena *a,
                          slice value, bool fill_missing_parts, size_t max)
 {
-    *it = (struct mail_addr_iter){ .a = a,
-                                   .rest = value,
-                                   .fill_missing = fill_missing_parts,
-                                   .n_left = max };
+    *it = (struct mail_addr_iter){
+        .a = a, .rest = value, .fill_missing = fill_missing_parts, .n_left = max
+    };
 }
 
 /* Behind an address of the list: go on only after a comma. */
-static void after_entry(struct mail_addr_iter *it, struct entry *e,
-                        enum lex_result r)
+static void after_entry(struct mail_addr_iter *it, struct entry *e)
 {
-    (void)r;
-    if (!lex_is(&e->lex, ',')) {
-        it->done = true;
+    it->done = true;
+    if (!lex_is(&e->lex, ','))
         return;
-    }
     e->lex.p++;
-    if (lex_skip(&e->lex) == LEX_END)
-        it->done = true;
+    switch (lex_skip(&e->lex)) {
+    case LEX_MORE:
+        it->done = false;
+        break;
+    case LEX_BAD:
+        it->garbage = true;
+        break;
+    case LEX_END:
+    default:
+        break;
+    }
 }
 
 static bool next_in_group(struct mail_addr_iter *it, struct entry *e)
@@ -299,7 +296,7 @@ static bool next_in_group(struct mail_addr_iter *it, struct entry *e)
         } else {
             e->addr.is_invalid = true;
         }
-        after_entry(it, e, LEX_MORE);
+        after_entry(it, e);
         return true;
     }
     (void)parse_mailbox(e);
@@ -317,13 +314,21 @@ static bool next_entry(struct mail_addr_iter *it, struct entry *e)
 {
     if (it->in_group)
         return next_in_group(it, e);
+    if (it->garbage) {
+        /* A comment that never ends stands where an address should. */
+        it->garbage = false;
+        e->addr = (struct mail_addr){ .kind = MAIL_ADDR_MAILBOX };
+        fill_missing(e);
+        return true;
+    }
     if (it->done || lex_skip(&e->lex) != LEX_MORE)
         return false;
     if (parse_group_name(e)) {
         it->in_group = true;
         return true;
     }
-    after_entry(it, e, parse_mailbox(e));
+    (void)parse_mailbox(e);
+    after_entry(it, e);
     return true;
 }
 
@@ -339,8 +344,8 @@ bool mail_addr_next(struct mail_addr_iter *it, struct mail_addr *out)
     buf_init(&e.comment, it->rest.n + 16);
     lex_init(&e.lex, it->rest, &e.comment);
     got = next_entry(it, &e) && !e.no_memory;
-    it->rest = got ? slice_of(e.lex.p, (size_t)(e.lex.end - e.lex.p))
-                   : SLICE_NONE;
+    it->rest =
+        got ? slice_of(e.lex.p, (size_t)(e.lex.end - e.lex.p)) : SLICE_NONE;
     it->n_left = got ? it->n_left - 1 : 0;
     buf_done(&e.word);
     buf_done(&e.comment);

@@ -68,14 +68,16 @@ static const struct {
 };
 
 static const char *const warm[] = {
-    "us-ascii",    "iso-8859-1",  "iso-8859-2",  "iso-8859-3",  "iso-8859-4",
-    "iso-8859-5",  "iso-8859-6",  "iso-8859-7",  "iso-8859-8",  "iso-8859-9",
-    "iso-8859-10", "iso-8859-13", "iso-8859-14", "iso-8859-15", "iso-8859-16",
-    "windows-1250", "windows-1251", "windows-1252", "windows-1253",
-    "windows-1254", "windows-1255", "windows-1256", "windows-1257",
-    "windows-1258", "koi8-r", "koi8-u", "iso-2022-jp", "iso-2022-jp-ms",
-    "shift_jis", "euc-jp", "gb2312", "iso-2022-cn", "hz-gb-2312", "big5",
-    "ks_c_5601-1987", "iso-2022-kr", "tis-620", "utf-7", "utf-16",
+    "us-ascii",     "iso-8859-1",   "iso-8859-2",     "iso-8859-3",
+    "iso-8859-4",   "iso-8859-5",   "iso-8859-6",     "iso-8859-7",
+    "iso-8859-8",   "iso-8859-9",   "iso-8859-10",    "iso-8859-13",
+    "iso-8859-14",  "iso-8859-15",  "iso-8859-16",    "windows-1250",
+    "windows-1251", "windows-1252", "windows-1253",   "windows-1254",
+    "windows-1255", "windows-1256", "windows-1257",   "windows-1258",
+    "koi8-r",       "koi8-u",       "iso-2022-jp",    "iso-2022-jp-ms",
+    "shift_jis",    "euc-jp",       "gb2312",         "iso-2022-cn",
+    "hz-gb-2312",   "big5",         "ks_c_5601-1987", "iso-2022-kr",
+    "tis-620",      "utf-7",        "utf-16",
 };
 
 #define NAME_SIZE 48

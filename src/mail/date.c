@@ -5,9 +5,10 @@
 #include "base/clock.h"
 #include "mail/mail_priv.h"
 
-static const char *const months[] = { "Jan", "Feb", "Mar", "Apr",
-                                      "May", "Jun", "Jul", "Aug",
-                                      "Sep", "Oct", "Nov", "Dec" };
+static const char *const months[] = {
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun",
+    "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"
+};
 static const char *const days[] = { "Sun", "Mon", "Tue", "Wed",
                                     "Thu", "Fri", "Sat" };
 
@@ -16,15 +17,15 @@ static const struct {
     const char *name;
     int minutes;
 } zones[] = {
-    { "UT", 0 },      { "UTC", 0 },     { "GMT", 0 },     { "Z", 0 },
-    { "EST", -300 },  { "EDT", -240 },  { "CST", -360 },  { "CDT", -300 },
-    { "MST", -420 },  { "MDT", -360 },  { "PST", -480 },  { "PDT", -420 },
-    { "AKST", -540 }, { "AKDT", -480 }, { "HST", -600 },  { "AST", -240 },
-    { "ADT", -180 },  { "NST", -210 },  { "NDT", -150 },  { "WET", 0 },
-    { "WEST", 60 },   { "BST", 60 },    { "CET", 60 },    { "CEST", 120 },
-    { "MET", 60 },    { "MEST", 120 },  { "MEZ", 60 },    { "MESZ", 120 },
-    { "EET", 120 },   { "EEST", 180 },  { "MSK", 180 },   { "MSD", 240 },
-    { "IST", 330 },   { "SGT", 480 },   { "HKT", 480 },   { "KST", 540 },
+    { "UT", 0 },      { "UTC", 0 },     { "GMT", 0 },    { "Z", 0 },
+    { "EST", -300 },  { "EDT", -240 },  { "CST", -360 }, { "CDT", -300 },
+    { "MST", -420 },  { "MDT", -360 },  { "PST", -480 }, { "PDT", -420 },
+    { "AKST", -540 }, { "AKDT", -480 }, { "HST", -600 }, { "AST", -240 },
+    { "ADT", -180 },  { "NST", -210 },  { "NDT", -150 }, { "WET", 0 },
+    { "WEST", 60 },   { "BST", 60 },    { "CET", 60 },   { "CEST", 120 },
+    { "MET", 60 },    { "MEST", 120 },  { "MEZ", 60 },   { "MESZ", 120 },
+    { "EET", 120 },   { "EEST", 180 },  { "MSK", 180 },  { "MSD", 240 },
+    { "IST", 330 },   { "SGT", 480 },   { "HKT", 480 },  { "KST", 540 },
     { "JST", 540 },   { "NZST", 720 },  { "NZDT", 780 },
 };
 
@@ -212,9 +213,9 @@ void mail_date_format(int64_t unix_sec, int zone_min, char out[static 40])
     in_zone(unix_sec, zone_min, &c);
     zone = c.offset_min < 0 ? -c.offset_min : c.offset_min;
     (void)snprintf(out, 40, "%s, %d %s %04d %02d:%02d:%02d %c%02d%02d",
-                   days[c.wday % 7], c.day, months[(c.month + 11) % 12],
-                   c.year, c.hour, c.min, c.sec,
-                   c.offset_min < 0 ? '-' : '+', zone / 60, zone % 60);
+                   days[c.wday % 7], c.day, months[(c.month + 11) % 12], c.year,
+                   c.hour, c.min, c.sec, c.offset_min < 0 ? '-' : '+',
+                   zone / 60, zone % 60);
 }
 
 void mail_date_imap(int64_t unix_sec, int zone_min, char out[static 32])
@@ -227,8 +228,7 @@ void mail_date_imap(int64_t unix_sec, int zone_min, char out[static 32])
     (void)snprintf(out, 32, "%2d-%s-%04d %02d:%02d:%02d %c%02d%02d",
                    c.day % 100, months[(c.month + 11) % 12], c.year % 10000,
                    c.hour % 100, c.min % 100, c.sec % 100,
-                   c.offset_min < 0 ? '-' : '+', zone / 60 % 100,
-                   zone % 60);
+                   c.offset_min < 0 ? '-' : '+', zone / 60 % 100, zone % 60);
 }
 
 bool mail_date_imap_parse(slice s, int64_t *unix_out, int *zone_min_out)
@@ -266,7 +266,7 @@ void mail_date_mbox(int64_t unix_sec, char out[static 32])
     struct civil c;
 
     in_zone(unix_sec, 0, &c);
-    (void)snprintf(out, 32, "%s %s %2d %02d:%02d:%02d %04d",
-                   days[c.wday % 7], months[(c.month + 11) % 12], c.day % 100,
-                   c.hour % 100, c.min % 100, c.sec % 100, c.year % 10000);
+    (void)snprintf(out, 32, "%s %s %2d %02d:%02d:%02d %04d", days[c.wday % 7],
+                   months[(c.month + 11) % 12], c.day % 100, c.hour % 100,
+                   c.min % 100, c.sec % 100, c.year % 10000);
 }

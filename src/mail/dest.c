@@ -125,8 +125,7 @@ static bool joins(const struct buf *b, slice next)
 }
 
 /* One word of s (which ends where the run does) in internal form. */
-static size_t take_word(const struct mail_dest_iter *it, slice s,
-                        struct buf *b)
+static size_t take_word(const struct mail_dest_iter *it, slice s, struct buf *b)
 {
     size_t end = is_raw_start(it, s) ? raw_length(s) : s.n, i = 0;
     bool raw = is_raw_start(it, s);
@@ -249,7 +248,7 @@ static void take_entry(struct mail_dest_iter *it, struct buf *b)
 
 int mail_dest_next(struct mail_dest_iter *it, struct mail_dest *out)
 {
-    struct buf b CLEANUP(buf_done);
+    struct buf b CLEANUP(buf_done) = { 0 };
     slice text;
 
     buf_init(&b, it->rest.n + 1);

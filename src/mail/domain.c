@@ -95,7 +95,7 @@ static bool ascii_hostname_valid(slice s)
 
 bool mail_domain_valid(slice domain)
 {
-    struct buf b CLEANUP(buf_done);
+    struct buf b CLEANUP(buf_done) = { 0 };
 
     if (mail_is_ascii(domain))
         return ascii_hostname_valid(domain);
@@ -165,8 +165,8 @@ bool mail_domain_to_ascii(struct buf *b, slice domain)
         return put_lower(b, domain);
     if (!mail_utf8_valid(domain) || !slice_copy_to(domain, text, sizeof text))
         return false;
-    if (idn2_to_ascii_8z(text, &ascii,
-                         IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK)
+    if (idn2_to_ascii_8z(text, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) !=
+        IDN2_OK)
         return false;
     ok = buf_puts(b, ascii);
     idn2_free(ascii);

@@ -34,8 +34,8 @@ enum mail_from_line {
 };
 
 struct mail_dot_options {
-    bool stuffed;          /* DATA: unstuff and watch for the dot; else BDAT
-                            * or sendmail: no dot */
+    bool stuffed;           /* DATA: unstuff and watch for the dot; else BDAT
+                             * or sendmail: no dot */
     bool stray_cr_to_space; /* cleanup_replace_stray_cr_lf */
     enum mail_bare_lf bare_lf;
     enum mail_from_line from_line;
@@ -47,24 +47,24 @@ struct mail_dot_options {
 struct mail_dot {
     struct mail_dot_options opt;
     unsigned char state;
-    bool lf_was_bare;   /* the last line ended with a lone LF */
-    bool start_done;    /* the first line's beginning has been judged */
-    bool dropping;      /* inside a From line that goes */
-    bool done;          /* the end was seen */
-    bool is_bad;        /* a bare LF, and bare_lf says reject */
-    bool saw_rejected;  /* a byte of `reject`: 550 5.6.0 or a bounce */
+    bool lf_was_bare;  /* the last line ended with a lone LF */
+    bool start_done;   /* the first line's beginning has been judged */
+    bool dropping;     /* inside a From line that goes */
+    bool done;         /* the end was seen */
+    bool is_bad;       /* a bare LF, and bare_lf says reject */
+    bool saw_rejected; /* a byte of `reject`: 550 5.6.0 or a bounce */
     bool saw_bare_lf;
     bool saw_bare_cr;
     bool saw_nul;
     bool saw_8bit;
-    bool starts_blank;  /* the first line begins with a blank: an empty line
-                         * was put before it, see the rule table */
-    char last;          /* last byte given out, '\n' at first */
-    unsigned n_cr;      /* CRs held back */
-    unsigned n_held;    /* bytes of a possible From line held back */
+    bool starts_blank; /* the first line begins with a blank: an empty line
+                        * was put before it, see the rule table */
+    char last;         /* last byte given out, '\n' at first */
+    unsigned n_cr;     /* CRs held back */
+    unsigned n_held;   /* bytes of a possible From line held back */
     char held[8];
-    uint64_t n_out;     /* bytes given out */
-    uint64_t n_lines;   /* LFs given out: size with CRLF = n_out + n_lines */
+    uint64_t n_out;   /* bytes given out */
+    uint64_t n_lines; /* LFs given out: size with CRLF = n_out + n_lines */
 };
 
 void mail_dot_init(struct mail_dot *d, const struct mail_dot_options *opt);

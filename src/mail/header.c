@@ -143,7 +143,7 @@ bool mail_header_delivered_to(slice in, slice address)
 {
     struct mail_header_iter it;
     struct mail_field f;
-    struct buf plain CLEANUP(buf_done);
+    struct buf plain CLEANUP(buf_done) = { 0 };
     bool found = false;
 
     buf_init(&plain, 2 * MAIL_ADDRESS_MAX);
@@ -255,8 +255,7 @@ void mail_head_feed(struct mail_head *h, slice *in)
         *in = slice_from(*in, take);
         if (lf < 0)
             return;
-        h->done = line_is_blank(slice_from(buf_view(&h->bytes),
-                                           h->line_start));
+        h->done = line_is_blank(slice_from(buf_view(&h->bytes), h->line_start));
         h->line_start = h->bytes.n;
     }
 }

@@ -76,7 +76,7 @@ struct mail_pair {
     slice value; /* unquoted */
 };
 
-#define MAIL_PAIRS_MAX 64 /* further parameters are dropped */
+#define MAIL_PAIRS_MAX 48 /* further parameters are dropped */
 
 struct mail_value {
     slice type;    /* or the disposition; empty when malformed */

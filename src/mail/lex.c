@@ -41,10 +41,25 @@ static enum lex_result lex_where(const struct lex *l)
     return lex_at_end(l) ? LEX_END : LEX_MORE;
 }
 
-/* At the '('.  Comments nest (RFC 5322 3.2.2); one that never ends is bad. */
+static size_t comment_length(const struct lex *l)
+{
+    return l->comment == NULL ? 0 : l->comment->n;
+}
+
+/* Folding: the line end goes, the white space behind it stays. */
+static bool is_crlf(const struct lex *l)
+{
+    return *l->p == '\r' && l->p + 1 < l->end && l->p[1] == '\n';
+}
+
+/*
+ * At the '('.  Comments nest (RFC 5322 3.2.2).  One that never ends is bad, and
+ * leaves only what stood before its last backslash or line end.
+ */
 static bool skip_comment(struct lex *l)
 {
     unsigned depth = 0;
+    size_t sure = 0;
 
     if (l->comment != NULL)
         buf_clear(l->comment);
@@ -63,12 +78,16 @@ static bool skip_comment(struct lex *l)
             if (l->p + 1 == l->end)
                 break;
             c = *++l->p;
-        } else if (c == '\r' || c == '\n') {
+            sure = comment_length(l);
+        } else if (c == '\n' || is_crlf(l)) {
+            sure = comment_length(l);
             continue;
         }
         if (l->comment != NULL)
             buf_byte(l->comment, c);
     }
+    if (l->comment != NULL)
+        l->comment->n = sure;
     return false;
 }
 
@@ -88,8 +107,12 @@ enum lex_result lex_skip(struct lex *l)
     return lex_where(l);
 }
 
+/* One that never ends leaves only what stood before its last backslash or line
+ * end, as comments do. */
 enum lex_result lex_quoted(struct lex *l, struct buf *out)
 {
+    size_t sure = out->n;
+
     CHECK(lex_is(l, '"'));
     for (l->p++; l->p < l->end; l->p++) {
         char c = *l->p;
@@ -100,15 +123,27 @@ enum lex_result lex_quoted(struct lex *l, struct buf *out)
         }
         if (c == '\\') {
             if (l->p + 1 == l->end)
-                return LEX_BAD;
+                break;
             c = *++l->p;
-        } else if (c == '\n' || (c == '\r' && l->p + 1 < l->end &&
-                                 l->p[1] == '\n')) {
-            continue; /* folding: the line end goes, the space stays */
+            sure = out->n;
+        } else if (c == '\n' || is_crlf(l)) {
+            sure = out->n;
+            continue;
         }
         buf_byte(out, c);
     }
+    out->n = sure;
     return LEX_BAD;
+}
+
+enum lex_result lex_atom(struct lex *l, struct buf *out)
+{
+    const char *start = l->p;
+
+    while (l->p < l->end && lex_is_atext(*l->p))
+        l->p++;
+    buf_put(out, start, (size_t)(l->p - start));
+    return lex_skip(l);
 }
 
 enum lex_result lex_dot_atom(struct lex *l, struct buf *out, bool *odd)
@@ -137,15 +172,13 @@ enum lex_result lex_dot_atom(struct lex *l, struct buf *out, bool *odd)
     }
 }
 
-/* A run of atext and dots. */
+/* A run of atext and dots, maybe empty. */
 static enum lex_result lex_dotted_word(struct lex *l, struct buf *out)
 {
     const char *start = l->p;
 
     while (l->p < l->end && (lex_is_atext(*l->p) || *l->p == '.'))
         l->p++;
-    if (l->p == start)
-        return LEX_BAD;
     buf_put(out, start, (size_t)(l->p - start));
     return lex_skip(l);
 }

@@ -27,21 +27,24 @@ struct lex {
 #define LEX_COMMENT_DEPTH 1000
 
 void lex_init(struct lex *l, slice s, struct buf *comment);
+
 static inline bool lex_at_end(const struct lex *l)
 {
     return l->p >= l->end;
 }
+
 /* Is the next byte c? */
 static inline bool lex_is(const struct lex *l, char c)
 {
     return l->p < l->end && *l->p == c;
 }
 
-bool lex_is_atext(char c);   /* RFC 5322 atext, and bytes above 127 */
-bool lex_is_mtoken(char c);  /* RFC 2045 token, and bytes above 127 */
+bool lex_is_atext(char c);  /* RFC 5322 atext, and bytes above 127 */
+bool lex_is_mtoken(char c); /* RFC 2045 token, and bytes above 127 */
 
 enum lex_result lex_skip(struct lex *l); /* white space and comments */
 enum lex_result lex_quoted(struct lex *l, struct buf *out); /* at the '"' */
+enum lex_result lex_atom(struct lex *l, struct buf *out);   /* may be empty */
 /* atext *( [CFWS] "." [CFWS] atext ); doubled and final dots are kept and told
  * by *odd. */
 enum lex_result lex_dot_atom(struct lex *l, struct buf *out, bool *odd);

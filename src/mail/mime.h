@@ -31,16 +31,24 @@ struct mail_size {
     uint64_t lines;  /* LFs */
 };
 
-/* The header fields of ENVELOPE, raw values; p is NULL where absent. */
+/* The values of the fields of one name, in their order. */
+struct mail_values {
+    slice value; /* raw, folding kept */
+    struct mail_values *next;
+};
+
+/* The header fields of ENVELOPE, raw values; p is NULL where absent.  Of the
+ * single ones the last field counts, address fields add up (so that no reader
+ * can be shown another From than a check saw). */
 struct mail_envelope {
     slice date;
     slice subject;
-    slice from;
-    slice sender;
-    slice reply_to;
-    slice to;
-    slice cc;
-    slice bcc;
+    struct mail_values *from;
+    struct mail_values *sender;
+    struct mail_values *reply_to;
+    struct mail_values *to;
+    struct mail_values *cc;
+    struct mail_values *bcc;
     slice in_reply_to;
     slice message_id;
 };
@@ -48,24 +56,27 @@ struct mail_envelope {
 struct mail_part {
     struct mail_part *parent;
     struct mail_part *child; /* first */
+    struct mail_part *last;  /* last child */
     struct mail_part *next;  /* sibling */
     uint64_t offset;         /* of the part's header in the message */
     struct mail_size header; /* with the blank line */
     struct mail_size body;   /* without the line end before the boundary */
+    unsigned depth;          /* 0 for the message itself */
     unsigned n_children;     /* direct ones */
     bool is_multipart;
     bool is_digest;  /* multipart/digest */
-    bool is_message; /* message/rfc822 or message/global */
+    bool is_message; /* message/rfc822, by its field or in a digest */
     bool is_text;
-    bool is_mime; /* MIME-Version was there (inherited by children) */
     bool has_nul;
-    bool truncated;
-    /* Content fields; p is NULL where absent. */
-    struct mail_value type; /* type.type.p NULL: no (usable) Content-Type */
+    bool truncated; /* of the root: something did not fit (invariant 3) */
+    /* Content fields of this part; p is NULL where absent or unusable. */
+    bool has_type; /* a Content-Type field was there */
+    struct mail_value type;
+    bool has_disposition;
     struct mail_value disposition;
     slice id;
     slice description;
-    slice encoding;
+    slice encoding; /* the token, unfolded */
     slice md5;
     slice language; /* raw */
     slice location;

@@ -50,6 +50,9 @@ static int next_pair(struct lex *l, struct buf *name, struct buf *value)
     return param_value(l, value) == LEX_BAD ? -1 : 1;
 }
 
+/* Pairs grow by steps: most values have one or two. */
+#define PAIRS_STEP 6
+
 static bool add_pair(struct arena *a, struct mail_value *v,
                      const struct buf *name, const struct buf *value)
 {
@@ -57,10 +60,13 @@ static bool add_pair(struct arena *a, struct mail_value *v,
 
     if (v->n_pairs == MAIL_PAIRS_MAX)
         return true;
-    if (v->pairs == NULL) {
-        v->pairs = arena_alloc(a, MAIL_PAIRS_MAX * sizeof *v->pairs);
-        if (v->pairs == NULL)
+    if (v->n_pairs % PAIRS_STEP == 0) {
+        p = arena_alloc(a, (v->n_pairs + PAIRS_STEP) * sizeof *p);
+        if (p == NULL)
             return false;
+        if (v->n_pairs > 0)
+            memcpy(p, v->pairs, v->n_pairs * sizeof *p);
+        v->pairs = p;
     }
     p = &v->pairs[v->n_pairs];
     p->name = priv_dup(a, name);
@@ -73,7 +79,7 @@ static bool add_pair(struct arena *a, struct mail_value *v,
 
 static bool parse_pairs(struct arena *a, struct lex *l, struct mail_value *v)
 {
-    struct buf name CLEANUP(buf_done), value CLEANUP(buf_done);
+    struct buf name CLEANUP(buf_done) = { 0 }, value CLEANUP(buf_done) = { 0 };
     size_t max = (size_t)(l->end - l->p) + 16;
     int r;
 
@@ -116,10 +122,10 @@ static slice dup_or_empty(struct arena *a, const struct buf *b, bool *full)
     return s;
 }
 
-bool mail_content_type_parse(struct arena *a, slice raw,
-                             struct mail_value *out)
+bool mail_content_type_parse(struct arena *a, slice raw, struct mail_value *out)
 {
-    struct buf type CLEANUP(buf_done), subtype CLEANUP(buf_done);
+    struct buf type CLEANUP(buf_done) = { 0 },
+                    subtype CLEANUP(buf_done) = { 0 };
     struct mail_value v = { .n_pairs = 0 };
     struct lex l;
     enum lex_result r;
@@ -129,6 +135,12 @@ bool mail_content_type_parse(struct arena *a, slice raw,
     buf_init(&subtype, raw.n + 16);
     lex_init(&l, raw, NULL);
     r = parse_type(&l, &type, &subtype);
+    if (r == LEX_MORE && *l.p != ';')
+        r = LEX_BAD; /* "text/plain charset=x" says nothing for sure */
+    if (r == LEX_BAD) {
+        buf_clear(&type);
+        buf_clear(&subtype);
+    }
     v.type = dup_or_empty(a, &type, &full);
     v.subtype = dup_or_empty(a, &subtype, &full);
     if (full)
@@ -140,10 +152,9 @@ bool mail_content_type_parse(struct arena *a, slice raw,
     return true;
 }
 
-bool mail_disposition_parse(struct arena *a, slice raw,
-                            struct mail_value *out)
+bool mail_disposition_parse(struct arena *a, slice raw, struct mail_value *out)
 {
-    struct buf type CLEANUP(buf_done);
+    struct buf type CLEANUP(buf_done) = { 0 };
     struct mail_value v = { .n_pairs = 0 };
     struct lex l;
     bool full = false;
@@ -238,7 +249,7 @@ static bool find_piece(const struct mail_value *v, slice name, int number,
 static bool finish_param(struct arena *a, struct buf *bytes, slice charset,
                          slice *out)
 {
-    struct buf text CLEANUP(buf_done);
+    struct buf text CLEANUP(buf_done) = { 0 };
     slice got;
 
     buf_init(&text, 4 * bytes->n + 16);
@@ -256,7 +267,7 @@ static bool finish_param(struct arena *a, struct buf *bytes, slice charset,
 bool mail_value_param(struct arena *a, const struct mail_value *v,
                       const char *name, slice *out)
 {
-    struct buf b CLEANUP(buf_done);
+    struct buf b CLEANUP(buf_done) = { 0 };
     slice key = slice_str(name), charset = SLICE_NONE, value;
     size_t total = 16;
     bool coded, any = false;

@@ -144,8 +144,7 @@ static bool parse_path_domain(struct path_parser *p)
         if (!lex_is(&p->lex, ']'))
             return false;
         p->lex.p++;
-        return buf_put(&p->domain, start, (size_t)(p->lex.p - start)) &&
-               gap(p);
+        return buf_put(&p->domain, start, (size_t)(p->lex.p - start)) && gap(p);
     }
     for (; p->lex.p < p->lex.end && local_char(*p->lex.p); p->lex.p++)
         buf_byte(&p->domain, *p->lex.p);
@@ -208,14 +207,13 @@ static bool path_finish(struct arena *a, struct path_parser *p, unsigned flags,
                         bool in_angle, struct mail_path *out)
 {
     slice local = buf_view(&p->local), domain = buf_view(&p->domain);
-    struct buf whole CLEANUP(buf_done);
+    struct buf whole CLEANUP(buf_done) = { 0 };
     struct mail_path path = { .has_domain = p->has_domain };
     uint8_t addr[16];
     int family;
     bool bad;
 
-    if (p->local.overflow || p->domain.overflow ||
-        domain.n > MAIL_DOMAIN_MAX)
+    if (p->local.overflow || p->domain.overflow || domain.n > MAIL_DOMAIN_MAX)
         return false;
     if ((flags & MAIL_PATH_LOCAL_MAX) != 0 && local.n > MAIL_LOCAL_MAX)
         return false;

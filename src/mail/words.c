@@ -113,7 +113,7 @@ static size_t decode_run(struct buf *b, struct buf *bytes, slice s)
 
 bool mail_words_decode(struct buf *b, slice raw)
 {
-    struct buf plain CLEANUP(buf_done), bytes CLEANUP(buf_done);
+    struct buf plain CLEANUP(buf_done) = { 0 }, bytes CLEANUP(buf_done) = { 0 };
     slice s;
 
     buf_init(&plain, 2 * raw.n + 16);
@@ -140,7 +140,7 @@ bool mail_words_decode(struct buf *b, slice raw)
 }
 
 /* "=?UTF-8?B?" and "?=" are 12 columns; 45 bytes become 60. */
-#define WORD_BYTES 45
+#define WORD_BYTES   45
 #define WORD_COLUMNS 75
 #define LINE_COLUMNS 76
 
@@ -174,7 +174,7 @@ static bool needs_words(slice s)
 
 bool mail_words_encode(struct buf *b, slice utf8, size_t col)
 {
-    struct buf clean CLEANUP(buf_done);
+    struct buf clean CLEANUP(buf_done) = { 0 };
     slice s;
 
     if (!needs_words(utf8))
