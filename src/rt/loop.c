@@ -370,6 +370,7 @@ void loop_init(const char *process_name, unsigned n_threads)
     rt_loop.is_open = true;
     check_hook = panic_dump;
     uv_start();
+    proc_prepare();
 }
 
 /* Let suspended tasks unwind: a stack is never freed under one.  What does not

@@ -26,6 +26,7 @@ struct birth {
     pid_t parent;
     uint64_t nofile; /* soft limit to restore, or 0 */
     int report;      /* descriptor for a struct failure */
+    int dev_null;
     int max_signal;
 };
 
@@ -86,12 +87,12 @@ static void child_identity(const struct birth *b)
         child_fail(b, "setuid");
 }
 
-/* Is descriptor i wanted, and from where?  -1: closed, -2: /dev/null. */
-static int wanted(const struct proc_spec *s, size_t i)
+/* Where descriptor i comes from, or -1: closed. */
+static int wanted(const struct birth *b, size_t i)
 {
-    if (i < s->n_fds && s->fds[i] >= 0)
-        return s->fds[i];
-    return i < 3 ? -2 : -1;
+    if (i < b->spec->n_fds && b->spec->fds[i] >= 0)
+        return b->spec->fds[i];
+    return i < 3 ? b->dev_null : -1;
 }
 
 static void child_close_rest(struct birth *b, size_t n)
@@ -121,16 +122,10 @@ static void child_descriptors(struct birth *b)
     if (b->report < 0)
         _exit(127);
     for (size_t i = 0; i < n; i++) {
-        int fd = wanted(s, i);
+        int fd = wanted(b, i);
 
-        high[i] = fd;
-        if (fd == -2)
-            high[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
-        if (fd == -2 && high[i] < 0)
-            child_fail(b, "open /dev/null");
-        if (high[i] >= 0)
-            high[i] = fcntl(high[i], F_DUPFD_CLOEXEC, above);
-        if (fd != -1 && high[i] < 0)
+        high[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, above);
+        if (fd >= 0 && high[i] < 0)
             child_fail(b, "dup");
     }
     for (size_t i = 0; i < n; i++) {
@@ -194,6 +189,21 @@ static int read_report(int fd, const struct proc_spec *spec, pid_t pid,
     return err_sys(err, "start %s: %s", spec->path, f.what);
 }
 
+/* Opened by loop_init(), since a sandbox may refuse it later. */
+static int dev_null(void)
+{
+    static int fd = -1;
+
+    if (fd < 0)
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    return fd;
+}
+
+void proc_prepare(void)
+{
+    (void)dev_null();
+}
+
 static int spawn(const struct proc_spec *spec, bool new_group, pid_t *pid_out,
                  struct err *err)
 {
@@ -201,6 +211,7 @@ static int spawn(const struct proc_spec *spec, bool new_group, pid_t *pid_out,
                        .new_group = new_group,
                        .parent = getpid(),
                        .nofile = loop_old_nofile(),
+                       .dev_null = dev_null(),
                        .max_signal = SIGRTMAX };
     int r CLEANUP(close_fd) = -1;
     int w CLEANUP(close_fd) = -1;
@@ -208,6 +219,8 @@ static int spawn(const struct proc_spec *spec, bool new_group, pid_t *pid_out,
     int ends[2];
     pid_t pid;
 
+    if (b.dev_null < 0)
+        return err_sys(err, "start %s: open /dev/null", spec->path);
     if (spec->n_fds > 255)
         return err_perm(err, "start %s: too many descriptors", spec->path);
     if (pipe2(ends, O_CLOEXEC) < 0)

@@ -131,6 +131,7 @@ void iobuf_pool_drain(void);
 
 /* ---- children */
 void children_forget(void);
+void proc_prepare(void); /* before a sandbox is entered */
 /* proc_spawn() in a process group of its own. */
 struct proc_spec;
 int proc_spawn_group(const struct proc_spec *spec, pid_t *pid_out,
