@@ -101,7 +101,7 @@ void tables_set_alias_format(struct tables *t, slice whole);
  * log_warning(). */
 void tables_on_warning(struct tables *t,
                        void (*fn)(void *ctx, const char *text), void *ctx);
-void tables_dump(const struct tables *t, struct buf *out);
+void tables_dump(struct tables *t, struct buf *out);
 
 /* Ask one table by its spec.  As table_list_lookup(). */
 MAY_WAIT int table_lookup(struct tables *t, slice spec, slice key,
