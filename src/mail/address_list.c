@@ -44,33 +44,19 @@ static void set_mailbox(struct entry *e)
     e->has_mailbox = true;
 }
 
-/* Words, which may be quoted, and dots between, before and behind them. */
+/* A quoted string or words with dots. */
 static enum lex_result parse_local(struct entry *e)
 {
-    enum lex_result r = LEX_END;
-    bool any = false;
+    enum lex_result r;
 
     buf_clear(&e->word);
-    while (!lex_at_end(&e->lex)) {
-        r = LEX_MORE;
-        if (*e->lex.p == '"')
-            r = lex_quoted(&e->lex, &e->word);
-        else if (lex_is_atext(*e->lex.p))
-            r = lex_atom(&e->lex, &e->word);
-        else if (!any && *e->lex.p != '.')
-            return LEX_BAD;
-        any = true;
-        if (r == LEX_BAD)
-            return r;
-        if (r == LEX_END || *e->lex.p != '.')
-            break;
-        buf_byte(&e->word, '.');
-        e->lex.p++;
-        r = lex_skip(&e->lex);
-        if (r == LEX_BAD)
-            return r;
-    }
-    if (any)
+    if (lex_at_end(&e->lex))
+        return LEX_END;
+    if (*e->lex.p == '"')
+        r = lex_quoted(&e->lex, &e->word);
+    else
+        r = lex_loose_dots(&e->lex, &e->word);
+    if (r != LEX_BAD)
         set_mailbox(e);
     return r;
 }

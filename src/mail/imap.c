@@ -78,6 +78,8 @@ static void put_unfolded(struct buf *b, slice s)
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] != '\r' && s.p[i] != '\n')
             buf_byte(&plain, s.p[i]);
+        else if (i + 1 < s.n && !ascii_isspace(s.p[i + 1]))
+            buf_byte(&plain, ' ');
     }
     put_string(b, buf_view(&plain));
 }
@@ -264,15 +266,14 @@ static void put_language(struct buf *b, slice raw)
     lex_init(&l, raw, NULL);
     while (lex_skip(&l) == LEX_MORE) {
         buf_clear(&token);
-        if (*l.p == ',') {
-            l.p++;
-            continue;
-        }
-        if (lex_mtoken(&l, &token) == LEX_BAD || token.n == 0)
+        if (lex_atom(&l, &token) == LEX_BAD || token.n == 0)
             break;
         buf_puts(b, any ? " " : "(");
         put_string(b, buf_view(&token));
         any = true;
+        if (!lex_is(&l, ','))
+            break;
+        l.p++;
     }
     buf_puts(b, any ? ")" : "NIL");
 }
@@ -346,6 +347,9 @@ static void put_single_head(struct buf *b, const struct mail_part *p)
 
     if (p->is_message) {
         buf_puts(b, "\"message\" \"rfc822\"");
+    } else if (slice_ieqs(p->type.type, "multipart")) {
+        /* Not cut into parts: too deep, or without a subtype. */
+        buf_puts(b, "\"application\" \"octet-stream\"");
     } else if (p->has_type) {
         put_string(b, p->type.type);
         buf_byte(b, ' ');

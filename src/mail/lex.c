@@ -124,7 +124,9 @@ enum lex_result lex_quoted(struct lex *l, struct buf *out)
         if (c == '\\') {
             if (l->p + 1 == l->end)
                 break;
-            c = *++l->p;
+            /* A folding line end cannot be quoted. */
+            if (l->p[1] != '\r' && l->p[1] != '\n')
+                c = *++l->p;
             sure = out->n;
         } else if (c == '\n' || is_crlf(l)) {
             sure = out->n;
@@ -146,10 +148,8 @@ enum lex_result lex_atom(struct lex *l, struct buf *out)
     return lex_skip(l);
 }
 
-enum lex_result lex_dot_atom(struct lex *l, struct buf *out, bool *odd)
+enum lex_result lex_dot_atom(struct lex *l, struct buf *out)
 {
-    if (lex_at_end(l) || !lex_is_atext(*l->p))
-        return LEX_BAD;
     for (;;) {
         const char *start = l->p;
         enum lex_result r;
@@ -157,18 +157,36 @@ enum lex_result lex_dot_atom(struct lex *l, struct buf *out, bool *odd)
         while (l->p < l->end && lex_is_atext(*l->p))
             l->p++;
         if (l->p == start)
-            *odd = true;
+            return LEX_BAD;
         buf_put(out, start, (size_t)(l->p - start));
         r = lex_skip(l);
         if (r != LEX_MORE || *l->p != '.')
             return r;
         buf_byte(out, '.');
         l->p++;
+        if (lex_skip(l) == LEX_BAD)
+            return LEX_BAD;
+    }
+}
+
+enum lex_result lex_loose_dots(struct lex *l, struct buf *out)
+{
+    for (;;) {
+        const char *start = l->p;
+        enum lex_result r;
+
+        while (l->p < l->end && (lex_is_atext(*l->p) || *l->p == '.'))
+            l->p++;
+        if (l->p == start)
+            return LEX_BAD;
+        buf_put(out, start, (size_t)(l->p - start));
+        if (lex_at_end(l))
+            return LEX_END;
+        if (l->p[-1] == '.')
+            return *l->p == '@' ? LEX_MORE : LEX_BAD;
         r = lex_skip(l);
-        if (r != LEX_MORE) {
-            *odd = true;
+        if (r != LEX_MORE || *l->p != '.')
             return r;
-        }
     }
 }
 
@@ -217,16 +235,16 @@ enum lex_result lex_mtoken(struct lex *l, struct buf *out)
 /* "[" … "]" with its brackets (RFC 5322 3.4.1 domain-literal). */
 static enum lex_result lex_literal(struct lex *l, struct buf *out)
 {
-    for (; l->p < l->end; l->p++) {
+    buf_byte(out, '[');
+    for (l->p++; l->p < l->end; l->p++) {
         char c = *l->p;
 
-        if (c == '\\') {
-            if (l->p + 1 == l->end)
-                return LEX_BAD;
-            buf_byte(out, *++l->p);
-            continue;
-        }
-        if (c == '\r' || c == '\n')
+        if (c == '[')
+            return LEX_BAD;
+        if (c == '\\' && l->p + 1 < l->end) {
+            buf_byte(out, c);
+            c = *++l->p;
+        } else if (c == '\n' || is_crlf(l))
             continue;
         buf_byte(out, c);
         if (c == ']') {
@@ -239,7 +257,6 @@ static enum lex_result lex_literal(struct lex *l, struct buf *out)
 
 enum lex_result lex_domain(struct lex *l, struct buf *out)
 {
-    bool odd = false;
     enum lex_result r;
 
     CHECK(lex_is(l, '@'));
@@ -249,7 +266,7 @@ enum lex_result lex_domain(struct lex *l, struct buf *out)
         return r;
     if (*l->p == '[')
         return lex_literal(l, out);
-    return lex_dot_atom(l, out, &odd);
+    return lex_dot_atom(l, out);
 }
 
 slice priv_dup(struct arena *a, const struct buf *b)

@@ -45,9 +45,11 @@ bool lex_is_mtoken(char c); /* RFC 2045 token, and bytes above 127 */
 enum lex_result lex_skip(struct lex *l); /* white space and comments */
 enum lex_result lex_quoted(struct lex *l, struct buf *out); /* at the '"' */
 enum lex_result lex_atom(struct lex *l, struct buf *out);   /* may be empty */
-/* atext *( [CFWS] "." [CFWS] atext ); doubled and final dots are kept and told
- * by *odd. */
-enum lex_result lex_dot_atom(struct lex *l, struct buf *out, bool *odd);
+/* atext *( [CFWS] "." [CFWS] atext ), and no other dots: a domain. */
+enum lex_result lex_dot_atom(struct lex *l, struct buf *out);
+/* Dots first, last (before '@' or the end) and doubled as well, but no white
+ * space behind them: a local part. */
+enum lex_result lex_loose_dots(struct lex *l, struct buf *out);
 /* Words and dots, joined by one space where white space stood. */
 enum lex_result lex_phrase(struct lex *l, struct buf *out);
 enum lex_result lex_mtoken(struct lex *l, struct buf *out); /* may be empty */

@@ -234,6 +234,16 @@ static void push_boundary(struct mail_mime *m)
     m->boundaries = b;
 }
 
+/* Without MIME-Version and Content-Type the message is no MIME message, and its
+ * other content fields mean nothing. */
+static void forget_content(struct mail_part *p)
+{
+    p->has_disposition = false;
+    p->disposition = (struct mail_value){ .n_pairs = 0 };
+    p->id = p->description = p->encoding = SLICE_NONE;
+    p->md5 = p->language = p->location = SLICE_NONE;
+}
+
 /* What the part is, now that all its fields are known. */
 static void end_header(struct mail_mime *m)
 {
@@ -241,6 +251,9 @@ static void end_header(struct mail_mime *m)
 
     end_field(m);
     m->state = IN_BODY;
+    if (!p->has_type && !p->is_mime &&
+        (p->parent == NULL || p->parent->is_message))
+        forget_content(p);
     if (!p->has_type) {
         bool in_digest = p->parent != NULL && p->parent->is_digest;
 
@@ -255,6 +268,13 @@ static void end_header(struct mail_mime *m)
         push_boundary(m);
     else if (p->is_message)
         begin_child(m);
+}
+
+/* The part ends inside its header; a message part then has an empty child. */
+static void end_all_headers(struct mail_mime *m)
+{
+    while (m->state == IN_HEADER)
+        end_header(m);
 }
 
 /* A piece of a header line; `starts` and `ends` the line. */
@@ -345,8 +365,7 @@ static void release_line(struct mail_mime *m, bool ends)
         !m->is_full)
         b = boundary_of(m, text);
     if (b != NULL) {
-        if (m->state == IN_HEADER)
-            end_header(m);
+        end_all_headers(m);
         at_boundary(m, b);
     }
     give_piece(m, held, true, ends);
@@ -416,11 +435,7 @@ const struct mail_part *mail_mime_finish(struct mail_mime *m)
         return m->root;
     if (m->line.n > 0)
         release_line(m, false);
-    if (m->state == IN_HEADER)
-        end_header(m);
-    /* A message part at the very end has an empty child. */
-    if (m->state == IN_HEADER)
-        end_header(m);
+    end_all_headers(m);
     settle_line_end(m);
     while (m->part->parent != NULL)
         leave_part(m);

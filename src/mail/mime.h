@@ -67,6 +67,7 @@ struct mail_part {
     bool is_digest;  /* multipart/digest */
     bool is_message; /* message/rfc822, by its field or in a digest */
     bool is_text;
+    bool is_mime; /* MIME-Version was there */
     bool has_nul;
     bool truncated; /* of the root: something did not fit (invariant 3) */
     /* Content fields of this part; p is NULL where absent or unusable. */

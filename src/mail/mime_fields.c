@@ -71,7 +71,7 @@ static bool take_type(struct sink *s)
     if (!keep_text(s->a, s->value, &value) ||
         !mail_content_type_parse(s->a, value, &p->type))
         return false;
-    if (slice_ieqs(p->type.type, "multipart")) {
+    if (slice_ieqs(p->type.type, "multipart") && p->type.subtype.n > 0) {
         p->is_multipart = true;
         p->is_digest = slice_ieqs(p->type.subtype, "digest");
         return take_boundary(s, &p->type);
@@ -87,6 +87,9 @@ static bool take_disposition(struct sink *s)
     struct mail_part *p = s->part;
     slice value;
 
+    /* The first with parameters counts, else the last. */
+    if (p->disposition.n_pairs > 0)
+        return true;
     if (!keep_text(s->a, s->value, &value) ||
         !mail_disposition_parse(s->a, value, &p->disposition))
         return false;
@@ -100,6 +103,8 @@ static bool take_encoding(struct sink *s)
     struct buf b CLEANUP(buf_done) = { 0 };
     struct lex l;
 
+    if (s->part->encoding.p != NULL)
+        return true;
     buf_init(&b, s->value.n + 1);
     lex_init(&l, s->value, NULL);
     if (lex_skip(&l) != LEX_MORE || lex_mtoken(&l, &b) != LEX_END || b.n == 0)
@@ -122,8 +127,14 @@ static bool take_md5(struct sink *s)
     return keep_first(s, &s->part->md5);
 }
 
+/* The first that names a language counts. */
 static bool take_language(struct sink *s)
 {
+    struct lex l;
+
+    lex_init(&l, s->value, NULL);
+    if (lex_skip(&l) != LEX_MORE || !lex_is_atext(*l.p))
+        return true;
     return keep_first(s, &s->part->language);
 }
 
@@ -198,6 +209,20 @@ static bool take_envelope(struct sink *s, slice name)
     return true;
 }
 
+/* The blanks behind the colon; where nothing follows them on the line only
+ * one goes, as Dovecot does. */
+static size_t leading_blanks(slice value)
+{
+    size_t n = 0;
+
+    while (n < value.n && (value.p[n] == ' ' || value.p[n] == '\t'))
+        n++;
+    if (n > 1 && (n == value.n || value.p[n] == '\n' ||
+                  slice_starts(slice_from(value, n), SL("\r\n"))))
+        n = 1;
+    return n;
+}
+
 /* Everything before the colon, less blanks, names the field: unlike new mail,
  * stored mail is read with any name. */
 static bool split_field(slice field, slice *name, slice *value)
@@ -212,8 +237,7 @@ static bool split_field(slice field, slice *name, slice *value)
            (name->p[name->n - 1] == ' ' || name->p[name->n - 1] == '\t'))
         name->n--;
     *value = slice_from(field, (size_t)colon + 1);
-    while (value->n > 0 && (value->p[0] == ' ' || value->p[0] == '\t'))
-        *value = slice_from(*value, 1);
+    *value = slice_from(*value, leading_blanks(*value));
     if (value->n > 0 && value->p[value->n - 1] == '\n')
         value->n--;
     if (value->n > 0 && value->p[value->n - 1] == '\r')
@@ -236,6 +260,8 @@ bool priv_part_field(struct arena *a, struct mail_part *p, slice field,
         }
         return true;
     }
+    if (slice_ieqs(name, "mime-version"))
+        p->is_mime = true;
     if (p->parent == NULL || p->parent->is_message)
         return take_envelope(&s, name);
     return true;
@@ -245,116 +271,157 @@ bool priv_part_field(struct arena *a, struct mail_part *p, slice field,
 
 struct piece {
     slice key; /* without the marks */
-    uint64_t number;
+    uint32_t number;
     bool coded;
-    bool used;
 };
 
 /* "key*", "key*3", "key*3*"; false for a plain name. */
 static bool piece_parse(slice name, struct piece *out)
 {
     ssize_t star = slice_chr(name, '*');
-    slice rest;
-    struct piece p = { .number = 0 };
+    struct piece p = { .coded = true };
+    size_t i;
 
     if (star < 0)
         return false;
     p.key = slice_sub(name, 0, (size_t)star);
-    rest = slice_from(name, (size_t)star + 1);
-    if (rest.n == 0) {
-        p.coded = true;
-        *out = p;
-        return true;
+    i = (size_t)star + 1;
+    if (i < name.n) {
+        for (; i < name.n && ascii_isdigit(name.p[i]); i++)
+            p.number = p.number * 10 + (uint32_t)(name.p[i] - '0');
+        p.coded = i < name.n && name.p[i] == '*';
+        i += p.coded;
     }
-    if (rest.p[rest.n - 1] == '*') {
-        p.coded = true;
-        rest.n--;
-    }
-    if (!slice_u64(rest, &p.number))
+    if (i < name.n)
         return false;
     *out = p;
     return true;
 }
 
-/* Find piece `number` of `key`. */
-static const struct mail_pair *piece_find(const struct mail_value *v, slice key,
-                                          uint64_t number, bool *coded)
+/* Where a pair with marks stands: by key, then number, then place. */
+static bool piece_less(const struct mail_value *v, size_t a, size_t b)
 {
-    for (size_t i = 0; i < v->n_pairs; i++) {
-        struct piece p;
+    struct piece pa, pb;
+    int c;
 
-        if (piece_parse(v->pairs[i].name, &p) && p.number == number &&
-            slice_ieq(p.key, key)) {
-            *coded = p.coded;
-            return &v->pairs[i];
-        }
-    }
-    return NULL;
+    if (!piece_parse(v->pairs[a].name, &pa) ||
+        !piece_parse(v->pairs[b].name, &pb))
+        return false;
+    c = slice_cmp(pa.key, pb.key);
+    if (c != 0)
+        return c < 0;
+    return pa.number != pb.number ? pa.number < pb.number : a < b;
 }
 
-static void put_escaped(struct buf *b, slice s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
+/* A group is the sorted pieces of one key: order[from..to). */
+struct group {
+    size_t from, to;
+    bool complete; /* numbered 0, 1, 2, … */
+    bool coded;    /* any of them is */
+};
 
-        if (c > ' ' && c < 0x7F && (lex_is_mtoken((char)c) || c == '.') &&
-            strchr("*'%", c) == NULL)
-            buf_byte(b, (char)c);
-        else
-            buf_printf(b, "%%%02x", c);
+static struct group next_group(const struct mail_value *v,
+                               const unsigned char *order, size_t n,
+                               size_t from)
+{
+    struct group g = { .from = from, .to = from, .complete = true };
+    struct piece first, p;
+
+    (void)piece_parse(v->pairs[order[from]].name, &first);
+    while (g.to < n) {
+        (void)piece_parse(v->pairs[order[g.to]].name, &p);
+        if (!slice_eq(p.key, first.key))
+            break;
+        g.complete &= p.number == g.to - from;
+        g.coded |= p.coded;
+        g.to++;
     }
+    return g;
 }
 
-/* Join the pieces of `key` into *out. */
-static void join_pieces(const struct mail_value *v, slice key,
-                        struct mail_pair *out, struct buf *work)
+/* Lengths for now: `work` may still move. */
+static void pair_done(struct mail_pair *out, const struct buf *work,
+                      size_t name_at, size_t value_at)
 {
-    const struct mail_pair *p;
-    size_t name_at, value_at;
-    bool coded, any = false;
-
-    for (uint64_t n = 0; (p = piece_find(v, key, n, &coded)) != NULL; n++)
-        any |= coded;
-    name_at = work->n;
-    buf_slice(work, key);
-    if (any)
-        buf_byte(work, '*');
-    value_at = work->n;
-    for (uint64_t n = 0; (p = piece_find(v, key, n, &coded)) != NULL; n++) {
-        if (any && !coded)
-            put_escaped(work, p->value);
-        else
-            buf_slice(work, p->value);
-    }
-    /* Offsets for now: `work` may still move. */
     out->name = (slice){ NULL, value_at - name_at };
     out->value = (slice){ NULL, work->n - value_at };
 }
 
-/* The smallest key after `last` (all, when it is empty). */
-static bool next_key(const struct mail_value *v, slice last, slice *out)
+static void put_percent_escaped(struct buf *b, slice s)
 {
-    bool found = false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] == '%')
+            buf_puts(b, "%25");
+        else
+            buf_byte(b, s.p[i]);
+    }
+}
+
+/* The pieces as one parameter: "key*" when any is coded. */
+static void join_group(const struct mail_value *v, const unsigned char *order,
+                       const struct group *g, struct mail_pair *out,
+                       struct buf *work)
+{
+    size_t name_at = work->n, value_at;
+    struct piece p;
+
+    (void)piece_parse(v->pairs[order[g->from]].name, &p);
+    buf_slice(work, p.key);
+    if (g->coded)
+        buf_byte(work, '*');
+    value_at = work->n;
+    if (g->coded && !p.coded)
+        buf_puts(work, "''"); /* no charset, no language */
+    for (size_t i = g->from; i < g->to; i++) {
+        slice value = v->pairs[order[i]].value;
+
+        (void)piece_parse(v->pairs[order[i]].name, &p);
+        if (g->coded && !p.coded)
+            put_percent_escaped(work, value);
+        else
+            buf_slice(work, value);
+    }
+    pair_done(out, work, name_at, value_at);
+}
+
+/* Pieces that do not fit together are shown one by one. */
+static void show_piece(const struct mail_pair *pair, struct mail_pair *out,
+                       struct buf *work)
+{
+    size_t name_at = work->n, value_at;
+    struct piece p;
+
+    (void)piece_parse(pair->name, &p);
+    buf_slice(work, p.key);
+    buf_printf(work, "*%" PRIu32 "%s", p.number, p.coded ? "*" : "");
+    value_at = work->n;
+    buf_slice(work, pair->value);
+    pair_done(out, work, name_at, value_at);
+}
+
+/* Insertion sort: there are at most MAIL_PAIRS_MAX. */
+static size_t sort_pieces(const struct mail_value *v, unsigned char *order)
+{
+    size_t n = 0;
 
     for (size_t i = 0; i < v->n_pairs; i++) {
         struct piece p;
+        size_t at;
 
-        if (!piece_parse(v->pairs[i].name, &p) || p.number != 0)
+        if (!piece_parse(v->pairs[i].name, &p))
             continue;
-        if (last.p != NULL && slice_cmp(p.key, last) <= 0)
-            continue;
-        if (!found || slice_cmp(p.key, *out) < 0)
-            *out = p.key;
-        found = true;
+        for (at = n++; at > 0 && piece_less(v, i, order[at - 1]); at--)
+            order[at] = order[at - 1];
+        order[at] = (unsigned char)i;
     }
-    return found;
+    return n;
 }
 
 size_t priv_params_joined(const struct mail_value *v, struct mail_pair *out,
                           struct buf *work)
 {
-    size_t n = 0, n_plain, at = 0;
-    slice key = SLICE_NONE;
+    unsigned char order[MAIL_PAIRS_MAX];
+    size_t n = 0, n_plain, n_pieces = sort_pieces(v, order), at = 0;
     struct piece p;
 
     for (size_t i = 0; i < v->n_pairs; i++) {
@@ -362,8 +429,17 @@ size_t priv_params_joined(const struct mail_value *v, struct mail_pair *out,
             out[n++] = v->pairs[i];
     }
     n_plain = n;
-    while (n < MAIL_PAIRS_MAX && next_key(v, key, &key))
-        join_pieces(v, key, &out[n++], work);
+    for (size_t from = 0; from < n_pieces;) {
+        struct group g = next_group(v, order, n_pieces, from);
+
+        if (g.complete) {
+            join_group(v, order, &g, &out[n++], work);
+        } else {
+            for (size_t i = g.from; i < g.to; i++)
+                show_piece(&v->pairs[order[i]], &out[n++], work);
+        }
+        from = g.to;
+    }
     for (size_t i = n_plain; i < n; i++) {
         out[i].name.p = work->p + at;
         at += out[i].name.n;

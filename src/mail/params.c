@@ -100,18 +100,24 @@ static bool parse_pairs(struct arena *a, struct lex *l, struct mail_value *v)
     return true;
 }
 
-/* Type and subtype as written, joined by '/'. */
-static enum lex_result parse_type(struct lex *l, struct buf *type,
-                                  struct buf *subtype)
+/* Type and subtype as written; a type alone is let through.  "text/plain
+ * charset=x" and the like say nothing for sure. */
+static bool parse_type(struct lex *l, struct buf *type, struct buf *subtype)
 {
-    if (lex_skip(l) != LEX_MORE || lex_mtoken(l, type) != LEX_MORE)
-        return LEX_BAD;
-    if (*l->p != '/')
-        return LEX_BAD;
+    enum lex_result r;
+
+    if (lex_skip(l) != LEX_MORE)
+        return false;
+    r = lex_mtoken(l, type);
+    if (r == LEX_END)
+        return type->n > 0;
+    if (r == LEX_BAD || type->n == 0 || *l->p != '/')
+        return false;
     l->p++;
     if (lex_skip(l) != LEX_MORE)
-        return LEX_BAD;
-    return lex_mtoken(l, subtype);
+        return false;
+    r = lex_mtoken(l, subtype);
+    return subtype->n > 0 && (r == LEX_END || (r == LEX_MORE && *l->p == ';'));
 }
 
 static slice dup_or_empty(struct arena *a, const struct buf *b, bool *full)
@@ -128,25 +134,19 @@ bool mail_content_type_parse(struct arena *a, slice raw, struct mail_value *out)
                     subtype CLEANUP(buf_done) = { 0 };
     struct mail_value v = { .n_pairs = 0 };
     struct lex l;
-    enum lex_result r;
     bool full = false;
 
     buf_init(&type, raw.n + 16);
     buf_init(&subtype, raw.n + 16);
     lex_init(&l, raw, NULL);
-    r = parse_type(&l, &type, &subtype);
-    if (r == LEX_MORE && *l.p != ';')
-        r = LEX_BAD; /* "text/plain charset=x" says nothing for sure */
-    if (r == LEX_BAD) {
+    v.is_broken = !parse_type(&l, &type, &subtype);
+    if (v.is_broken) {
         buf_clear(&type);
         buf_clear(&subtype);
     }
     v.type = dup_or_empty(a, &type, &full);
     v.subtype = dup_or_empty(a, &subtype, &full);
-    if (full)
-        return false;
-    v.is_broken = r == LEX_BAD;
-    if (r != LEX_BAD && !parse_pairs(a, &l, &v))
+    if (full || (!v.is_broken && !parse_pairs(a, &l, &v)))
         return false;
     *out = v;
     return true;
