@@ -3,7 +3,7 @@
 #include "base/base.h"
 
 /* Elements whose content is no text to show. */
-static const char *const silent[] = { "style", "script", "title", "head" };
+static const char *const silent[] = { "style", "script" };
 
 /* Elements that do not part words. */
 static const char *const inline_tags[] = { "b",      "i",    "u",     "em",

@@ -108,10 +108,15 @@ static bool is_invisible(slice ch)
            slice_eqs(ch, "\xC2\xAD");
 }
 
-static bool is_space(slice ch)
+#define REPLACEMENT "\xEF\xBF\xBD"
+
+/* A run of bad characters shows as one. */
+static bool repeats_bad(const struct snippet *s, slice ch)
 {
-    return (ch.n == 1 && ascii_isspace(ch.p[0])) || slice_eqs(ch, "\xC2\xA0") ||
-           slice_eqs(ch, "\xE3\x80\x80");
+    const struct buf *b = s->in_quote ? &s->quoted : &s->plain;
+
+    return !s->blank && slice_eqs(ch, REPLACEMENT) &&
+           slice_ends(buf_view(b), SL(REPLACEMENT));
 }
 
 static void snippet_text(struct snippet *s, slice utf8, bool has_quotes)
@@ -121,15 +126,14 @@ static void snippet_text(struct snippet *s, slice utf8, bool has_quotes)
         slice ch = slice_sub(utf8, 0, len == 0 ? 1 : len);
 
         utf8 = slice_from(utf8, ch.n);
-        if (is_space(ch)) {
+        if (ascii_isspace(ch.p[0])) {
             s->blank = true;
-            if (ch.p[0] == '\n') {
-                s->at_line_start = true;
+            s->at_line_start = ch.p[0] == '\n';
+            if (s->at_line_start)
                 s->in_quote = false;
-            }
             continue;
         }
-        if (len == 0 || is_invisible(ch))
+        if (len == 0 || is_invisible(ch) || repeats_bad(s, ch))
             continue;
         if (s->at_line_start)
             s->in_quote = has_quotes && ch.p[0] == '>';
