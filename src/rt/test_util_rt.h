@@ -5,6 +5,21 @@
 #include "base/test_util.h"
 #include "rt/rt.h"
 
+#ifdef __has_include
+# if __has_include(<valgrind/valgrind.h>)
+#  include <valgrind/valgrind.h>
+# endif
+#endif
+
+static inline bool on_valgrind(void)
+{
+#ifdef RUNNING_ON_VALGRIND
+    return RUNNING_ON_VALGRIND;
+#else
+    return false;
+#endif
+}
+
 static inline int loop_setup(void **state)
 {
     (void)state;
