@@ -100,9 +100,8 @@ int worker_main(int fd, struct conf *conf, const char *kind, bool is_root_mode,
  * The template process
  */
 /* Blocks until master or a drain ends it; also returns, in a forked worker,
- * when that worker ends: the result is the exit status either way.
- * `title` is argv[0], whose memory becomes the worker's title. */
-int template_main(const struct worker_ops *ops, char *title);
+ * when that worker ends: the result is the exit status either way. */
+int template_main(const struct worker_ops *ops);
 
 /* Pure: may a worker of this kind have this uid and gid? */
 struct template_rules {

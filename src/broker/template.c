@@ -25,7 +25,6 @@ struct template
     int status;
     size_t n_workers;
     const struct worker_ops *ops;
-    char *title;
 };
 
 /* ----------------------------------------------------------------- workers */
@@ -58,14 +57,8 @@ NO_RETURN static void run_worker(struct template *t, int fd, slice kind,
 {
     bool is_command = slice_eqs(kind, "command");
     const char *name = is_command ? "command" : "mailbox";
-    size_t room = strlen(t->title);
-    char title[32];
 
-    (void)snprintf(title, sizeof title, "hato: %s", name);
-    if (strlen(title) <= room) {
-        memset(t->title, 0, room);
-        memcpy(t->title, title, strlen(title));
-    }
+    process_title(is_command ? "hato: command" : "hato: mailbox");
     if (become(t, fd, uid, gid) < 0)
         _exit(1);
     exit(worker_main(fd, t->conf, name, t->is_root_mode, t->ops));
@@ -270,17 +263,16 @@ static void turn(struct template *t)
         t->is_ended = true; /* master is gone */
 }
 
-int template_main(const struct worker_ops *ops, char *title)
+int template_main(const struct worker_ops *ops)
 {
     static struct template t;
     sigset_t wanted;
     struct err err;
 
     clock_setup();
-    (void)prctl(PR_SET_NAME, "hato: template", 0, 0, 0);
+    process_title("hato: template");
     event_setup(fcntl(EVENT_FD, F_GETFD) >= 0 ? EVENT_FD : -1, "template");
     t.ops = ops;
-    t.title = title;
     t.broker.fd = -1;
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGCHLD);

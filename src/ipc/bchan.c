@@ -103,7 +103,8 @@ static int take_hello(struct bchan *c)
     return c->has_hello ? 1 : -1;
 }
 
-int bchan_next(struct bchan *c, struct msg *m)
+/* As bchan_next(), with the flags of the frame. */
+static int next_frame(struct bchan *c, struct msg *m, uint8_t *flags)
 {
     struct frame f;
     int got = c->has_hello ? 1 : take_hello(c);
@@ -114,6 +115,7 @@ int bchan_next(struct bchan *c, struct msg *m)
         return got;
     if (f.n_fds > c->n_fds)
         return -1;
+    *flags = f.flags;
     *m = (struct msg){ .type = f.type, .id = f.id, .body = f.body };
     m->n_fds = f.n_fds;
     for (size_t i = 0; i < m->n_fds; i++)
@@ -128,6 +130,13 @@ int bchan_next(struct bchan *c, struct msg *m)
     }
     buf_consume(&c->in, f.size);
     return 1;
+}
+
+int bchan_next(struct bchan *c, struct msg *m)
+{
+    uint8_t flags;
+
+    return next_frame(c, m, &flags);
 }
 
 int bchan_send(struct bchan *c, uint16_t type, slice body, struct err *err)
@@ -158,4 +167,37 @@ int bchan_fail(struct bchan *c, uint32_t id, const struct err *why)
     rc = put(c, &f, NULL);
     buf_done(&body);
     return rc;
+}
+
+int bchan_call(struct bchan *c, uint16_t type, slice body, int ms,
+               struct msg *answer_out, struct err *err)
+{
+    struct pollfd p = { .fd = c->fd, .events = POLLIN };
+    struct frame f = { .type = type, .id = 1, .body = body };
+    uint8_t flags;
+    int got;
+
+    if (put(c, &f, err) < 0)
+        return -1;
+    for (;;) {
+        got = next_frame(c, answer_out, &flags);
+        if (got < 0)
+            return err_temp(err, "the answer is damaged");
+        if (got == 1 && (flags & FRAME_ANSWER) != 0 && answer_out->id == 1)
+            break;
+        if (got == 1) {
+            msg_free(answer_out);
+            continue;
+        }
+        got = poll(&p, 1, ms);
+        if (got == 0)
+            return err_temp(err, "no answer");
+        if (got > 0 && bchan_fill(c, err) < 0)
+            return -1;
+    }
+    if ((flags & FRAME_FAILED) == 0)
+        return 0;
+    (void)frame_get_err(answer_out->body, err);
+    msg_free(answer_out);
+    return -1;
 }

@@ -4,8 +4,8 @@
 /*
  * The blocking face of a channel, for the one process without a loop: the
  * template, which forks and must have neither threads nor tasks.  It speaks
- * the frames of chan.h; it answers calls and sends messages, and makes no
- * calls of its own.
+ * the frames of chan.h; it answers calls and sends messages.  Commands use
+ * it to ask one thing after the other.
  */
 #include "ipc/chan.h"
 
@@ -29,5 +29,9 @@ int bchan_next(struct bchan *c, struct msg *m);
 int bchan_send(struct bchan *c, uint16_t type, slice body, struct err *err);
 int bchan_answer(struct bchan *c, uint32_t id, slice body, struct err *err);
 int bchan_fail(struct bchan *c, uint32_t id, const struct err *why);
+/* Ask and wait for the answer, at most `ms` (-1: for ever); what else comes
+ * meanwhile is dropped.  For commands, which have nothing else to do. */
+int bchan_call(struct bchan *c, uint16_t type, slice body, int ms,
+               struct msg *answer_out, struct err *err);
 
 #endif

@@ -275,6 +275,8 @@ void event_log(enum ev_level level, const char *service, const char *name,
     errno = saved;
 }
 
+PRINTF(4, 0)
+
 static void text(enum ev_level level, const char *service, const char *queue_id,
                  const char *fmt, va_list ap)
 {

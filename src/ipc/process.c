@@ -2,7 +2,6 @@
 #include "ipc/event.h"
 #include "ipc/process_priv.h"
 #include "ipc/proto.h"
-#include "rt/file.h"
 #include "rt/proc.h"
 #include "rt/rt.h"
 #include "rt/sandbox.h"
@@ -10,6 +9,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
 #define CONTROL_FD 3
 #define EVENT_FD   4
@@ -40,14 +40,36 @@ static struct {
 
 static void handle(struct msg *m);
 
+/* The descriptor shares its offset with every other process: no read(). */
+static int read_all(int fd, struct buf *b, struct err *err)
+{
+    struct stat st;
+    size_t at = 0;
+    char *room;
+
+    if (fstat(fd, &st) < 0)
+        return err_sys(err, "stat the configuration");
+    room = st.st_size > 0 ? buf_reserve(b, (size_t)st.st_size) : NULL;
+    if (room == NULL)
+        return err_temp(err, "the configuration is empty or too long");
+    while (at < (size_t)st.st_size) {
+        ssize_t n = pread(fd, room + at, (size_t)st.st_size - at, (off_t)at);
+
+        if (n <= 0)
+            return err_sys(err, "read the configuration");
+        at += (size_t)n;
+    }
+    buf_commit(b, at);
+    return 0;
+}
+
 int process_read_conf(int fd, struct conf **out, struct err *err)
 {
     struct buf b;
     int rc;
 
     buf_init(&b, CONF_MAX_BYTES);
-    rc = lseek(fd, 0, SEEK_SET) < 0 ? err_sys(err, "seek in the configuration")
-                                    : file_read_fd(fd, &b, err);
+    rc = read_all(fd, &b, err);
     if (rc == 0)
         rc = conf_from_bytes(buf_view(&b), out, err);
     buf_done(&b);
@@ -380,22 +402,15 @@ static void on_term(int signo UNUSED, void *arg UNUSED)
     drain(true);
 }
 
-/* What ps and top show besides argv[0]. */
-static void name_ourselves(const char *type)
-{
-    char name[16];
-
-    (void)snprintf(name, sizeof name, "hato: %s", type);
-    (void)prctl(PR_SET_NAME, name, 0, 0, 0);
-}
-
 int process_main(const struct process_ops *ops)
 {
     struct process *p = &life.p;
     const char *type = ptype_name(ops->type);
+    char title[32];
 
     loop_init(type, 0);
-    name_ourselves(type);
+    (void)snprintf(title, sizeof title, "hato: %s", type);
+    process_title(title);
     event_setup(fcntl(EVENT_FD, F_GETFD) >= 0 ? EVENT_FD : -1, type);
     event_batch(true);
     list_init(&life.pending);

@@ -101,8 +101,12 @@ int process_sandbox(struct process *p, unsigned allow,
 /* The configuration in a memfd, as master hands it down. */
 int process_read_conf(int fd, struct conf **out, struct err *err);
 
-/* Runs the whole life; returns the exit status for main().  `argv0` chooses the
- * text of ps. */
+/* What ps shows: main() gives its arguments once, whose memory then holds the
+ * title. */
+void process_title_init(int argc, char **argv);
+void process_title(const char *title);
+
+/* Runs the whole life; returns the exit status for main(). */
 int process_main(const struct process_ops *ops);
 /* Tell master that this process serves; done by itself after on_start. */
 void process_ready(struct process *p);

@@ -1,0 +1,19 @@
+/* local: alias expansion and deliveries to this machine's accounts. */
+#include "daemon/daemon.h"
+#include "ipc/ipc.h"
+#include "rt/sandbox.h"
+
+static int on_start(struct process *p, struct err *err)
+{
+    return process_sandbox(p, 0, NULL, NULL, err);
+}
+
+static const struct process_ops ops = {
+    .type = PT_LOCAL,
+    .on_start = on_start,
+};
+
+int daemon_local(void)
+{
+    return process_main(&ops);
+}

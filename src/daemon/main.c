@@ -1,0 +1,29 @@
+/* The one executable: a process of the server when master started it
+ * ("hato: smtpd"), else a command. */
+#include "base/base.h"
+#include "daemon/daemon.h"
+#include "ipc/process.h"
+#include "master/master.h"
+
+static const struct {
+    const char *title;
+    int (*run)(void);
+} processes[] = {
+    { "hato: log", daemon_log },           { "hato: tables", daemon_tables },
+    { "hato: template", daemon_template }, { "hato: broker", daemon_broker },
+    { "hato: qmgr", daemon_qmgr },         { "hato: local", daemon_local },
+    { "hato: smtpd", daemon_smtpd },
+};
+
+int main(int argc, char **argv)
+{
+    if (argc < 1)
+        return 64;
+    process_title_init(argc, argv);
+    for (size_t i = 0; i < ARRAY_LEN(processes); i++)
+        if (strcmp(argv[0], processes[i].title) == 0)
+            return processes[i].run();
+    if (strcmp(argv[0], "hato: build") == 0)
+        return daemon_build(argc, argv);
+    return master_command(argc, argv);
+}

@@ -1,0 +1,274 @@
+/* The control socket: what commands ask of the running master. */
+#include "master/master_priv.h"
+
+/* -------------------------------------------------------------------- status
+ */
+
+static void ask_status(struct child *c, struct buf *out)
+{
+    struct chan *ch = chan_ref(c->chan);
+    slice text = SLICE_NONE, line;
+    struct msg answer;
+    struct err err;
+
+    /* After the call `c` may be gone: only the channel is used. */
+    if (chan_call(ch, MASTER_STATUS, SLICE_NONE, NULL, 0, clock_after(2000),
+                  &answer, &err) == 0) {
+        attr_find(answer.body, AT_TEXT, &text);
+        while (text.n > 0) {
+            slice_cut(&text, '\n', &line);
+            if (line.n > 0)
+                buf_printf(out, "    %.*s\n", SLF(line));
+        }
+        msg_free(&answer);
+    } else {
+        buf_printf(out, "    no answer: %s\n", err.log);
+    }
+    chan_unref(&ch);
+}
+
+static void put_child(struct child *c, struct buf *out)
+{
+    static const char *const states[] = { "starting", "ready", "draining" };
+
+    buf_printf(out, "%s", ptype_name(c->type));
+    if (c->type == PT_SMTPD)
+        buf_printf(out, "/%u", c->slot->index);
+    buf_printf(out, " pid %d %s, up %lld s\n", (int)c->pid, states[c->state],
+               (long long)((loop_now() - c->started_at) / 1000));
+}
+
+/* Children by pid, since the list may change while one is asked. */
+static struct child *child_after(struct master *m, pid_t pid)
+{
+    struct child *best = NULL;
+
+    list_each(it, &m->children) {
+        struct child *c = CONTAINER_OF(it, struct child, link);
+
+        if (c->pid > pid && (best == NULL || c->pid < best->pid))
+            best = c;
+    }
+    return best;
+}
+
+static int status(struct master *m, struct buf *out, struct err *err UNUSED)
+{
+    struct child *c;
+    pid_t last = 0;
+
+    buf_printf(out, "master pid %d, version %s, up %lld s\n", (int)getpid(),
+               HATO_VERSION, (long long)((loop_now() - m->started_at) / 1000));
+    buf_printf(out, "configuration %s\n", conf_dir(m->conf));
+    while ((c = child_after(m, last)) != NULL) {
+        last = c->pid;
+        put_child(c, out);
+        if (c->state != CHILD_STARTING)
+            ask_status(c, out);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ requests
+ */
+
+static int reload(struct master *m, struct buf *out, struct err *err)
+{
+    if (m->state != MASTER_RUNNING)
+        return err_temp(err, "the mail system is not running yet, or stops");
+    return master_reload(m, out, err);
+}
+
+static int stop(struct master *m, struct buf *out UNUSED,
+                struct err *err UNUSED)
+{
+    master_stop(m);
+    return 0;
+}
+
+static int abort_all(struct master *m, struct buf *out UNUSED,
+                     struct err *err UNUSED)
+{
+    master_abort(m);
+    return 0;
+}
+
+/* QUEUE_FLUSH of everything, for who has no channel to qmgr. */
+static int flush(struct master *m, struct buf *out UNUSED, struct err *err)
+{
+    static const struct chan_ops none = { .on_msg = NULL };
+    struct msg answer;
+    struct chan *c;
+    int fd, rc;
+
+    if (child_connect(m, PT_COMMAND, PT_QMGR, &fd, err) < 0)
+        return -1;
+    c = chan_new(fd, &none, NULL);
+    rc = chan_call(c, QUEUE_FLUSH, SLICE_NONE, NULL, 0, clock_after(10000),
+                   &answer, err);
+    if (rc == 0)
+        msg_free(&answer);
+    chan_free(&c);
+    return rc;
+}
+
+static const struct {
+    uint16_t type;
+    bool is_alone; /* invariant 5 */
+    int (*fn)(struct master *m, struct buf *out, struct err *err);
+} requests[] = {
+    { CTL_STATUS, false, status }, { CTL_RELOAD, true, reload },
+    { CTL_STOP, true, stop },      { CTL_ABORT, false, abort_all },
+    { CTL_FLUSH, false, flush },
+};
+
+static void serve_connect(struct master *master, struct chan *c, struct msg *m)
+{
+    uint64_t to = attr_u64_or(m->body, AT_PTYPE, PT_NONE);
+    struct err err;
+    int fd;
+
+    if (child_connect(master, PT_COMMAND, to < PT_N ? (enum ptype)to : PT_NONE,
+                      &fd, &err) < 0) {
+        chan_fail(c, m->id, &err);
+        return;
+    }
+    chan_answer(c, m->id, SLICE_NONE, &fd, 1);
+    close(fd);
+}
+
+static void serve_reopen(struct master *master, struct chan *c, struct msg *m)
+{
+    slice name = SLICE_NONE;
+    struct err err;
+
+    attr_find(m->body, AT_NAME, &name);
+    if (place_reopen_log(master, name, &err) < 0)
+        chan_fail(c, m->id, &err);
+    else
+        chan_answer(c, m->id, SLICE_NONE, NULL, 0);
+}
+
+/* Test builds: let a process try what its sandbox must refuse. */
+static void serve_probe(struct master *master, struct chan *c, struct msg *m)
+{
+    uint64_t type = attr_u64_or(m->body, AT_PTYPE, PT_NONE);
+    struct child *child = child_of(master, (enum ptype)type);
+    struct chan *ch;
+    struct msg answer;
+    struct err err;
+
+    if (child == NULL) {
+        err_temp(&err, "no such process");
+        chan_fail(c, m->id, &err);
+        return;
+    }
+    ch = chan_ref(child->chan);
+    if (chan_call(ch, MASTER_PROBE, m->body, NULL, 0, clock_after(10000),
+                  &answer, &err) < 0) {
+        chan_fail(c, m->id, &err);
+    } else {
+        chan_answer(c, m->id, answer.body, NULL, 0);
+        msg_free(&answer);
+    }
+    chan_unref(&ch);
+}
+
+static void run(struct master *m, struct chan *c, struct msg *msg, size_t i)
+{
+    struct buf text, body;
+    struct err err;
+    int rc;
+
+    if (requests[i].is_alone && sema_down(&m->admin, MSEC_NEVER, &err) < 0)
+        return;
+    buf_init(&text, CHAN_MAX_BYTES / 2);
+    buf_init(&body, CHAN_MAX_BYTES);
+    rc = requests[i].fn(m, &text, &err);
+    if (rc < 0)
+        buf_printf(&text, "%s\n", err.log);
+    attr_put(&body, AT_TEXT, buf_view(&text));
+    if (rc < 0)
+        attr_put_u64(&body, AT_OUTCOME, 1);
+    chan_answer(c, msg->id, buf_view(&body), NULL, 0);
+    if (msg->type == CTL_STOP || msg->type == CTL_ABORT) {
+        (void)chan_flush(c, clock_after(1000), NULL);
+        loop_stop();
+    }
+    buf_done(&text);
+    buf_done(&body);
+    if (requests[i].is_alone)
+        sema_up(&m->admin);
+}
+
+static void serve(struct chan *c, struct msg *msg, void *arg)
+{
+    struct master *m = arg;
+    struct err err;
+
+    if (msg->type == CTL_CONNECT) {
+        serve_connect(m, c, msg);
+        return;
+    }
+    if (msg->type == CTL_REOPEN) {
+        serve_reopen(m, c, msg);
+        return;
+    }
+    if (msg->type == CTL_PROBE) {
+        serve_probe(m, c, msg);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(requests); i++)
+        if (requests[i].type == msg->type) {
+            run(m, c, msg, i);
+            return;
+        }
+    err_temp(&err, "master does not know %s", proto_name(msg->type));
+    chan_fail(c, msg->id, &err);
+}
+
+static void gone(struct chan *c, void *arg UNUSED)
+{
+    chan_free(&c);
+}
+
+static const struct chan_ops admin_ops = {
+    .serve = serve,
+    .max_tasks = 16,
+    .on_close = gone,
+};
+
+static void accepted(int fd, const struct peer_addr *peer, void *arg)
+{
+    /* The mode of the socket says it already. */
+    if (peer->uid != 0 && peer->uid != geteuid()) {
+        close(fd);
+        return;
+    }
+    (void)chan_new(fd, &admin_ops, arg); /* gone() frees it */
+}
+
+int control_open(struct master *m, struct err *err)
+{
+    char where[256];
+    int n = snprintf(where, sizeof where, "unix:%s/run/control",
+                     conf_str(m->conf, NULL, "queue_directory"));
+
+    if (n >= (int)sizeof where)
+        return err_perm(err, "queue_directory is too long for a socket");
+    if (socket_listen(slice_str(where), 16, 0, 0600, &m->control_fd, err) < 0)
+        return -1;
+    m->control = listener_new(m->control_fd, accepted, m);
+    return 0;
+}
+
+void control_close(struct master *m)
+{
+    char path[256];
+
+    listener_free(&m->control);
+    close_fd(&m->control_fd);
+    (void)snprintf(path, sizeof path, "%s/run/control",
+                   conf_str(m->conf, NULL, "queue_directory"));
+    (void)unlink(path);
+}

@@ -1,0 +1,171 @@
+/* Listeners: bound once, kept while they are configured, passed to children. */
+#include "master/master_priv.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#define BACKLOG   1024
+#define ADDRS_MAX 64
+
+static struct port *find(struct master *m, const char *where)
+{
+    list_each(it, &m->ports) {
+        struct port *p = CONTAINER_OF(it, struct port, link);
+
+        if (strcmp(p->where, where) == 0)
+            return p;
+    }
+    return NULL;
+}
+
+static void drop(struct port *p)
+{
+    list_remove(&p->link);
+    for (size_t i = 0; i < p->n_fds; i++)
+        close(p->fds[i]);
+    if (strncmp(p->where, "unix:", 5) == 0)
+        (void)unlink(p->where + 5);
+    free(p);
+}
+
+/* With SO_REUSEPORT a port that another server of the same uid holds would be
+ * shared with it silently: bind once without. */
+static int is_free(const char *where, struct err *err)
+{
+    int fd;
+
+    if (socket_listen(slice_str(where), 1, 0, 0, &fd, err) < 0)
+        return -1;
+    close(fd);
+    return 0;
+}
+
+static int bind_port(struct master *m, const char *where, const char *kind,
+                     int service, struct err *err)
+{
+    bool is_unix = strncmp(where, "unix:", 5) == 0;
+    struct port *p = find(m, where);
+
+    if (p == NULL) {
+        size_t n = is_unix ? 1 : m->n_slots;
+
+        if (!is_unix && is_free(where, err) < 0)
+            return -1;
+        p = xcalloc(1, sizeof *p);
+        (void)snprintf(p->where, sizeof p->where, "%s", where);
+        list_push(&m->ports, &p->link);
+        for (; p->n_fds < n; p->n_fds++)
+            if (socket_listen(slice_str(where), BACKLOG,
+                              is_unix ? 0 : LISTEN_REUSEPORT, 0666,
+                              &p->fds[p->n_fds], err) < 0) {
+                drop(p);
+                return -1;
+            }
+        p->service = -1;
+    } else if (p->is_wanted) {
+        return 0; /* two lines with the same address: the first has it */
+    }
+    p->is_wanted = true;
+    p->service = service;
+    (void)snprintf(p->kind, sizeof p->kind, "%s", kind);
+    return 0;
+}
+
+static int bind_smtpd(struct master *m, const struct conf *c,
+                      const struct conf_service *s, struct err *err)
+{
+    struct conf_addr addrs[ADDRS_MAX];
+    size_t n = conf_listen_addrs(c, s, addrs, ARRAY_LEN(addrs));
+    size_t n_bound = 0;
+    char ip[64], where[128];
+
+    for (size_t i = 0; i < n; i++) {
+        bool v6 = addrs[i].is_v6;
+
+        inet_ntop(v6 ? AF_INET6 : AF_INET, addrs[i].ip, ip, sizeof ip);
+        (void)snprintf(where, sizeof where, v6 ? "inet:[%s]:%u" : "inet:%s:%u",
+                       ip, s->port);
+        if (bind_port(m, where, "smtpd", (int)s->index, err) == 0) {
+            n_bound++;
+            continue;
+        }
+        /* A kernel without IPv6 is not an error of the configuration. */
+        if (!(v6 && n > 1 &&
+              (err->sys == EAFNOSUPPORT || err->sys == EADDRNOTAVAIL)))
+            return err_prefix(err, "%s:%d: %s", s->file, s->line, s->name);
+    }
+    if (n_bound == 0)
+        return err_perm(err, "%s:%d: service %s has no address to listen on",
+                        s->file, s->line, s->name);
+    return 0;
+}
+
+static int bind_pickup(struct master *m, const struct conf *c, struct err *err)
+{
+    const struct conf_service *s = conf_service_find(c, "pickup", NULL);
+    char where[128];
+    int n = snprintf(where, sizeof where, "unix:%s/run/pickup",
+                     conf_str(c, NULL, "queue_directory"));
+
+    if (n >= (int)sizeof where)
+        return err_perm(err, "queue_directory is too long for a socket");
+    return bind_port(m, where, "pickup", s != NULL ? (int)s->index : -1, err);
+}
+
+int ports_open(struct master *m, const struct conf *c, struct err *err)
+{
+    list_each(it, &m->ports)
+        CONTAINER_OF(it, struct port, link)->is_wanted = false;
+    for (size_t i = 0; i < conf_service_count(c); i++) {
+        const struct conf_service *s = conf_service_at(c, i);
+
+        if (s->type == CONF_INET && strcmp(s->command, "smtpd") == 0 &&
+            bind_smtpd(m, c, s, err) < 0)
+            return -1;
+    }
+    return bind_pickup(m, c, err);
+}
+
+void ports_drop(struct master *m)
+{
+    list_each_safe(it, tmp, &m->ports) {
+        struct port *p = CONTAINER_OF(it, struct port, link);
+
+        if (!p->is_wanted)
+            drop(p);
+    }
+}
+
+void ports_settle(struct master *m, bool is_new_conf)
+{
+    struct err err;
+
+    /* Everything of the running configuration is bound: this only marks it. */
+    if (!is_new_conf && ports_open(m, m->conf, &err) < 0)
+        log_error("%s", err.log);
+    ports_drop(m);
+}
+
+void ports_give(struct master *m, struct child *c)
+{
+    struct buf b;
+
+    if (c->type != PT_SMTPD)
+        return;
+    buf_init(&b, 1024);
+    list_each(it, &m->ports) {
+        struct port *p = CONTAINER_OF(it, struct port, link);
+        unsigned i = p->n_fds == 1 ? 0 : c->slot->index;
+
+        if (!p->is_wanted)
+            continue;
+        buf_clear(&b);
+        attr_put_u64(&b, AT_SERVICE, (uint64_t)(int64_t)p->service);
+        attr_put_str(&b, AT_KIND, p->kind);
+        attr_put_str(&b, AT_WHERE, p->where);
+        (void)chan_send(c->chan, MASTER_LISTENER, buf_view(&b), &p->fds[i], 1,
+                        NULL);
+    }
+    buf_done(&b);
+}
