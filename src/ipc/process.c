@@ -76,10 +76,27 @@ int process_read_conf(int fd, struct conf **out, struct err *err)
     return rc;
 }
 
+#define PATHS_MAX 32
+
+/* Those of `in` that are there; NULL stays NULL. */
+static const char *const *existing(const char *const *in, const char **out)
+{
+    size_t n = 0;
+
+    if (in == NULL)
+        return NULL;
+    for (; *in != NULL && n + 1 < PATHS_MAX; in++)
+        if (access(*in, F_OK) == 0)
+            out[n++] = *in;
+    out[n] = NULL;
+    return out;
+}
+
 int process_sandbox(struct process *p, unsigned allow,
                     const char *const *read_paths,
                     const char *const *write_paths, struct err *err)
 {
+    const char *to_read[PATHS_MAX], *to_write[PATHS_MAX];
     bool has_paths = read_paths != NULL || write_paths != NULL;
     struct sandbox box = {
         .allow = allow,
@@ -88,8 +105,8 @@ int process_sandbox(struct process *p, unsigned allow,
         .empty_root = p->is_root_mode && p->empty_root[0] != '\0' && !has_paths
                           ? p->empty_root
                           : NULL,
-        .read_paths = read_paths,
-        .write_paths = write_paths,
+        .read_paths = existing(read_paths, to_read),
+        .write_paths = existing(write_paths, to_write),
     };
 
     /* The offload pool starts its threads at first use, which is later than

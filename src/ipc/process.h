@@ -40,18 +40,20 @@ enum ptype {
     PT_COMMAND, /* a command-line tool that talks to a process */
     PT_N
 };
+
 const char *ptype_name(enum ptype t); /* "smtpd" */
 enum ptype ptype_of(slice name);      /* PT_NONE when unknown */
 
 /* A listener as master hands it down. */
 struct process_listener {
-    int fd; /* the process owns it */
-    int service; /* index of the master.cf line in the conf; -1: internal */
-    char kind[16]; /* "smtpd", "pickup", "control" */
+    int fd;          /* the process owns it */
+    int service;     /* index of the master.cf line in the conf; -1: internal */
+    char kind[16];   /* "smtpd", "pickup", "control" */
     char where[128]; /* as bound, for messages */
 };
 
 struct process;
+
 struct process_ops {
     enum ptype type;
     /* Configuration is there; tables named by `conf` follow before on_start is
@@ -76,25 +78,26 @@ struct process_ops {
 
 struct process {
     const struct process_ops *ops;
-    struct conf *conf;   /* current snapshot */
-    int service;         /* master.cf line it serves, or -1 */
-    unsigned slot;       /* 0..n-1 among its type */
+    struct conf *conf; /* current snapshot */
+    int service;       /* master.cf line it serves, or -1 */
+    unsigned slot;     /* 0..n-1 among its type */
     unsigned n_slots;
-    bool is_root_mode;   /* master runs as root: uids differ */
+    bool is_root_mode; /* master runs as root: uids differ */
     bool is_draining;
-    bool is_stopping;    /* draining because the whole server stops: end idle
-                          * sessions too */
-    uid_t uid;           /* to become in process_sandbox(); -1: stay */
+    bool is_stopping; /* draining because the whole server stops: end idle
+                       * sessions too */
+    uid_t uid;        /* to become in process_sandbox(); -1: stay */
     gid_t gid;
     char empty_root[256]; /* "" when there is none */
-    int counters_fd;     /* shared memory of client counters */
-    int conf_fd;         /* `conf` as bytes, to hand on */
+    int counters_fd;      /* shared memory of client counters */
+    int conf_fd;          /* `conf` as bytes, to hand on */
     struct chan *master;
-    void *data;          /* the process's own */
+    void *data; /* the process's own */
 };
 
 /* sandbox_enter() with this process's uid and empty root (used when no paths
- * are given).  The order in on_start: settings, open, sandbox. */
+ * are given).  Paths that do not exist are passed over.  The order in on_start:
+ * settings, open, sandbox. */
 int process_sandbox(struct process *p, unsigned allow,
                     const char *const *read_paths,
                     const char *const *write_paths, struct err *err);

@@ -59,6 +59,7 @@ struct source {
     bool is_alias;
     bool only_tables; /* passwords: for the tables process alone */
     bool is_wanted;
+    bool is_set; /* named in a file, not by a default */
     bool is_busy;
     bool is_missing;     /* said so already */
     int fd;              /* what is handed down, -1 none */

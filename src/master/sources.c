@@ -12,6 +12,7 @@
 struct wanted {
     struct master *m;
     bool is_alias;
+    bool is_set; /* in a file, not by a default */
 };
 
 static struct source *find(struct master *m, slice whole)
@@ -47,15 +48,24 @@ static void want_leaf(void *ctx, slice type, slice name, slice whole)
     }
     s->is_wanted = true;
     s->is_alias |= w->is_alias;
+    s->is_set |= w->is_set;
 }
 
 static void want_ref(void *ctx, const struct conf_table_ref *ref)
 {
     struct wanted w = { .m = ctx,
                         .is_alias =
-                            table_format_of(ref->param) == TABLE_POSTALIAS };
-    char *spec = xasprintf("%.*s:%.*s", SLF(ref->type), SLF(ref->name));
+                            table_format_of(ref->param) == TABLE_POSTALIAS,
+                        .is_set = ref->line > 0 };
+    const struct conf_param *p = conf_param_find(slice_str(ref->param));
+    char *spec;
 
+    /* What nobody reads needs no data: caches of things not done yet, and the
+     * list that newaliases alone goes by. */
+    if ((p != NULL && p->state != CONF_HONOURED) ||
+        strcmp(ref->param, "alias_database") == 0)
+        return;
+    spec = xasprintf("%.*s:%.*s", SLF(ref->type), SLF(ref->name));
     table_each_leaf(slice_str(spec), want_leaf, &w);
     free(spec);
 }
@@ -63,7 +73,9 @@ static void want_ref(void *ctx, const struct conf_table_ref *ref)
 static void mark_wanted(struct master *m, const struct conf *c)
 {
     list_each(it, &m->sources)
-        CONTAINER_OF(it, struct source, link)->is_wanted = false;
+        CONTAINER_OF(it, struct source, link)->is_wanted = false,
+                                        CONTAINER_OF(it, struct source, link)
+                                            ->is_set = false;
     conf_each_table(c, want_ref, m);
 }
 
@@ -126,8 +138,14 @@ int sources_load(struct master *m, const struct conf *c, struct err *err)
     list_each(it, &m->sources) {
         struct source *s = CONTAINER_OF(it, struct source, link);
 
-        if (s->is_wanted && refresh_alone(m, s, err) < 0)
+        if (!s->is_wanted || refresh_alone(m, s, err) == 0)
+            continue;
+        if (s->is_set)
             return -1;
+        /* A default that names what is not there: as with Postfix, who asks
+         * this table gets "try again later". */
+        s->is_missing = true;
+        log_warning("%s", err->log);
     }
     return 0;
 }

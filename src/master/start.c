@@ -1,5 +1,7 @@
 /* From a command to a running server. */
-#include "access/access.h"
+#ifdef HATO_HAVE_ACCESS
+# include "access/access.h"
+#endif
 #include "master/master_priv.h"
 #include "rt/file.h"
 
@@ -111,6 +113,16 @@ static int make_pipes(struct master *m, struct err *err)
         m->trace_fd = (int)fd;
     return 0;
 }
+
+#ifndef HATO_HAVE_ACCESS
+static int access_counters_create(size_t n, int *fd_out, struct err *err)
+{
+    *fd_out = memfd_create("hato-clients", MFD_CLOEXEC);
+    return *fd_out < 0 || ftruncate(*fd_out, 1 << 20) < 0
+               ? err_sys(err, "counters of %zu", n)
+               : 0;
+}
+#endif
 
 static int prepare(struct master *m, const struct master_options *o,
                    struct err *err)
@@ -310,7 +322,8 @@ static int serve(struct master *m)
     process_title("hato: master");
     event_setup(m->events_tx, "master");
     event_batch(true);
-    (void)chdir("/");
+    if (chdir("/") < 0)
+        log_warning("cannot go to /: %s", strerror(errno));
     waitq_init(&m->changed);
     sema_init(&m->admin, 1);
     m->started_at = clock_mono();
