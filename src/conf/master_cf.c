@@ -49,7 +49,8 @@ const char *conf_service_type_name(enum conf_service_type type)
 static bool parse_type(slice word, enum conf_service_type *out)
 {
     for (int t = CONF_INET; t <= CONF_PASS; t++) {
-        if (slice_eqs(word, conf_service_type_name(t))) {
+        if (slice_eqs(word,
+                      conf_service_type_name((enum conf_service_type)t))) {
             *out = (enum conf_service_type)t;
             return true;
         }

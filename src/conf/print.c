@@ -231,27 +231,43 @@ static void put_args(const struct conf_service *s, struct line *l)
     }
 }
 
+/* At its column, or one space behind what stands there. */
+static void put_column(struct buf *out, size_t column, const char *text)
+{
+    if (out->n > 0)
+        buf_byte(out, ' ');
+    while (out->n < column && buf_byte(out, ' '))
+        ;
+    buf_puts(out, text);
+}
+
 static void print_service(const struct conf_service *s, unsigned flags,
                           struct buf *out)
 {
     struct line l = { .out = out, .fold = (flags & CONF_PRINT_FOLD) != 0 };
     char wakeup[16] = "-";
     char maxproc[16] = "-";
-    char columns[320];
+    struct buf columns;
 
     if (s->wakeup_sec > 0)
         snprintf(wakeup, sizeof(wakeup), "%d%s", s->wakeup_sec,
                  s->wakeup_if_used ? "?" : "");
     if (s->maxproc >= 0)
         snprintf(maxproc, sizeof(maxproc), "%d", s->maxproc);
-    snprintf(columns, sizeof(columns), "%-10s %-5s %-7s %-7s %-7s %-7s %-7s %s",
-             s->name, conf_service_type_name(s->type),
-             s->type == CONF_INET || s->type == CONF_PASS
-                 ? (s->is_private ? "y" : "n")
-                 : flag_text(s->is_private, true),
-             flag_text(s->is_unpriv, true), s->is_chroot ? "y" : "n", wakeup,
-             maxproc, s->command);
-    put_word(&l, slice_str(columns));
+    buf_init(&columns, 10000);
+    put_column(&columns, 0, s->name);
+    put_column(&columns, 11, conf_service_type_name(s->type));
+    put_column(&columns, 17,
+               s->type == CONF_INET || s->type == CONF_PASS
+                   ? (s->is_private ? "y" : "n")
+                   : flag_text(s->is_private, true));
+    put_column(&columns, 25, flag_text(s->is_unpriv, true));
+    put_column(&columns, 33, s->is_chroot ? "y" : "n");
+    put_column(&columns, 41, wakeup);
+    put_column(&columns, 49, maxproc);
+    put_column(&columns, 57, s->command);
+    put_word(&l, buf_view(&columns));
+    buf_done(&columns);
     put_args(s, &l);
     buf_byte(out, '\n');
 }
