@@ -273,6 +273,30 @@ static void sync_fs(struct broker *b, struct chan *c, struct msg *m)
     chan_answer(c, m->id, SLICE_NONE, NULL, 0);
 }
 
+/* Development: let a worker show what its sandbox refuses. */
+static void probe(struct broker *b, struct chan *c, struct msg *m)
+{
+    struct entry wanted, *e = NULL;
+    struct chan *worker;
+    struct msg answer;
+    struct err err;
+
+    if (read_request(b, m->body, &wanted, &err) < 0 ||
+        get_worker(b, &wanted, &e, &err) < 0) {
+        chan_fail(c, m->id, &err);
+        return;
+    }
+    worker = chan_ref(e->chan);
+    if (chan_call(worker, WORKER_PROBE, SLICE_NONE, NULL, 0,
+                  clock_after(REQUEST_MS), &answer, &err) < 0) {
+        chan_fail(c, m->id, &err);
+    } else {
+        chan_answer(c, m->id, answer.body, NULL, 0);
+        msg_free(&answer);
+    }
+    chan_unref(&worker);
+}
+
 static void serve_peer(struct chan *c, struct msg *m, void *arg)
 {
     struct peer *peer = arg;
@@ -284,6 +308,8 @@ static void serve_peer(struct chan *c, struct msg *m, void *arg)
         deliver(b, c, m);
     } else if (m->type == BROKER_SYNC) {
         sync_fs(b, c, m);
+    } else if (m->type == WORKER_PROBE) {
+        probe(b, c, m);
     } else {
         err_temp(&err, "the broker does not know %s", proto_name(m->type));
         chan_fail(c, m->id, &err);

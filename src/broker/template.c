@@ -4,10 +4,12 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define CONTROL_FD 3
@@ -117,6 +119,20 @@ static void reap(struct template *t)
     buf_done(&b);
 }
 
+/* Of root's rights only the change of uid is needed, and to signal workers.
+ * Who becomes a user loses even these with his uid. */
+static int drop_rights(struct err *err)
+{
+    struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+    struct __user_cap_data_struct data[2] = { 0 };
+
+    data[0].permitted = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL;
+    data[0].effective = data[0].permitted;
+    if (syscall(SYS_capset, &head, data) < 0)
+        return err_sys(err, "drop capabilities");
+    return 0;
+}
+
 /* ---------------------------------------------------------------- messages */
 
 static int from_broker(struct template *t, struct msg *m)
@@ -169,7 +185,8 @@ static void start(struct template *t, struct msg *m)
     struct buf b;
 
     t->is_root_mode = attr_u64_or(m->body, AT_ROOT, 0) != 0;
-    if (take_conf(t, m, &err) == 0)
+    if (take_conf(t, m, &err) == 0 &&
+        (!t->is_root_mode || drop_rights(&err) == 0))
         return;
     buf_init(&b, 1024);
     attr_put_str(&b, AT_LOGTEXT, err.log);

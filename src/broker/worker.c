@@ -172,6 +172,19 @@ static void take_socket(struct worker *w, struct msg *m,
     fn(w, fd);
 }
 
+static void answer_probe(struct msg *m)
+{
+    struct buf text, body;
+
+    buf_init(&text, 4096);
+    buf_init(&body, 8192);
+    process_probe(&text);
+    attr_put(&body, AT_TEXT, buf_view(&text));
+    chan_answer(life.w.broker, m->id, buf_view(&body), NULL, 0);
+    buf_done(&text);
+    buf_done(&body);
+}
+
 static void handle(struct msg *m)
 {
     struct worker *w = &life.w;
@@ -184,6 +197,8 @@ static void handle(struct msg *m)
         task_spawn("reload", reload_task, msg_take(m));
     else if (m->type == WORKER_RETIRE)
         retire(w);
+    else if (m->type == WORKER_PROBE)
+        answer_probe(m);
 }
 
 static void from_broker(struct chan *c UNUSED, struct msg *m, void *arg UNUSED)

@@ -1,6 +1,6 @@
-#include "ipc/process_priv.h"
+#include "ipc/process.h"
 
-#ifdef HATO_FSTRACE
+#ifdef HATO_PROBE
 
 # include <fcntl.h>
 # include <signal.h>

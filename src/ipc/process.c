@@ -1,6 +1,5 @@
 #include "ipc/process.h"
 #include "ipc/event.h"
-#include "ipc/process_priv.h"
 #include "ipc/proto.h"
 #include "rt/proc.h"
 #include "rt/rt.h"
@@ -335,12 +334,10 @@ static void answer_text(uint32_t id,
     buf_done(&body);
 }
 
-#ifdef HATO_FSTRACE
 static void fill_probe(struct process *p UNUSED, struct buf *out)
 {
     process_probe(out);
 }
-#endif
 
 static void handle(struct msg *m)
 {
@@ -362,11 +359,9 @@ static void handle(struct msg *m)
     case MASTER_STATUS:
         answer_text(m->id, p->ops->on_status);
         break;
-#ifdef HATO_FSTRACE
     case MASTER_PROBE:
         answer_text(m->id, fill_probe);
         break;
-#endif
     default: /* of a later release */
         if (m->id != 0) {
             struct err err;

@@ -120,6 +120,10 @@ void process_exit(struct process *p, int status);
 MAY_WAIT int process_connect(struct process *p, enum ptype to, msec deadline,
                              int *fd_out, struct err *err);
 
+/* Try what a sandbox should refuse; a line "what=refused|allowed (errno)" for
+ * each.  Builds for development only; others say that they cannot. */
+void process_probe(struct buf *out);
+
 /* A link: a channel to another process that reconnects by itself.  Calls wait
  * (to the deadline) for a connection; on_up is called after each connect,
  * before the calls go out, e.g. to announce state; ops->on_close when it broke.

@@ -18,10 +18,11 @@ bool joint_allowed(enum ptype from, enum ptype to)
     static const struct {
         enum ptype from, to;
     } joints[] = {
-        { PT_SMTPD, PT_QMGR },   { PT_SMTPD, PT_TABLES },
-        { PT_LOCAL, PT_BROKER }, { PT_LOCAL, PT_TABLES },
-        { PT_QMGR, PT_LOCAL },   { PT_QMGR, PT_TABLES },
-        { PT_COMMAND, PT_QMGR }, { PT_BROKER, PT_TEMPLATE },
+        { PT_SMTPD, PT_QMGR },    { PT_SMTPD, PT_TABLES },
+        { PT_LOCAL, PT_BROKER },  { PT_LOCAL, PT_TABLES },
+        { PT_QMGR, PT_LOCAL },    { PT_QMGR, PT_TABLES },
+        { PT_COMMAND, PT_QMGR },  { PT_BROKER, PT_TEMPLATE },
+        { PT_MASTER, PT_BROKER }, /* to probe a worker */
     };
 
     for (size_t i = 0; i < ARRAY_LEN(joints); i++)
@@ -192,7 +193,9 @@ static void make_env(const struct master *m, char **env, size_t max)
                        "/sbin:/bin");
     for (size_t i = 0; i < ARRAY_LEN(kept) && n + 2 < max; i++)
         if (getenv(kept[i]) != NULL)
-            env[n++] = xasprintf("%s=%s", kept[i], getenv(kept[i]));
+            env[n++] = xasprintf("%s=%s%s", kept[i], getenv(kept[i]),
+                                 /* its tracer cannot work in a sandbox */
+                                 kept[i][0] == 'A' ? ":detect_leaks=0" : "");
     if (m->trace_fd >= 0)
         env[n++] = xstrdup("HATO_FSTRACE_FD=6");
     env[n] = NULL;

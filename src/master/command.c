@@ -1,5 +1,5 @@
 /* The smallest command line. */
-#include "ipc/proto.h"
+#include "ipc/ipc.h"
 #include "master/master.h"
 
 static const struct {
@@ -18,7 +18,25 @@ static int usage(void)
     return 64;
 }
 
-static int ask(const char *dir, uint16_t what)
+/* PROCESS, or mailbox or command UID GID. */
+static void put_probe(struct buf *b, int argc, char **argv)
+{
+    static const char *const numbers[] = { "1000", "1000" };
+    bool is_command = strcmp(argv[0], "command") == 0;
+
+    attr_put_u64(b, AT_PTYPE,
+                 (uint64_t)(is_command ? PT_MAILBOX
+                                       : ptype_of(slice_str(argv[0]))));
+    attr_put_str(b, AT_KIND, argv[0]);
+    for (int i = 0; i < 2; i++) {
+        uint64_t n = 0;
+
+        (void)slice_u64(slice_str(i + 1 < argc ? argv[i + 1] : numbers[i]), &n);
+        attr_put_u64(b, i == 0 ? AT_UID : AT_GID, n);
+    }
+}
+
+static int ask(const char *dir, uint16_t what, slice body)
 {
     struct conf_diags diags;
     struct conf *c = NULL;
@@ -30,7 +48,7 @@ static int ask(const char *dir, uint16_t what)
     buf_init(&text, 16 << 20);
     rc = conf_load(conf_dir_default(dir), CONF_MAIN_ONLY, &c, &diags, &err);
     if (rc == 0)
-        rc = master_ask(c, what, SLICE_NONE, &text, NULL, &err);
+        rc = master_ask(c, what, body, &text, NULL, &err);
     (void)fwrite(text.p, 1, text.n, stdout);
     if (rc < 0 && text.n == 0)
         (void)fprintf(stderr, "hato: fatal: %s\n", err.log);
@@ -49,6 +67,16 @@ int master_command(int argc, char **argv)
         o.conf_dir = argv[2];
         at = 3;
     }
+    if (argc >= at + 2 && strcmp(argv[at], "probe") == 0) {
+        struct buf body;
+        int rc;
+
+        buf_init(&body, 256);
+        put_probe(&body, argc - at - 1, argv + at + 1);
+        rc = ask(o.conf_dir, CTL_PROBE, buf_view(&body));
+        buf_done(&body);
+        return rc;
+    }
     if (argc != at + 1)
         return usage();
     o.is_foreground = strcmp(argv[at], "start-fg") == 0;
@@ -56,6 +84,6 @@ int master_command(int argc, char **argv)
         return master_start(&o);
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         if (strcmp(argv[at], words[i].word) == 0)
-            return ask(o.conf_dir, words[i].what);
+            return ask(o.conf_dir, words[i].what, SLICE_NONE);
     return usage();
 }

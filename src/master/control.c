@@ -149,29 +149,58 @@ static void serve_reopen(struct master *master, struct chan *c, struct msg *m)
         chan_answer(c, m->id, SLICE_NONE, NULL, 0);
 }
 
-/* Test builds: let a process try what its sandbox must refuse. */
+/* A worker is reached through the broker. */
+static int probe_worker(struct master *m, slice body, struct msg *answer,
+                        struct err *err)
+{
+    static const struct chan_ops none = { .on_msg = NULL };
+    struct chan *c;
+    int fd, rc;
+
+    if (child_connect(m, PT_MASTER, PT_BROKER, &fd, err) < 0)
+        return -1;
+    c = chan_new(fd, &none, NULL);
+    rc = chan_call(c, WORKER_PROBE, body, NULL, 0, clock_after(10000), answer,
+                   err);
+    chan_free(&c);
+    return rc;
+}
+
+static int probe_child(struct master *m, enum ptype type, struct msg *answer,
+                       struct err *err)
+{
+    struct child *child = child_of(m, type);
+    struct chan *c;
+    int rc;
+
+    if (child == NULL)
+        return err_temp(err, "no such process");
+    c = chan_ref(child->chan);
+    rc = chan_call(c, MASTER_PROBE, SLICE_NONE, NULL, 0, clock_after(10000),
+                   answer, err);
+    chan_unref(&c);
+    return rc;
+}
+
+/* Builds for development: a process tries what its sandbox must refuse. */
 static void serve_probe(struct master *master, struct chan *c, struct msg *m)
 {
     uint64_t type = attr_u64_or(m->body, AT_PTYPE, PT_NONE);
-    struct child *child = child_of(master, (enum ptype)type);
-    struct chan *ch;
     struct msg answer;
     struct err err;
+    int rc;
 
-    if (child == NULL) {
-        err_temp(&err, "no such process");
+    if (type == PT_MAILBOX)
+        rc = probe_worker(master, m->body, &answer, &err);
+    else
+        rc = probe_child(master, type < PT_N ? (enum ptype)type : PT_NONE,
+                         &answer, &err);
+    if (rc < 0) {
         chan_fail(c, m->id, &err);
         return;
     }
-    ch = chan_ref(child->chan);
-    if (chan_call(ch, MASTER_PROBE, m->body, NULL, 0, clock_after(10000),
-                  &answer, &err) < 0) {
-        chan_fail(c, m->id, &err);
-    } else {
-        chan_answer(c, m->id, answer.body, NULL, 0);
-        msg_free(&answer);
-    }
-    chan_unref(&ch);
+    chan_answer(c, m->id, answer.body, NULL, 0);
+    msg_free(&answer);
 }
 
 static void run(struct master *m, struct chan *c, struct msg *msg, size_t i)
