@@ -127,7 +127,7 @@ static int make_one(const char *path, size_t n, mode_t mode, struct err *err)
      * something else than EEXIST. */
     if (stat(part, &st) == 0 && S_ISDIR(st.st_mode))
         return 0;
-    errno = cause;
+    errno = cause == EEXIST ? ENOTDIR : cause;
     return err_sys(err, "mkdir %s", part);
 }
 

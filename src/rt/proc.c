@@ -1,6 +1,7 @@
 /* Starting children and hearing of their end. */
 #include "rt/proc.h"
 
+#include "rt/fstrace.h"
 #include "rt/rt_priv.h"
 
 #include <fcntl.h>
@@ -27,6 +28,8 @@ struct birth {
     uint64_t nofile; /* soft limit to restore, or 0 */
     int report;      /* descriptor for a struct failure */
     int dev_null;
+    int trace_fd;
+    const char *const *envp;
     int max_signal;
 };
 
@@ -100,10 +103,13 @@ static void child_close_rest(struct birth *b, size_t n)
     /* The report's descriptor stands right behind the wanted ones. */
     if (dup3(b->report, (int)n, O_CLOEXEC) < 0)
         child_fail(b, "dup");
-    b->report = (int)n;
-    if (syscall(SYS_close_range, (unsigned)n + 1, ~0U, 0) == 0)
+    b->report = (int)n++;
+    /* Crash-test build: our own children go on with the trace. */
+    if (fstrace_fd() >= 0 && dup3(b->trace_fd, (int)n++, 0) < 0)
+        child_fail(b, "dup");
+    if (syscall(SYS_close_range, (unsigned)n, ~0U, 0) == 0)
         return;
-    for (int i = (int)n + 1; i < (int)sysconf(_SC_OPEN_MAX); i++)
+    for (int i = (int)n; i < (int)sysconf(_SC_OPEN_MAX); i++)
         (void)close(i);
 }
 
@@ -115,12 +121,14 @@ static void child_descriptors(struct birth *b)
 {
     const struct proc_spec *s = b->spec;
     size_t n = max_size(s->n_fds, 3);
-    int above = (int)n + 1;
+    int above = (int)n + 2;
     int high[256];
 
     b->report = fcntl(b->report, F_DUPFD_CLOEXEC, above);
     if (b->report < 0)
         _exit(127);
+    if (fstrace_fd() >= 0)
+        b->trace_fd = fcntl(fstrace_fd(), F_DUPFD_CLOEXEC, above);
     for (size_t i = 0; i < n; i++) {
         int fd = wanted(b, i);
 
@@ -162,7 +170,7 @@ NO_RETURN static void child_run(struct birth *b)
     }
     child_signals(b);
     (void)execve(s->path, (char *const *)(uintptr_t)s->argv,
-                 (char *const *)(uintptr_t)s->envp);
+                 (char *const *)(uintptr_t)b->envp);
     child_fail(b, "exec");
 }
 
@@ -204,6 +212,24 @@ void proc_prepare(void)
     (void)dev_null();
 }
 
+/* The given environment and, with a trace, where the child finds it. */
+static const char *const *environment(const struct proc_spec *spec,
+                                      struct arena *a)
+{
+    size_t n = 0;
+    const char **out;
+
+    if (fstrace_fd() < 0)
+        return spec->envp;
+    while (spec->envp[n] != NULL)
+        n++;
+    out = ARENA_ARRAY(a, const char *, n + 2);
+    memcpy(out, spec->envp, n * sizeof(*out));
+    out[n] =
+        arena_printf(a, "HATO_FSTRACE_FD=%zu", max_size(spec->n_fds, 3) + 1);
+    return out;
+}
+
 static int spawn(const struct proc_spec *spec, bool new_group, pid_t *pid_out,
                  struct err *err)
 {
@@ -212,9 +238,11 @@ static int spawn(const struct proc_spec *spec, bool new_group, pid_t *pid_out,
                        .parent = getpid(),
                        .nofile = loop_old_nofile(),
                        .dev_null = dev_null(),
+                       .trace_fd = -1,
                        .max_signal = SIGRTMAX };
     int r CLEANUP(close_fd) = -1;
     int w CLEANUP(close_fd) = -1;
+    struct arena *env CLEANUP(arena_free) = arena_new(65536);
     sigset_t all, old;
     int ends[2];
     pid_t pid;
@@ -228,6 +256,7 @@ static int spawn(const struct proc_spec *spec, bool new_group, pid_t *pid_out,
     r = ends[0];
     w = ends[1];
     b.report = w;
+    b.envp = environment(spec, env);
     /* No handler of ours may run in the child: libuv's would write to the
      * pipe that it shares with us. */
     (void)sigfillset(&all);
