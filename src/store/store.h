@@ -58,9 +58,9 @@ enum store_fsync {
 struct store_config {
     struct engine *engine; /* borrowed */
     const char *host;      /* for file names; '/' and ':' are escaped */
-    /* Drawn by master at each start of the server, never 0: what was written
-     * under another number may have been hurt by a power cut and is held
-     * against its files when a mailbox is first opened.  0: always check. */
+    /* Drawn by master at each start of the server: what was written under
+     * another number may have been hurt by a power cut and is held against its
+     * files when a mailbox is first opened.  0: this store draws its own. */
     uint64_t instance;
     enum store_fsync fsync;
     unsigned max_accounts; /* open at once; 0: 256 */
@@ -122,10 +122,9 @@ CHECKED int store_mailbox_list(struct store_account *a,
 
 enum { STORE_CREATE = 1 };
 
-/* Open a mailbox by name ("INBOX" in any case, "Work.Hato"); ERR_PERM with
- * status 5.1.1... is never given: an absent mailbox without STORE_CREATE is
- * ERR_PERM 5.2.0 "no such mailbox".  Pins the account as well.  May rebuild a
- * damaged index. */
+/* Open a mailbox by name ("INBOX" in any case, "Work.Hato"); one that does not
+ * exist, or a name that cannot be used, is ERR_PERM 5.2.0.  Pins the account as
+ * well.  Rebuilds a damaged index. */
 CHECKED int store_mailbox_open(struct store_account *a, slice name,
                                unsigned flags, struct store_mailbox **out,
                                struct err *err);
@@ -198,7 +197,6 @@ enum store_cached {
     STORE_PREVIEW = 3,
     STORE_DELIVERED_TO = 4,  /* where the file does not say it */
     STORE_X_ORIGINAL_TO = 5, /* likewise */
-    STORE_BODY = 6,          /* as mail_imap_body() */
 };
 
 struct store_row {
@@ -210,7 +208,7 @@ struct store_row {
     int64_t internaldate; /* seconds since 1970 */
     int64_t savedate;
     uint64_t size;      /* stored, LF */
-    uint64_t crlf_size; /* RFC822.SIZE */
+    uint64_t crlf_size; /* RFC822.SIZE; 0: not known, store_fill() */
     uint32_t letters;   /* flags last seen in the file's name, a bit per
                          * letter: A..Z by their place among DFPRST, a..z */
     bool in_new;        /* lies in new/, else cur/ */
@@ -254,6 +252,10 @@ CHECKED int store_open_body(struct store_mailbox *m, uint32_t uid, int *fd_out,
 bool store_cached(struct store_mailbox *m, size_t row, enum store_cached what,
                   struct buf *out);
 
+/* Fill the cached strings (and RFC822.SIZE, which is 0 until then) of a message
+ * that somebody else put there, or that another parser's version read. */
+CHECKED int store_fill(struct store_mailbox *m, uint32_t uid, struct err *err);
+
 /* New flags of one message, absolute. */
 struct store_change {
     uint32_t uid;
@@ -289,7 +291,7 @@ struct store_rcpt {
     bool durable;   /* else only visible: sync fs */
     uint64_t fs;    /* st_dev */
     uint32_t uid;
-    char file[192]; /* base name */
+    char file[256]; /* base name */
 };
 
 struct store_message {
@@ -354,8 +356,8 @@ struct store_append {
  * Append to an mbox file (locks, "From " line, ">From " quoting, a blank line
  * behind it; cut back to its old size on failure), or deliver into a Maildir
  * without an index.  At least once: a crash between here and the queue's
- * journal repeats it (a Maildir takes the same id once while the file lies
- * under its name in new/).
+ * journal repeats it.  A full mailbox_size_limit and what is no file are
+ * ERR_PERM, a lock that is not free in time and all other trouble ERR_TEMP.
  */
 MAY_WAIT CHECKED int store_append(struct store_append *a, struct err *err);
 

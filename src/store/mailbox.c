@@ -1,0 +1,861 @@
+#include "store/store_priv.h"
+
+#include "mail/mime.h"
+#include "rt/file.h"
+#include "rt/rt.h"
+
+#include <fcntl.h>
+
+enum {
+    RESERVE_MODSEQ = 65536,
+    DAMAGE_SKIP = 100000, /* UIDs that a lost log may have given out */
+    KEEP_OPEN = 8,        /* mailboxes of an account with nobody in them */
+    UNLINK_BATCH = 256,
+    SYNC_WAIT_MS = 120000,
+};
+
+/* ---- one object per mailbox of an open account ---- */
+
+static struct store_mailbox *mailbox_new(struct store_account *a, slice name,
+                                         const char *dir)
+{
+    struct store_mailbox *m = xcalloc(1, sizeof *m);
+
+    m->magic = MAILBOX_MAGIC;
+    m->account = a;
+    m->is_inbox = dir[0] == '\0';
+    m->name = m->is_inbox ? xstrdup("INBOX") : slice_xstrdup(name);
+    if (!m->is_inbox)
+        (void)snprintf(m->dir, sizeof m->dir, "%s/", dir);
+    memcpy(m->index_dir, m->dir, sizeof m->index_dir);
+    m->cache_fd = -1;
+    list_init(&m->watches);
+    rows_init(m);
+    list_push(&a->mailboxes, &m->link);
+    return m;
+}
+
+/* Give back the numbers that nobody was told of. */
+static void release_numbers(struct store_mailbox *m)
+{
+    uint8_t b[4];
+    struct err err;
+
+    if (!m->loaded || m->reserved < m->uidnext || m->damaged)
+        return;
+    set_u32(b, m->uidnext - 1);
+    (void)index_append_buf(m, IR_RESERVE | ENGINE_MUST_UNDERSTAND,
+                           slice_of(b, sizeof b), &err);
+}
+
+void mailbox_free(struct store_mailbox *m)
+{
+    CHECK(m->pins == 0);
+    release_numbers(m);
+    if (m->account->inbox == m) {
+        if (m->highestmodseq > m->account->modseq)
+            m->account->modseq = m->highestmodseq;
+        m->account->inbox = NULL;
+    }
+    list_remove(&m->link);
+    list_each_safe(l, tmp, &m->watches)
+        list_remove(l);
+    index_close(m);
+    rows_done(m);
+    free(m->name);
+    m->magic = 0;
+    free(m);
+}
+
+static struct store_mailbox *find_open(struct store_account *a, const char *dir)
+{
+    size_t n = strlen(dir);
+
+    list_each(l, &a->mailboxes) {
+        struct store_mailbox *m = CONTAINER_OF(l, struct store_mailbox, link);
+
+        if (m->is_inbox ? n == 0
+                        : strncmp(m->dir, dir, n) == 0 && m->dir[n] == '/')
+            return m;
+    }
+    return NULL;
+}
+
+/* ---- making ---- */
+
+static int make_dir(struct engine_dir *d, const char *base, const char *name,
+                    struct err *err)
+{
+    char path[PATH_IN_DIR_MAX];
+    enum engine_outcome o;
+
+    (void)snprintf(path, sizeof path, "%s%s", base, name);
+    o = engine_mkdir(d, path, 0700, err);
+    if (o != ENGINE_OK && o != ENGINE_EXISTS)
+        return store_fail(o, err, "make", path);
+    return 0;
+}
+
+static int make_folder(struct store_mailbox *m, struct err *err)
+{
+    struct engine_dir *d = m->account->dir;
+    char path[PATH_IN_DIR_MAX];
+    int fd CLEANUP(close_fd) = -1;
+
+    if (make_dir(d, m->dir, "", err) < 0 ||
+        make_dir(d, m->dir, "cur", err) < 0 ||
+        make_dir(d, m->dir, "new", err) < 0 ||
+        make_dir(d, m->dir, "tmp", err) < 0)
+        return -1;
+    /* Maildir++: it marks a folder for programs that were led into it. */
+    (void)snprintf(path, sizeof path, "%smaildirfolder", m->dir);
+    fd = file_openat(engine_dir_fd(d), path, O_WRONLY | O_CREAT | O_CLOEXEC,
+                     0600);
+    return 0;
+}
+
+int mailbox_make_dirs(struct store_mailbox *m, struct err *err)
+{
+    return m->is_inbox ? account_make_dirs(m->account, err)
+                       : make_folder(m, err);
+}
+
+static bool folder_exists(const struct store_mailbox *m)
+{
+    char path[PATH_IN_DIR_MAX];
+    uint64_t size;
+    struct err err;
+
+    if (m->is_inbox)
+        return true;
+    (void)snprintf(path, sizeof path, "%scur", m->dir);
+    return engine_size(m->account->dir, path, &size, &err) == ENGINE_OK;
+}
+
+/* A log with holes may have given out more UIDs than it tells. */
+static void skip_uids(struct store_mailbox *m)
+{
+    if (m->uidnext < UINT32_MAX - 2 * DAMAGE_SKIP)
+        m->uidnext += DAMAGE_SKIP;
+}
+
+/* Numbers of a mailbox whose index told none. */
+static int new_numbers(struct store_mailbox *m, struct err *err)
+{
+    const struct mailbox_entry *e =
+        account_mailbox(m->account, slice_str(m->name));
+
+    if (m->uidvalidity != 0) { /* the snapshot told */
+        skip_uids(m);
+        return 0;
+    }
+    if (e)
+        memcpy(m->guid, e->guid, ID_BYTES);
+    else
+        random_bytes(m->guid, ID_BYTES);
+    /* The UIDs are lost: a client must not take new ones for old ones. */
+    return account_next_uidvalidity(m->account, &m->uidvalidity, err);
+}
+
+static int make_index(struct store_mailbox *m, bool fresh, struct err *err)
+{
+    struct store_account *a = m->account;
+
+    if (!m->is_inbox && a->index_dir != a->dir &&
+        make_dir(a->index_dir, m->index_dir, "", err) < 0)
+        return -1;
+    if (new_numbers(m, err) < 0)
+        return -1;
+    if (!fresh || m->damaged)
+        return index_rewrite(m, err);
+    if (index_log_create(m, INDEX_LOG, &m->log, err) < 0)
+        return -1;
+    memcpy(m->log_uuid, m->new_uuid, ID_BYTES);
+    m->log_end = engine_log_end(m->log);
+    m->last_instance = a->store->cfg.instance;
+    return 0;
+}
+
+static int enter_list(struct store_mailbox *m, struct err *err)
+{
+    const struct mailbox_entry *e =
+        account_mailbox(m->account, slice_str(m->name));
+
+    if (e && e->uidvalidity == m->uidvalidity &&
+        memcmp(e->guid, m->guid, ID_BYTES) == 0)
+        return 0;
+    return account_add_mailbox(m->account, slice_str(m->name), m->guid,
+                               m->uidvalidity, err);
+}
+
+/* ---- opening ---- */
+
+static int recover(struct store_mailbox *m, struct err *err)
+{
+    bool rewrite = m->damaged;
+
+    if (rewrite)
+        store_note(m->account, "index of %s is damaged: rebuilding it",
+                   m->name);
+    if (mailbox_scan(m, SCAN_FORCE | SCAN_RECOVER, err) < 0)
+        return -1;
+    return rewrite ? index_rewrite(m, err) : 0;
+}
+
+static int mailbox_load(struct store_mailbox *m, unsigned flags,
+                        struct err *err)
+{
+    struct store_account *a = m->account;
+    bool fresh = m->is_inbox && a->fresh;
+    int rc = index_load(m, err);
+
+    if (rc < 0)
+        return -1;
+    if (m->is_inbox)
+        a->inbox = m; /* scanning gives out numbers */
+    if (rc > 0) {
+        uint64_t now = a->store->cfg.instance;
+
+        if (m->damaged)
+            skip_uids(m);
+        if (m->damaged || now == 0 || m->last_instance != now)
+            return recover(m, err);
+        return 0;
+    }
+    if (!folder_exists(m)) {
+        if (!(flags & STORE_CREATE))
+            return err_set(err, ERR_PERM, "5.2.0", "no such mailbox");
+        if (make_folder(m, err) < 0)
+            return -1;
+        fresh = true;
+    }
+    if (make_index(m, fresh, err) < 0 || enter_list(m, err) < 0)
+        return -1;
+    return fresh ? 0 : recover(m, err);
+}
+
+int mailbox_get(struct store_account *a, slice name, unsigned flags,
+                struct store_mailbox **out, struct err *err)
+{
+    char dir[MAILBOX_DIR_MAX + 1];
+    struct store_mailbox *m;
+
+    CHECK_OBJ(a, ACCOUNT_MAGIC);
+    if (mailbox_dir_of(name, dir, err) < 0)
+        return -1;
+    m = find_open(a, dir);
+    if (!m) {
+        m = mailbox_new(a, name, dir);
+        if (mailbox_load(m, flags, err) < 0) {
+            mailbox_free(m);
+            return -1;
+        }
+        m->loaded = true;
+        if (m->is_inbox)
+            a->fresh = false;
+    }
+    *out = m;
+    return 0;
+}
+
+int store_mailbox_open(struct store_account *a, slice name, unsigned flags,
+                       struct store_mailbox **out, struct err *err)
+{
+    struct store_mailbox *m;
+
+    if (mailbox_get(a, name, flags, &m, err) < 0)
+        return -1;
+    m->pins++;
+    a->pins++;
+    *out = m;
+    return 0;
+}
+
+/* With nobody in it: drop what a later open reads faster from the snapshot,
+ * and what an account with many folders need not keep. */
+static void drop_idle(struct store_mailbox *m)
+{
+    size_t n = 0;
+
+    if (m->pins > 0 || m->compacting)
+        return;
+    list_each(l, &m->account->mailboxes)
+        n++;
+    if ((m->tail_n > 1000 && m->snapshot_rows >= m->base_n + m->tail_n / 2) ||
+        (n > KEEP_OPEN && !m->is_inbox)) {
+        account_tell_usage(m->account);
+        mailbox_free(m);
+    }
+}
+
+void store_mailbox_unref(struct store_mailbox **mp)
+{
+    struct store_mailbox *m = *mp;
+    struct store_account *a;
+
+    if (!m)
+        return;
+    *mp = NULL;
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    CHECK(m->pins > 0);
+    a = m->account;
+    m->pins--;
+    drop_idle(m);
+    store_account_unref(&a);
+}
+
+/* ---- names ---- */
+
+struct list_walk {
+    struct store_account *account;
+    bool (*fn)(void *arg, slice name);
+    void *arg;
+    bool stopped;
+};
+
+static bool list_entry(const char *entry, void *arg)
+{
+    struct list_walk *w = arg;
+    struct buf name CLEANUP(buf_done) = { 0 };
+    char cur[PATH_IN_DIR_MAX];
+    struct err err;
+    uint64_t size;
+
+    buf_init(&name, 4 * MAILBOX_DIR_MAX);
+    if (!mailbox_name_of(slice_str(entry), &name))
+        return true;
+    (void)snprintf(cur, sizeof cur, "%s/cur", entry);
+    if (engine_size(w->account->dir, cur, &size, &err) != ENGINE_OK)
+        return true;
+    w->stopped = !w->fn(w->arg, buf_view(&name));
+    return !w->stopped;
+}
+
+int store_mailbox_list(struct store_account *a,
+                       bool (*fn)(void *arg, slice name), void *arg,
+                       struct err *err)
+{
+    struct list_walk w = { a, fn, arg, false };
+    enum engine_outcome o;
+
+    CHECK_OBJ(a, ACCOUNT_MAGIC);
+    if (!fn(arg, SL("INBOX")))
+        return 0;
+    o = engine_list(a->dir, "", list_entry, &w, err);
+    return o == ENGINE_OK ? 0
+                          : store_fail(o, err, "list mailboxes of", a->user);
+}
+
+void store_mailbox_status(const struct store_mailbox *m,
+                          struct store_status *out)
+{
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    *out = (struct store_status){
+        .uidvalidity = m->uidvalidity,
+        .uidnext = m->uidnext,
+        .highestmodseq = m->highestmodseq,
+        .messages = m->messages,
+        .unseen = m->unseen,
+        .deleted = m->deleted,
+        .bytes = m->crlf_bytes,
+    };
+    memcpy(out->guid, m->guid, ID_BYTES);
+}
+
+/* ---- watching ---- */
+
+void store_watch_add(struct store_mailbox *m, struct store_watch *w)
+{
+    list_push(&m->watches, &w->link);
+}
+
+void store_watch_del(struct store_watch *w)
+{
+    if (w->link.next)
+        list_remove(&w->link);
+}
+
+void mailbox_changed(struct store_mailbox *m)
+{
+    list_each_safe(l, tmp, &m->watches) {
+        struct store_watch *w = CONTAINER_OF(l, struct store_watch, link);
+
+        w->fn(w, m);
+    }
+}
+
+/* ---- rows ---- */
+
+size_t store_rows(const struct store_mailbox *m)
+{
+    return rows_count(m);
+}
+
+uint32_t store_row_uid(const struct store_mailbox *m, size_t row)
+{
+    return row_is_hole(m, row) ? 0 : ROW_FIELD(m, row, uid);
+}
+
+uint32_t store_row_flags(const struct store_mailbox *m, size_t row)
+{
+    return ROW_FIELD(m, row, flags);
+}
+
+uint64_t store_row_modseq(const struct store_mailbox *m, size_t row)
+{
+    return ROW_FIELD(m, row, modseq);
+}
+
+uint64_t store_row_crlf_size(const struct store_mailbox *m, size_t row)
+{
+    return ROW_FIELD(m, row, crlf_size);
+}
+
+bool store_row_get(const struct store_mailbox *m, size_t row,
+                   struct store_row *out)
+{
+    struct row r;
+
+    CHECK(row < rows_count(m));
+    row_load(m, row, &r);
+    if (r.state & ROW_HOLE)
+        return false;
+    *out = (struct store_row){
+        .uid = r.uid,
+        .flags = r.flags,
+        .keywords = r.keywords,
+        .modseq = r.modseq,
+        .created_modseq = r.created,
+        .internaldate = r.idate,
+        .savedate = r.sdate,
+        .size = r.size,
+        .crlf_size = r.crlf_size,
+        .letters = r.letters,
+        .in_new = (r.state & ROW_IN_NEW) != 0,
+        .crc = r.crc,
+        .cache_version = r.cache_version,
+        .base_name = row_name(m, row),
+    };
+    memcpy(out->emailid, r.emailid, ID_BYTES);
+    memcpy(out->threadid, r.threadid, ID_BYTES);
+    memcpy(out->delivery_id, r.id, ID_BYTES);
+    return true;
+}
+
+size_t store_row_by_delivery_id(struct store_mailbox *m,
+                                const uint8_t id[static 16])
+{
+    return row_by_id(m, id);
+}
+
+size_t store_keywords(const struct store_mailbox *m)
+{
+    return m->n_keywords;
+}
+
+slice store_keyword(const struct store_mailbox *m, size_t i)
+{
+    return i < m->n_keywords ? slice_str(m->keyword[i]) : SLICE_NONE;
+}
+
+int store_keyword_bit(struct store_mailbox *m, slice name, unsigned *out,
+                      struct err *err)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+
+    for (size_t i = 0; i < m->n_keywords; i++) {
+        if (slice_ieqs(name, m->keyword[i])) {
+            *out = (unsigned)i;
+            return 0;
+        }
+    }
+    if (m->n_keywords >= N_KEYWORDS)
+        return err_set(err, ERR_PERM, "5.3.5", "too many keywords");
+    if (name.n == 0 || name.n > 255 || slice_find(name, slice_of("", 1)) >= 0)
+        return err_set(err, ERR_PERM, "5.5.4", "bad keyword");
+    buf_init(&b, 512);
+    buf_u32(&b, (uint32_t)m->n_keywords);
+    buf_slice(&b, name);
+    if (index_append_buf(m, IR_KEYWORD | ENGINE_MUST_UNDERSTAND, buf_view(&b),
+                         err) < 0)
+        return -1;
+    *out = (unsigned)m->n_keywords;
+    CHECK(keyword_set(m, m->n_keywords, name));
+    return 0;
+}
+
+bool store_cached(struct store_mailbox *m, size_t row, enum store_cached what,
+                  struct buf *out)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+    slice in, v;
+
+    buf_init(&b, ENGINE_RECORD_MAX);
+    if (row_is_hole(m, row) || !index_strings(m, row, &b))
+        return false;
+    in = buf_view(&b);
+    return attr_find(in, (uint16_t)what, &v) && buf_slice(out, v);
+}
+
+/* ---- changes ---- */
+
+int mailbox_add(struct store_mailbox *m, struct row *r, slice name,
+                slice strings, struct err *err)
+{
+    uint64_t instance = m->account->store->cfg.instance;
+    uint8_t fixed[ADD_FIXED];
+    struct iovec v[3];
+    uint64_t at;
+
+    if (account_next_modseq(m->account, m, &r->modseq, err) < 0)
+        return -1;
+    if (m->uidnext == UINT32_MAX)
+        return err_temp(err, "mailbox %s has no UIDs left", m->name);
+    r->uid = m->uidnext;
+    r->created = r->modseq;
+    r->name_len = (uint32_t)name.n;
+    r->cache_len = (uint32_t)strings.n;
+    add_encode(fixed, r, instance, name.n);
+    v[0] = (struct iovec){ fixed, sizeof fixed };
+    v[1] = (struct iovec){ (void *)(uintptr_t)name.p, name.n };
+    v[2] = (struct iovec){ (void *)(uintptr_t)strings.p, strings.n };
+    if (index_append(m, IR_ADD | ENGINE_MUST_UNDERSTAND, v, strings.n ? 3 : 2,
+                     &at, err) < 0)
+        return -1;
+    r->cache_off = at + ADD_FIXED + name.n;
+    if (!row_add(m, r, name))
+        return err_temp(err, "mailbox %s is full", m->name);
+    m->last_instance = instance;
+    m->log_bytes_live += ENGINE_RECORD_HEAD + ADD_FIXED + name.n + strings.n;
+    return 0;
+}
+
+int store_set_flags(struct store_mailbox *m, const struct store_change *c,
+                    size_t n, uint64_t *modseq_out, struct err *err)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+    uint64_t modseq;
+    size_t done = 0;
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    if (account_next_modseq(m->account, m, &modseq, err) < 0)
+        return -1;
+    buf_init(&b, ENGINE_RECORD_MAX);
+    while (done < n) {
+        buf_clear(&b);
+        buf_u64(&b, modseq);
+        for (; done < n && b.n < ENGINE_RECORD_MAX - 64; done++) {
+            size_t r = row_find(m, c[done].uid);
+
+            if (r >= rows_count(m) ||
+                (ROW_FIELD(m, r, flags) == c[done].flags &&
+                 ROW_FIELD(m, r, keywords) == c[done].keywords))
+                continue;
+            buf_u32(&b, c[done].uid);
+            buf_u32(&b, c[done].flags & STORE_FLAGS_ALL);
+            buf_u64(&b, c[done].keywords);
+        }
+        if (b.n == 8)
+            continue;
+        if (index_append_buf(m, IR_FLAGS | ENGINE_MUST_UNDERSTAND, buf_view(&b),
+                             err) < 0)
+            return -1;
+        CHECK(index_apply(m, IR_FLAGS, buf_view(&b), 0));
+    }
+    if (modseq_out)
+        *modseq_out = modseq;
+    mailbox_changed(m);
+    return 0;
+}
+
+/* Their ids first: should the log of the index get lost, they must be known
+ * before the files go. */
+static int remember_ids(struct store_mailbox *m, const uint32_t *uids, size_t n,
+                        struct err *err)
+{
+    uint8_t(*ids)[ID_BYTES] = xcalloc(n + 1, ID_BYTES);
+    size_t n_ids = 0;
+    int rc = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t r = row_find(m, uids[i]);
+        struct row row;
+
+        if (r >= rows_count(m))
+            continue;
+        row_load(m, r, &row);
+        if (!id_is_zero(row.id))
+            memcpy(ids[n_ids++], row.id, ID_BYTES);
+    }
+    if (n_ids > 0)
+        rc = account_gone(m->account, (const uint8_t(*)[ID_BYTES])ids, n_ids,
+                          err);
+    free(ids);
+    return rc;
+}
+
+int store_expunge(struct store_mailbox *m, const uint32_t *uids, size_t n,
+                  uint64_t *modseq_out, struct err *err)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+    uint64_t modseq;
+    size_t done = 0;
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    if (remember_ids(m, uids, n, err) < 0 ||
+        account_next_modseq(m->account, m, &modseq, err) < 0)
+        return -1;
+    buf_init(&b, ENGINE_RECORD_MAX);
+    while (done < n) {
+        buf_clear(&b);
+        buf_u64(&b, modseq);
+        buf_u64(&b, (uint64_t)(clock_wall() / 1000));
+        for (; done < n && b.n < ENGINE_RECORD_MAX - 64; done++)
+            if (row_find(m, uids[done]) < rows_count(m))
+                buf_u32(&b, uids[done]);
+        if (b.n == 16)
+            continue;
+        if (index_append_buf(m, IR_EXPUNGE | ENGINE_MUST_UNDERSTAND,
+                             buf_view(&b), err) < 0)
+            return -1;
+        CHECK(index_apply(m, IR_EXPUNGE, buf_view(&b), 0));
+    }
+    if (modseq_out)
+        *modseq_out = modseq;
+    mailbox_changed(m);
+    return 0;
+}
+
+/* ---- the files follow ---- */
+
+/* Letters that the file's name should have: ours, and such keyword letters as
+ * nobody gave a name to. */
+static uint32_t want_letters(const struct store_mailbox *m, size_t r)
+{
+    uint32_t unnamed = ROW_FIELD(m, r, letters) & ~UINT32_C(63);
+
+    for (size_t i = 0; i < m->n_keywords && i < 26; i++)
+        if (m->keyword[i][0] != '\0')
+            unnamed &= ~(UINT32_C(64) << i);
+    return letters_of(ROW_FIELD(m, r, flags), ROW_FIELD(m, r, keywords)) |
+           unnamed;
+}
+
+static size_t tidy_doomed(struct store_mailbox *m, size_t max_ops)
+{
+    struct buf done CLEANUP(buf_done) = { 0 };
+    char path[PATH_IN_DIR_MAX + 64];
+    size_t left = 0;
+    struct err err;
+
+    buf_init(&done, 4 * UNLINK_BATCH);
+    for (size_t i = 0; i < m->n_doomed; i++) {
+        const struct doomed *d = &m->doomed[i];
+        enum engine_outcome o;
+
+        if (i >= max_ops || done.n >= done.max ||
+            !file_path(m, slice_str(d->name), d->letters, d->state, path,
+                       sizeof path)) {
+            left++;
+            continue;
+        }
+        o = engine_unlink(m->account->dir, path, &err);
+        if (o == ENGINE_OK ||
+            (o == ENGINE_NOENT && unlink_by_base(m, slice_str(d->name))))
+            buf_u32(&done, d->uid);
+        else
+            left++;
+    }
+    if (done.n > 0 &&
+        index_append_buf(m, IR_UNLINKED, buf_view(&done), &err) == 0)
+        (void)index_apply(m, IR_UNLINKED, buf_view(&done), 0);
+    return left;
+}
+
+static bool tidy_row(struct store_mailbox *m, size_t r, uint32_t letters,
+                     struct buf *done)
+{
+    uint32_t state = ROW_HAS_INFO | (ROW_FIELD(m, r, state) & ROW_FOREIGN);
+    char from[PATH_IN_DIR_MAX + 64];
+    char to[PATH_IN_DIR_MAX + 64];
+    struct err err;
+
+    if (!row_path(m, r, from, sizeof from) ||
+        !file_path(m, row_name(m, r), letters, state, to, sizeof to) ||
+        engine_rename(m->account->dir, from, to, &err) != ENGINE_OK)
+        return false;
+    buf_u32(done, ROW_FIELD(m, r, uid));
+    buf_u32(done, letters);
+    buf_u32(done, state);
+    return true;
+}
+
+size_t store_mailbox_tidy(struct store_mailbox *m, size_t max_ops)
+{
+    struct buf done CLEANUP(buf_done) = { 0 };
+    size_t left, n = rows_count(m);
+    size_t ops = 0;
+    struct err err;
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    left = tidy_doomed(m, max_ops);
+    buf_init(&done, 12 * UNLINK_BATCH);
+    for (size_t r = 0; r < n; r++) {
+        uint32_t letters;
+
+        if (row_is_hole(m, r) || (ROW_FIELD(m, r, state) & ROW_ODD_NAME))
+            continue;
+        letters = want_letters(m, r);
+        if (letters == ROW_FIELD(m, r, letters))
+            continue;
+        if (ops >= max_ops || done.n >= done.max)
+            left++;
+        else if (tidy_row(m, r, letters, &done))
+            ops++;
+        /* Otherwise a stranger was faster: the next sync tells. */
+    }
+    if (done.n > 0 && index_append_buf(m, IR_FILE, buf_view(&done), &err) == 0)
+        (void)index_apply(m, IR_FILE, buf_view(&done), 0);
+    return left;
+}
+
+int store_open_body(struct store_mailbox *m, uint32_t uid, int *fd_out,
+                    struct err *err)
+{
+    char path[PATH_IN_DIR_MAX + 64];
+    uint64_t size;
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    for (int tries = 0; tries < 3; tries++) {
+        size_t r = row_find(m, uid);
+        enum engine_outcome o;
+
+        if (r >= rows_count(m))
+            return err_perm(err, "message is gone");
+        if (ROW_FIELD(m, r, state) & ROW_ODD_NAME) {
+            if (!find_by_base(m, row_name(m, r), path, sizeof path))
+                return err_temp(err, "file of UID %u is not found", uid);
+        } else if (!row_path(m, r, path, sizeof path)) {
+            return err_temp(err, "file name of UID %u is too long", uid);
+        }
+        o = engine_get(m->account->dir, path, fd_out, &size, err);
+        if (o == ENGINE_OK)
+            return 0;
+        if (o != ENGINE_NOENT)
+            return store_fail(o, err, "open message in", m->name);
+        if (mailbox_scan(m, SCAN_FORCE, err) < 0)
+            return -1;
+    }
+    return err_temp(err, "file of UID %u in %s keeps moving", uid, m->name);
+}
+
+/* ---- durability ---- */
+
+int store_mailbox_durable(struct store_mailbox *m, struct err *err)
+{
+    struct store_account *a = m->account;
+    msec deadline = clock_after(SYNC_WAIT_MS);
+    enum engine_outcome o = engine_durable(a->dir, deadline, err);
+
+    if (o == ENGINE_OK && a->index_dir != a->dir)
+        o = engine_durable(a->index_dir, deadline, err);
+    return o == ENGINE_OK ? 0 : store_fail(o, err, "sync", m->name);
+}
+
+int store_mailbox_reserve(struct store_mailbox *m, uint32_t n_uids,
+                          struct err *err)
+{
+    uint32_t upto = m->uidnext - 1;
+    uint8_t b[4];
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    upto = n_uids < UINT32_MAX - 1 - upto ? upto + n_uids : UINT32_MAX - 1;
+    set_u32(b, upto);
+    if (account_raise_floor(m->account,
+                            store_account_modseq(m->account) + RESERVE_MODSEQ,
+                            err) < 0 ||
+        index_append_buf(m, IR_RESERVE | ENGINE_MUST_UNDERSTAND,
+                         slice_of(b, sizeof b), err) < 0)
+        return -1;
+    m->reserved = upto;
+    return store_mailbox_durable(m, err);
+}
+
+struct snapshot_job {
+    int dirfd;
+    char path[INDEX_PATH_MAX];
+    struct buf bytes;
+    struct err err;
+};
+
+static int snapshot_write(void *arg)
+{
+    struct snapshot_job *job = arg;
+
+    return file_replace(job->dirfd, job->path, buf_view(&job->bytes), 0600,
+                        &job->err);
+}
+
+static int compact(struct store_mailbox *m, struct snapshot_job *job,
+                   struct err *err)
+{
+    uint64_t at;
+    size_t n;
+
+    if (index_wants_rewrite(m) && index_rewrite(m, err) < 0)
+        return -1;
+    if (!snapshot_encode(m, &job->bytes))
+        return err_temp(err, "snapshot of %s is too big", m->name);
+    at = m->log_end;
+    n = rows_count(m);
+    /* What the snapshot holds is not held against the files again: so they
+     * must be durable before it is in place. */
+    if (store_mailbox_durable(m, err) < 0)
+        return -1;
+    if (offload(snapshot_write, job) < 0) {
+        *err = job->err;
+        return -1;
+    }
+    m->snapshot_at = at;
+    m->snapshot_rows = n;
+    m->durable_rows = n;
+    return 0;
+}
+
+int store_mailbox_compact(struct store_mailbox *m, struct err *err)
+{
+    struct store_account *a = m->account;
+    struct snapshot_job *job;
+    int rc;
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    if (m->compacting)
+        return 0;
+    m->compacting = true;
+    m->pins++;
+    a->pins++;
+    job = xcalloc(1, sizeof *job);
+    buf_init(&job->bytes, (size_t)1 << 34);
+    job->dirfd = engine_dir_fd(a->index_dir);
+    (void)snprintf(job->path, sizeof job->path, "%s%s", m->index_dir, SNAPSHOT);
+    rc = compact(m, job, err);
+    buf_done(&job->bytes);
+    free(job);
+    m->compacting = false;
+    store_mailbox_unref(&m);
+    return rc;
+}
+
+int store_mailbox_rebuild(struct store_mailbox *m, struct err *err)
+{
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    if (mailbox_scan(m, SCAN_FORCE, err) < 0)
+        return -1;
+    return index_rewrite(m, err);
+}
+
+int store_mailbox_sync(struct store_mailbox *m, bool force, struct err *err)
+{
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    return mailbox_scan(m, force ? SCAN_FORCE : 0, err);
+}
