@@ -63,7 +63,8 @@ static void consider(struct nearest *n, const char *candidate)
 const char *conf_param_nearest(const struct conf *c, slice name)
 {
     /* Farther than this is another word. */
-    struct nearest n = { .name = name, .distance = name.n / 4 + 2 };
+    struct nearest n = { .name = name,
+                         .distance = min_size(name.n / 4 + 1, 4) + 1 };
 
     for (size_t i = 0; i < conf_param_count(); i++)
         consider(&n, conf_param_at(i)->name);
