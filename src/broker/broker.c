@@ -17,7 +17,7 @@ enum worker_state { STARTING, READY, RETIRING };
 struct entry { /* a worker as the broker sees it */
     struct map_node node;
     struct broker *b;
-    char key[64]; /* "uid:kind:slot" */
+    char key[64]; /* "uid:gid:kind:slot" */
     uint64_t uid, gid;
     slice kind;
     enum worker_state state;
@@ -223,8 +223,8 @@ static int read_request(struct broker *b, slice body, struct entry *out,
                ? 0
                : (unsigned)(slice_hash(account) % b->n_slots);
     out->kind = kind;
-    (void)snprintf(out->key, sizeof out->key, "%" PRIu64 ":%.*s:%u", out->uid,
-                   SLF(kind), slot);
+    (void)snprintf(out->key, sizeof out->key, "%" PRIu64 ":%" PRIu64 ":%.*s:%u",
+                   out->uid, out->gid, SLF(kind), slot);
     return 0;
 }
 

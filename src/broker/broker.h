@@ -25,8 +25,8 @@
  *     worker:  STARTING --fork--> READY --idle or broker full--> RETIRING
  *              --its channel closes--> gone; the next request makes another
  *
- * Invariants: (1) at most one worker per (uid, kind, slot) takes requests: a
- * retiring one must be gone before the next is forked; (2) a sync is answered
+ * Invariants: (1) at most one worker per (uid, gid, kind, slot) takes requests:
+ * a retiring one must be gone before the next is forked; (2) a sync is answered
  * "done" only by a syncfs that began after the request came; a failed one is
  * told to all who shared it and never repeated for them; (3) the number of
  * workers, of file systems and of waiting requests is bounded; (4) nothing here

@@ -1,0 +1,183 @@
+"""A private Hato for system tests: in one directory, on ports of its own.
+
+    with Hato(tmp, main={"mydestination": "example.com"}) as h: ...
+
+As root, `mode="users"` runs it with users of its own, from a private passwd in
+a mount namespace; `mode="one"` runs everything as one ordinary user (nobody
+when the tests run as root).  HATO_BUILD names the build that is tested.
+"""
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.environ.get("HATO_BUILD", os.path.join(TOP, "build"))
+EXE = os.path.realpath(os.path.join(BUILD, "hato"))
+IS_ROOT = os.geteuid() == 0
+USERS = ["hato", "hato-log", "hato-tables", "hato-smtp", "hato-broker"]
+FIRST_UID = 970
+NOBODY = 65534
+
+MASTER_CF = """\
+{port} inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(what, seconds=10.0, step=0.05):
+    """The first true value of what(), or its last one."""
+    end = time.monotonic() + seconds
+    while True:
+        value = what()
+        if value or time.monotonic() > end:
+            return value
+        time.sleep(step)
+
+
+class Hato:
+    def __init__(self, path, main=None, master=MASTER_CF, mode="one", users=()):
+        self.dir = str(path)
+        self.mode = mode
+        self.port = free_port()
+        self.log_file = os.path.join(self.dir, "log")
+        self.users = list(users)
+        self.started = False
+        self.uid = NOBODY if IS_ROOT and mode == "one" else os.geteuid()
+        os.makedirs(os.path.join(self.dir, "conf"), exist_ok=True)
+        self.main = {
+            "compatibility_level": "3.6",
+            "myhostname": "mx.example.com",
+            "mydestination": "example.com",
+            "queue_directory": os.path.join(self.dir, "q"),
+            "data_directory": os.path.join(self.dir, "data"),
+            "maillog_file": self.log_file,
+            "inet_interfaces": "127.0.0.1",
+            "mynetworks": "127.0.0.0/8",
+            "alias_maps": "",
+            "local_recipient_maps": "",
+            **(main or {}),
+        }
+        self.master = master
+        self.write_conf()
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as f:
+            f.write(text)
+        self.own()
+
+    def write_conf(self):
+        with open(self.path("conf/main.cf"), "w", encoding="utf-8") as f:
+            f.writelines(f"{k} = {v}\n" for k, v in self.main.items())
+        with open(self.path("conf/master.cf"), "w", encoding="utf-8") as f:
+            f.write(self.master.format(port=self.port))
+        self.own()
+
+    def own(self):
+        """Everything belongs to the one user, where that is not who we are."""
+        if self.mode != "one" or not IS_ROOT:
+            return
+        for base, dirs, files in os.walk(self.dir):
+            for name in ["."] + dirs + files:
+                os.chown(os.path.join(base, name), self.uid, self.uid,
+                         follow_symlinks=False)
+
+    def write_passwd(self):
+        for kind in ("passwd", "group"):
+            shutil.copy(f"/etc/{kind}", self.path(kind))
+            with open(self.path(kind), "a", encoding="utf-8") as f:
+                for i, name in enumerate(USERS + self.users):
+                    uid = FIRST_UID + i
+                    if name in self.users:
+                        uid = 2000 + self.users.index(name)
+                    home = f"{self.dir}/home/{name}"
+                    f.write(f"{name}:x:{uid}:{uid}::{home}:/bin/sh\n"
+                            if kind == "passwd" else f"{name}:x:{uid}:\n")
+
+    def command(self, *args, check=False, timeout=60, env=None):
+        cmd = [EXE, "-c", self.path("conf"), *args]
+        kw = {}
+        if self.mode == "one" and IS_ROOT:
+            kw = {"user": self.uid, "group": self.uid, "extra_groups": []}
+        if self.mode == "users":
+            self.write_passwd()
+            script = ('mount --bind "$0/passwd" /etc/passwd && '
+                      'mount --bind "$0/group" /etc/group && exec "$@"')
+            cmd = ["unshare", "-m", "sh", "-c", script, self.dir] + cmd
+        p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           timeout=timeout, check=False, cwd="/",
+                           env={**os.environ, **(env or {})}, **kw)
+        if check and p.returncode != 0:
+            raise AssertionError(f"{args}: status {p.returncode}\n{p.stdout}{p.stderr}\n"
+                                 + self.log())
+        return p
+
+    def start(self, **kw):
+        p = self.command("start", check=True, **kw)
+        self.started = True
+        return p
+
+    def stop(self):
+        self.started = False
+        return self.command("stop", check=True)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exc):
+        if self.started:
+            self.command("stop" if exc[0] is None else "abort")
+
+    def log(self):
+        try:
+            with open(self.log_file, encoding="utf-8", errors="replace") as f:
+                return f.read()
+        except FileNotFoundError:
+            return ""
+
+    def wait_log(self, pattern, seconds=10):
+        found = wait_for(lambda: re.search(pattern, self.log()), seconds)
+        assert found, f"{pattern!r} is not in the log:\n{self.log()}"
+        return found
+
+    def processes(self):
+        """{"smtpd/0": (pid, "ready"), ...} as status says; draining ones left out."""
+        out = {}
+        for line in self.command("status", check=True).stdout.splitlines():
+            m = re.match(r"(\S+) pid (\d+) (\w+), up", line)
+            if m and m[3] != "draining":
+                out[m[1]] = (int(m[2]), m[3])
+        return out
+
+    def all_ready(self):
+        p = self.processes()
+        return p if p and all(s == "ready" for _, s in p.values()) else None
+
+    def connect(self, timeout=10):
+        return socket.create_connection(("127.0.0.1", self.port), timeout)
+
+
+def status_of(pid):
+    """The fields of /proc/PID/status, or None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def is_alive(pid):
+    s = status_of(pid)
+    return s is not None and not s["State"].startswith("Z")
