@@ -96,10 +96,13 @@ MAY_WAIT void queue_partial(struct queue *q, slice body);
 /* Serve a QUEUE_* message of a command (in a task: chan_ops.serve). */
 MAY_WAIT void queue_serve(struct queue *q, struct chan *c, struct msg *m);
 
-/* Begin nothing new, wait until `deadline` for the jobs on the way, give the
- * spool back and free all.  What was not answered is asked again after the next
- * start.  Not with queue_serve() or queue_partial() still running. */
-MAY_WAIT void queue_close(struct queue **q, msec deadline);
+/* Begin nothing new and wait until `deadline` for the jobs on the way; those
+ * that are not done are cancelled.  What was not answered is asked again after
+ * the next start.  The spool goes on learning of new messages. */
+MAY_WAIT void queue_stop(struct queue *q, msec deadline);
+/* Give the spool back and free all; stops first, without patience, when
+ * queue_stop() was not called.  The writers' peers must be gone. */
+MAY_WAIT void queue_close(struct queue **q);
 
 /* "name value" lines for the status command. */
 void queue_status(const struct queue *q, struct buf *out);

@@ -1,0 +1,288 @@
+#include "base/base.h"
+
+#include "mail/mail.h"
+#include "queue/queue_priv.h"
+
+/*
+ * The text of delivery status notifications: RFC 3461 6, RFC 3464, RFC 6533.
+ * Subjects, the first line and the shape of "<address>: reason" are those of
+ * Postfix, since programs that read bounces know them.
+ */
+
+#define WRAP_COLUMN 79
+#define WRAP_INDENT 4
+
+static bool put_addr(struct buf *b, slice internal)
+{
+    return mail_addr_quote(b, internal);
+}
+
+/* Text from elsewhere on one line: control bytes become blanks, and bytes
+ * above 127 question marks where the part is US-ASCII. */
+static void put_clean(struct buf *b, slice s, bool is_utf8)
+{
+    bool keep = is_utf8 && mail_utf8_valid(s);
+
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if (c < ' ' || c == 127)
+            (void)buf_byte(b, ' ');
+        else
+            (void)buf_byte(b, c > 127 && !keep ? '?' : (char)c);
+    }
+}
+
+/* Break `s` at blanks towards column 79, later lines indented. */
+static void put_wrapped(struct buf *b, slice s)
+{
+    size_t col = 0;
+    slice word;
+    bool is_first = true;
+
+    while (slice_token(&s, " ", &word)) {
+        if (!is_first && col + 1 + word.n > WRAP_COLUMN) {
+            (void)buf_printf(b, "\n%*s", WRAP_INDENT, "");
+            col = WRAP_INDENT;
+        } else if (!is_first) {
+            (void)buf_byte(b, ' ');
+            col++;
+        }
+        (void)buf_slice(b, word);
+        col += word.n;
+        is_first = false;
+    }
+    (void)buf_byte(b, '\n');
+}
+
+/* "smtp; 550 no" is a foreign diagnostic (RFC 3464 2.3.6); other text is ours.
+ * *type is empty then. */
+static slice split_diag(slice diag, slice *type)
+{
+    ssize_t at = slice_chr(diag, ';');
+    slice t = slice_sub(diag, 0, at < 0 ? 0 : (size_t)at);
+
+    *type = SLICE_NONE;
+    if (at <= 0 || at > 16)
+        return diag;
+    for (size_t i = 0; i < t.n; i++)
+        if (!ascii_isalnum(t.p[i]) && t.p[i] != '-')
+            return diag;
+    *type = t;
+    return slice_trim(slice_from(diag, (size_t)at + 1));
+}
+
+static const char *subject_of(const struct dsn *d)
+{
+    switch (d->kind) {
+    case DSN_DELAY:
+        return d->is_postmaster_copy ? "Postmaster Warning: Delayed Mail"
+                                     : "Delayed Mail (still being retried)";
+    case DSN_SUCCESS:
+        return "Successful Mail Delivery Report";
+    case DSN_FAILURE:
+    default:
+        return d->is_postmaster_copy ? "Postmaster Copy: Undelivered Mail"
+                                     : "Undelivered Mail Returned to Sender";
+    }
+}
+
+static void put_header(struct buf *b, const struct dsn *d)
+{
+    (void)buf_printf(b, "From: MAILER-DAEMON@%.*s (Mail Delivery System)\n",
+                     SLF(d->origin));
+    (void)buf_printf(b, "Subject: %s\nTo: ", subject_of(d));
+    (void)put_addr(b, d->to);
+    (void)buf_printf(b,
+                     "\nAuto-Submitted: auto-replied\nMIME-Version: 1.0\n"
+                     "Content-Type: multipart/report; "
+                     "report-type=%sdelivery-status;\n\tboundary=\"%s\"\n",
+                     d->is_utf8 ? "global-" : "", d->boundary);
+    if (d->is_utf8 || d->is_8bit)
+        (void)buf_puts(b, "Content-Transfer-Encoding: 8bit\n");
+    (void)buf_puts(b, "\nThis is a MIME-encapsulated message.\n");
+}
+
+static void put_intro(struct buf *b, const struct dsn *d)
+{
+    (void)buf_printf(b, "This is the mail system at host %.*s.\n\n",
+                     SLF(d->hostname));
+    switch (d->kind) {
+    case DSN_DELAY:
+        (void)buf_printf(
+            b,
+            "THIS IS A WARNING ONLY.  YOU DO NOT NEED TO RESEND YOUR MESSAGE."
+            "\n\nYour message has been waiting for more than %" PRId64
+            " hour(s) and is not delivered\nto the address(es) below yet.  "
+            "Delivery will be tried until the message is\n%" PRId64
+            " day(s) old.\n",
+            d->delay_warning / 3600000, d->lifetime / 86400000);
+        break;
+    case DSN_SUCCESS:
+        (void)buf_puts(
+            b, "As you asked for, this reports that your message was delivered "
+               "to, or expanded\nfor, the address(es) below.  Where it went on "
+               "to other addresses, reports of\nfailures may still follow.\n");
+        return;
+    case DSN_FAILURE:
+    default:
+        (void)buf_puts(
+            b, "Your message could not be delivered to the address(es) below "
+               "and is returned\nto you; it is attached to this report.\n");
+    }
+    (void)buf_puts(b, "\nIf you need help, please write to postmaster and "
+                      "include this report.\n\n"
+                      "                   The mail system\n");
+}
+
+static void put_reason(struct buf *b, const struct dsn *d,
+                       const struct dsn_rcpt *r)
+{
+    struct buf line;
+    slice type;
+    slice text = split_diag(r->diag, &type);
+    bool has_orig = r->orig.n > 0 && !slice_ieq(r->orig, r->addr);
+
+    buf_init(&line, 8192);
+    (void)buf_byte(&line, '<');
+    put_clean(&line, r->addr, d->is_utf8);
+    if (has_orig) {
+        (void)buf_puts(&line, "> (expanded from <");
+        put_clean(&line, r->orig, d->is_utf8);
+        (void)buf_puts(&line, ">): ");
+    } else {
+        (void)buf_puts(&line, ">: ");
+    }
+    put_clean(&line, slice_sub(text, 0, 4096), d->is_utf8);
+    (void)buf_byte(b, '\n');
+    put_wrapped(b, buf_view(&line));
+    buf_done(&line);
+}
+
+static void put_text_part(struct buf *b, const struct dsn *d)
+{
+    (void)buf_printf(b,
+                     "\n--%s\nContent-Description: Notification\n"
+                     "Content-Type: text/plain; charset=%s\n\n",
+                     d->boundary, d->is_utf8 ? "utf-8" : "us-ascii");
+    if (!d->is_postmaster_copy)
+        put_intro(b, d);
+    for (size_t i = 0; i < d->n_rcpts; i++)
+        put_reason(b, d, &d->rcpts[i]);
+}
+
+/* RFC 3464 2.1.2: an address in a report is "type; address"; utf-8 by RFC 6533
+ * where it holds such bytes. */
+static void put_typed(struct buf *b, const char *field, slice addr,
+                      bool is_utf8)
+{
+    const char *type = is_utf8 && !mail_is_ascii(addr) ? "utf-8" : "rfc822";
+
+    (void)buf_printf(b, "%s: %s; ", field, type);
+    put_clean(b, addr, is_utf8);
+    (void)buf_byte(b, '\n');
+}
+
+static void put_date(struct buf *b, const char *field, msec at)
+{
+    char date[40];
+
+    clock_rfc5322(at / 1000, date);
+    (void)buf_printf(b, "%s: %s\n", field, date);
+}
+
+static void put_per_message(struct buf *b, const struct dsn *d)
+{
+    char field[64];
+
+    (void)buf_printf(b,
+                     "\n--%s\nContent-Description: Delivery report\n"
+                     "Content-Type: message/%sdelivery-status\n\n"
+                     "Reporting-MTA: dns; %.*s\n",
+                     d->boundary, d->is_utf8 ? "global-" : "",
+                     SLF(d->hostname));
+    if (d->envid.n > 0) {
+        (void)buf_puts(b, "Original-Envelope-Id: ");
+        put_clean(b, d->envid, d->is_utf8);
+        (void)buf_byte(b, '\n');
+    }
+    (void)buf_printf(b, "X-%.*s-Queue-ID: %.*s\n", SLF(d->mail_name),
+                     SLF(d->queue_id));
+    (void)snprintf(field, sizeof(field), "X-%.*s-Sender",
+                   SLF(slice_sub(d->mail_name, 0, 40)));
+    put_typed(b, field, d->sender, d->is_utf8);
+    put_date(b, "Arrival-Date", d->arrival);
+}
+
+static void put_diagnostic(struct buf *b, const struct dsn *d, slice diag)
+{
+    struct buf line;
+    slice type;
+    slice text = split_diag(diag, &type);
+
+    buf_init(&line, 8192);
+    (void)buf_puts(&line, "Diagnostic-Code: ");
+    if (type.n > 0)
+        (void)buf_printf(&line, "%.*s; ", SLF(type));
+    else
+        (void)buf_printf(&line, "X-%.*s; ", SLF(d->mail_name));
+    put_clean(&line, slice_sub(text, 0, 4096), d->is_utf8);
+    put_wrapped(b, buf_view(&line));
+    buf_done(&line);
+}
+
+static void put_per_rcpt(struct buf *b, const struct dsn *d,
+                         const struct dsn_rcpt *r)
+{
+    (void)buf_byte(b, '\n');
+    put_typed(b, "Final-Recipient", r->addr, d->is_utf8);
+    if (r->orcpt.n > 0) {
+        (void)buf_puts(b, "Original-Recipient: ");
+        put_clean(b, r->orcpt, d->is_utf8);
+        (void)buf_byte(b, '\n');
+    } else if (r->orig.n > 0 && !slice_ieq(r->orig, r->addr)) {
+        put_typed(b, "Original-Recipient", r->orig, d->is_utf8);
+    }
+    (void)buf_printf(b, "Action: %s\nStatus: %.*s\n", r->action,
+                     SLF(r->status));
+    if (r->diag.n > 0)
+        put_diagnostic(b, d, r->diag);
+    if (d->kind == DSN_DELAY)
+        put_date(b, "Will-Retry-Until", d->retry_until);
+}
+
+static void put_returned(struct buf *b, const struct dsn *d)
+{
+    const char *what = d->kind == DSN_FAILURE ? "Undelivered Message"
+                       : d->kind == DSN_DELAY ? "Delayed Message"
+                                              : "Delivered Message";
+    const char *type =
+        d->is_headers_only
+            ? (d->is_utf8 ? "message/global-headers" : "text/rfc822-headers")
+            : (d->is_utf8 ? "message/global" : "message/rfc822");
+
+    (void)buf_printf(b, "\n--%s\nContent-Description: %s%s\nContent-Type: %s\n",
+                     d->boundary, what, d->is_headers_only ? " Headers" : "",
+                     type);
+    if (d->is_8bit)
+        (void)buf_puts(b, "Content-Transfer-Encoding: 8bit\n");
+    (void)buf_puts(b, "\nReturn-Path: <");
+    (void)put_addr(b, d->sender);
+    (void)buf_puts(b, ">\n");
+}
+
+bool dsn_put_front(struct buf *b, const struct dsn *d)
+{
+    put_header(b, d);
+    put_text_part(b, d);
+    put_per_message(b, d);
+    for (size_t i = 0; i < d->n_rcpts; i++)
+        put_per_rcpt(b, d, &d->rcpts[i]);
+    put_returned(b, d);
+    return !b->overflow;
+}
+
+bool dsn_put_back(struct buf *b, const struct dsn *d)
+{
+    return buf_printf(b, "\n--%s--\n", d->boundary);
+}

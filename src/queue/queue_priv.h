@@ -1,0 +1,274 @@
+#ifndef QUEUE_PRIV_H
+#define QUEUE_PRIV_H
+
+/* What the files of this room share.  queue.h has the states. */
+#include "base/heap.h"
+#include "base/map.h"
+#include "mail/queue_id.h"
+#include "queue/queue.h"
+#include "rt/rt.h"
+
+#define QUEUE_MAGIC  MAGIC('Q', 'U', 'E', 'U')
+#define ACTIVE_MAGIC MAGIC('A', 'C', 'T', 'V')
+
+/* In the journal's number of attempts: a delay warning was sent. */
+#define ATTEMPTS_WARNED (1u << 31)
+
+/* Bits of notify_classes that concern this room. */
+enum { CLASS_BOUNCE = 1, CLASS_2BOUNCE = 2, CLASS_DELAY = 4 };
+
+struct settings {
+    struct conf *conf;
+    struct queue_times times;
+    msec delay_warning; /* 0: none */
+    size_t active_limit;
+    size_t rcpt_limit;
+    uint64_t bounce_size;
+    unsigned classes;
+    bool soft_bounce;
+    const char *hostname;
+    const char *origin;
+    const char *mail_name;
+    const char *defer_transports;
+    char *double_bounce; /* full address */
+};
+
+/* A message that the spool keeps. */
+struct qmsg {
+    struct heap_node node;    /* in queue.waiting, by wall time */
+    struct spool_message *sm; /* never NULL */
+    struct active *active;    /* NULL: waits, or is held */
+    bool is_flushed; /* by the administrator: defer_transports passed over */
+};
+
+struct queue {
+    uint32_t magic;
+    const struct queue_ops *ops;
+    void *arg;
+    struct settings set;
+    struct spool *spool;
+    msec epoch; /* of the queue runs */
+    bool is_open;
+    bool is_closing;
+    size_t n_msgs;
+    struct heap waiting;
+    struct list fresh;   /* active.ready: to be routed */
+    struct list actives; /* active.link: all of them */
+    struct list running; /* job.running */
+    size_t n_active;
+    size_t n_active_rcpts;
+    size_t n_routers;
+    size_t n_tasks; /* routers and jobs */
+    struct map transports;
+    struct map dests;
+    struct timer timer;
+    struct deferred pump;
+    struct waitq kicked; /* jobs that wait for their deliverer */
+    struct waitq idle;   /* queue_close() */
+    struct buf scratch;  /* never kept across a wait */
+
+    struct {
+        uint64_t n_messages, n_jobs, n_sent, n_deferred, n_bounced, n_expanded,
+            n_notices, n_repeated;
+    } count;
+};
+
+enum rcpt_state {
+    RS_NONE,      /* not there, or settled */
+    RS_PENDING,   /* to be routed */
+    RS_JOB,       /* in a job */
+    RS_EXPANDING, /* the journal is being written */
+    RS_SENT,      /* a success report is due before it is settled */
+    RS_DEFERRED,
+    RS_FAILED,
+};
+
+struct qrcpt {
+    slice addr, orig, orcpt, path, owner;
+    slice to;           /* routed */
+    slice status, diag; /* of the last answer */
+    uint32_t notify;
+    uint32_t depth;
+    uint32_t parent; /* index, or UINT32_MAX */
+    enum rcpt_state state;
+    bool has_owner;
+    bool is_grouped; /* for the report that is being made */
+};
+
+/* A message that is being worked on. */
+struct active {
+    uint32_t magic;
+    struct queue *q;
+    struct qmsg *qm;   /* NULL once the message is gone */
+    struct list link;  /* in queue.actives */
+    struct list ready; /* in queue.fresh */
+    struct arena *arena;
+    struct envelope env; /* without recipients and settlements */
+    bool is_loaded;
+    bool is_flushed;
+    bool owes_removed; /* the line "removed" is to be written */
+    bool is_finishing; /* no job is left: reports are being written */
+    msec next_try;     /* what active_finish() says; MSEC_NEVER: gone */
+    struct qrcpt *v;   /* heap; index: the spool's */
+    size_t n, size;
+    size_t n_charged; /* in queue.n_active_rcpts */
+    unsigned n_refs;  /* routing, jobs, answers */
+    msec since;       /* wall time when it became active */
+    struct list jobs; /* made, not submitted */
+    struct map seen;  /* addresses, when something was expanded */
+    bool has_seen;
+    /* Lists that were expanded for who wants a report of success. */
+    uint32_t *expanded;
+    size_t n_expanded;
+};
+
+struct transport {
+    struct map_node node;
+    char *name;
+    unsigned limit;      /* jobs at once */
+    unsigned dest_limit; /* of one destination; 0: none */
+    unsigned dest_start; /* initial_destination_concurrency */
+    unsigned rcpt_limit; /* of one request */
+    bool is_refused;     /* not delivered by anybody yet */
+    bool is_deferred;    /* defer_transports */
+    unsigned n_tasks;
+    struct list ready; /* dest.ready: has jobs and room */
+};
+
+struct dest {
+    struct map_node node; /* "transport\nnexthop" */
+    struct transport *t;
+    struct list ready;
+    struct list jobs; /* READY ones */
+    unsigned n_refs;  /* jobs, submitted or not */
+    unsigned n_running;
+    unsigned window;
+    struct job *open; /* takes more recipients; see job_for() */
+    char key[];
+};
+
+struct job {
+    struct list link; /* in dest.jobs or active.jobs */
+    struct active *a;
+    struct dest *d;
+    struct task *task; /* while it runs */
+    slice sender;
+    slice nexthop;
+    uint32_t *rcpts; /* heap */
+    size_t n, size;
+    struct list running; /* in queue.running */
+};
+
+/* ---- settings.c */
+void settings_init(struct settings *s, struct conf *c);
+void settings_done(struct settings *s);
+void transport_configure(struct transport *t, const struct settings *s);
+
+/* ---- queue.c */
+/* (Re)schedule: waits until `at`, unless active or held. */
+void queue_msg_wait(struct queue *q, struct qmsg *qm, msec at);
+/* The spool has forgotten it: forget it too. */
+void queue_msg_gone(struct queue *q, struct qmsg *qm);
+void queue_pump(struct queue *q);
+void queue_task_ended(struct queue *q);
+
+/* ---- active.c */
+struct active *active_new(struct queue *q, struct qmsg *qm);
+/* Take the envelope of a fresh message.  False: too large, read it later. */
+bool active_take(struct active *a, const struct envelope *e);
+/* Route and start the jobs; in a router's task. */
+MAY_WAIT void active_run(struct active *a);
+MAY_WAIT void active_route(struct active *a, size_t from, size_t n);
+void active_ref(struct active *a);
+MAY_WAIT void active_unref(struct active *a);
+void active_charge(struct active *a, size_t n); /* n more recipients */
+void active_drop(struct active **a);            /* at the end of the process */
+struct qrcpt *active_rcpt(struct active *a, uint32_t index); /* grows */
+bool active_is_gone(const struct active *a);
+slice active_sender(const struct active *a, const struct qrcpt *r);
+slice active_dup(struct active *a, slice s); /* "" at the arena's cap */
+
+/* ---- settle.c: what became of a recipient */
+void rcpt_sent(struct active *a, uint32_t i, slice diag);
+void rcpt_discarded(struct active *a, uint32_t i);
+void rcpt_deferred(struct active *a, uint32_t i, slice status, slice diag);
+void rcpt_bounced(struct active *a, uint32_t i, slice status, slice diag);
+/* Decided here and not by a delivery: with a line of service "error". */
+void rcpt_decide(struct active *a, uint32_t i, bool is_bounced, slice status,
+                 slice text);
+/* After the last job: reports, settlements, the next try. */
+MAY_WAIT void active_finish(struct active *a);
+/* Settle in the spool; a->qm is NULL after the last one. */
+void active_settle(struct active *a, uint32_t i, enum outcome how);
+
+/* ---- job.c */
+/* Put recipient i into a job for its route. */
+void job_add(struct active *a, uint32_t i, const struct queue_route *r);
+struct transport *transport_get(struct queue *q, slice name);
+void jobs_submit(struct active *a);
+void jobs_configure(struct queue *q);
+void jobs_cancel(struct queue *q); /* those that run */
+void jobs_free(struct queue *q);
+
+/* ---- answer.c */
+/* Apply a DELIVER answer or partial answer to recipients in RS_JOB. */
+MAY_WAIT void answer_apply(struct active *a, slice body);
+
+/* ---- dsn.c, pure */
+enum dsn_kind { DSN_FAILURE, DSN_DELAY, DSN_SUCCESS };
+
+struct dsn_rcpt {
+    slice addr, orig, orcpt, status, diag;
+    const char *action; /* "failed" ... */
+};
+
+struct dsn {
+    enum dsn_kind kind;
+    bool is_postmaster_copy;
+    bool is_utf8; /* RFC 6533 forms */
+    bool is_8bit; /* what is returned holds bytes above 127 */
+    bool is_headers_only;
+    slice hostname, origin, mail_name;
+    slice to; /* internal */
+    slice queue_id, sender, envid;
+    const char *boundary;
+    msec arrival;       /* wall */
+    msec retry_until;   /* wall; DSN_DELAY */
+    msec delay_warning; /* DSN_DELAY */
+    msec lifetime;      /* DSN_DELAY */
+    const struct dsn_rcpt *rcpts;
+    size_t n_rcpts;
+};
+
+/* From the first header field to where the returned message goes. */
+bool dsn_put_front(struct buf *b, const struct dsn *d);
+/* What follows it. */
+bool dsn_put_back(struct buf *b, const struct dsn *d);
+
+/* ---- notice.c */
+/* Send a report about the recipients idx[0..n), all of one sender, as one
+ * message; the recipients in `settles` are settled by it. */
+struct notice {
+    enum dsn_kind kind;
+    bool is_postmaster_copy; /* of a report that somebody else gets */
+    bool is_headers_only;
+    slice from; /* sender of the notice: "" or double-bounce */
+    slice to;
+    slice sender; /* of the message, as the report shows it */
+    const uint32_t *idx;
+    size_t n;
+    const uint32_t *settles;
+    size_t n_settles;
+};
+
+CHECKED MAY_WAIT int notice_send(struct active *a, const struct notice *n,
+                                 char id_out[static MAIL_QUEUE_ID_SIZE],
+                                 struct err *err);
+
+/* ---- log.c */
+void log_active(const struct active *a);
+void log_removed(const char *queue_id);
+void log_decided(const struct active *a, const struct qrcpt *r,
+                 const char *status, slice dsn, slice text);
+
+#endif

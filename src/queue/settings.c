@@ -1,0 +1,134 @@
+#include "base/base.h"
+
+#include "queue/queue_priv.h"
+
+/* The classes of notify_classes that are this room's: what other processes
+ * report (resource, software, protocol, policy, data) is theirs to send. */
+static unsigned classes_of(slice list)
+{
+    static const struct {
+        const char *name;
+        unsigned bit;
+    } names[] = {
+        { "bounce", CLASS_BOUNCE },
+        { "2bounce", CLASS_2BOUNCE },
+        { "delay", CLASS_DELAY },
+    };
+
+    unsigned bits = 0;
+    slice item;
+
+    while (conf_list_next(&list, &item))
+        for (size_t i = 0; i < ARRAY_LEN(names); i++)
+            if (slice_ieqs(item, names[i].name))
+                bits |= names[i].bit;
+    return bits;
+}
+
+static size_t limit_of(int64_t v)
+{
+    return v <= 0 ? SIZE_MAX : (size_t)v;
+}
+
+void settings_init(struct settings *s, struct conf *c)
+{
+    *s = (struct settings){
+        .conf = conf_ref(c),
+        .times = {
+            .min_backoff = conf_time(c, NULL, "minimal_backoff_time") * 1000,
+            .max_backoff = conf_time(c, NULL, "maximal_backoff_time") * 1000,
+            .run_delay = conf_time(c, NULL, "queue_run_delay") * 1000,
+            .lifetime = conf_time(c, NULL, "maximal_queue_lifetime") * 1000,
+            .bounce_lifetime =
+                conf_time(c, NULL, "bounce_queue_lifetime") * 1000,
+        },
+        .delay_warning = conf_time(c, NULL, "delay_warning_time") * 1000,
+        .active_limit = limit_of(conf_int(c, NULL, "qmgr_message_active_limit")),
+        .rcpt_limit =
+            limit_of(conf_int(c, NULL, "qmgr_message_recipient_limit")),
+        .bounce_size = conf_size(c, NULL, "bounce_size_limit"),
+        .classes = classes_of(conf_slice(c, NULL, "notify_classes")),
+        .soft_bounce = conf_bool(c, NULL, "soft_bounce"),
+        .hostname = conf_str(c, NULL, "myhostname"),
+        .origin = conf_str(c, NULL, "myorigin"),
+        .mail_name = conf_str(c, NULL, "mail_name"),
+        .defer_transports = conf_str(c, NULL, "defer_transports"),
+    };
+    s->double_bounce =
+        xasprintf("%s@%s", conf_str(c, NULL, "double_bounce_sender"),
+                  s->origin);
+}
+
+void settings_done(struct settings *s)
+{
+    free(s->double_bounce);
+    conf_unref(&s->conf);
+    *s = (struct settings){ .conf = NULL };
+}
+
+static bool is_transport_set(const struct conf *c, const char *name,
+                             const char *suffix)
+{
+    char own[128];
+    char common[128];
+
+    (void)snprintf(own, sizeof(own), "%s%s", name, suffix);
+    (void)snprintf(common, sizeof(common), "default%s", suffix);
+    return conf_is_set(c, NULL, own) || conf_is_set(c, NULL, common);
+}
+
+/* Deliveries at once: as many as Postfix would run processes (maxproc of the
+ * service, else default_process_limit), times what our pipelining allows. */
+static unsigned job_limit(const struct transport *t, const struct conf *c)
+{
+    const struct conf_service *s = conf_service_find(c, t->name, "unix");
+    int64_t n = conf_int(c, NULL, "default_process_limit");
+
+    if (s != NULL && s->maxproc != CONF_MAXPROC_DEFAULT)
+        n = s->maxproc;
+    if (n <= 0 || n > 10000)
+        n = n <= 0 ? 1000 : 10000;
+    return (unsigned)n * QUEUE_JOBS_PER_PROCESS;
+}
+
+static unsigned clamp_limit(int64_t v, unsigned high)
+{
+    return v <= 0 || v > high ? high : (unsigned)v;
+}
+
+void transport_configure(struct transport *t, const struct settings *s)
+{
+    const struct conf *c = s->conf;
+    bool is_local = strcmp(t->name, "local") == 0;
+    slice list = slice_str(s->defer_transports);
+    slice item;
+
+    t->limit = job_limit(t, c);
+    t->dest_limit = 0;
+    t->rcpt_limit = QUEUE_JOB_RCPTS;
+    t->dest_start = 0;
+    /* A delivery costs no process here, so what Postfix limits by default for
+     * everybody (20 deliveries to a domain at once, of 50 recipients) is
+     * limited only where somebody wrote so; local's own limit, which keeps one
+     * user's commands from running all at once, always holds. */
+    if (is_local ||
+        is_transport_set(c, t->name, "_destination_concurrency_limit"))
+        t->dest_limit = clamp_limit(
+            conf_transport_int(c, t->name, "_destination_concurrency_limit"),
+            100000);
+    if (is_local ||
+        is_transport_set(c, t->name, "_destination_recipient_limit"))
+        t->rcpt_limit = clamp_limit(
+            conf_transport_int(c, t->name, "_destination_recipient_limit"),
+            QUEUE_JOB_RCPTS);
+    if (t->dest_limit != 0)
+        t->dest_start =
+            clamp_limit(conf_int(c, NULL, "initial_destination_concurrency"),
+                        t->dest_limit);
+    t->is_refused = !queue_transport_is_local(slice_str(t->name)) &&
+                    strcmp(t->name, "retry") != 0;
+    t->is_deferred = false;
+    while (conf_list_next(&list, &item))
+        if (slice_eqs(item, t->name))
+            t->is_deferred = true;
+}

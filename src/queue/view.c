@@ -1,0 +1,390 @@
+#include "base/base.h"
+
+#include "base/codec.h"
+#include "ipc/event.h"
+#include "mail/mail.h"
+#include "queue/queue_priv.h"
+
+/*
+ * What the commands (mailq, postqueue, postsuper, postcat) ask for and change.
+ * The queue may be long: sequence numbers are taken once, messages are found
+ * again one by one, and output waits for the reader.
+ */
+
+#define VIEW_MESSAGE_MAX ((size_t)64 << 20)
+#define FLUSH_EVERY      32
+#define FLUSH_MS         60000
+
+struct request {
+    struct queue *q;
+    struct chan *c;
+    struct msg *m;
+    bool is_all;
+    slice site; /* NAME of a flush or list; empty: all */
+};
+
+static const char *kind_of(const struct spool_message *m)
+{
+    const struct qmsg *qm = spool_message_user(m);
+
+    if (spool_message_held(m))
+        return "hold";
+    if (qm != NULL && qm->active != NULL)
+        return "active";
+    return spool_message_attempts(m) == 0 ? "incoming" : "deferred";
+}
+
+/* Is this kind wanted?  Without KIND attributes all are. */
+static bool is_kind_wanted(const struct request *r,
+                           const struct spool_message *m)
+{
+    slice in = r->m->body;
+    struct attr at;
+    bool is_any = true;
+
+    while (attr_next(&in, &at) == 1) {
+        if (at.tag != AT_KIND)
+            continue;
+        if (slice_eqs(at.v, kind_of(m)))
+            return true;
+        is_any = false;
+    }
+    return is_any;
+}
+
+/* ------------------------------------------------------- choosing messages */
+
+/* The numbers of the messages that the request is about, on the heap. */
+static size_t chosen(struct request *r, uint64_t **out)
+{
+    slice in = r->m->body;
+    struct attr at;
+    size_t n = 0;
+    bool has_id = false;
+
+    *out = NULL;
+    while (attr_next(&in, &at) == 1) {
+        struct spool_message *m;
+
+        if (at.tag != AT_QUEUE_ID)
+            continue;
+        has_id = true;
+        if (slice_eqs(at.v, "ALL"))
+            r->is_all = true;
+        m = spool_find_id(r->q->spool, at.v);
+        if (m == NULL)
+            continue;
+        *out = xrealloc(*out, (n + 1) * sizeof(**out));
+        (*out)[n++] = spool_message_seq(m);
+    }
+    if (has_id && !r->is_all)
+        return n;
+    free(*out);
+    r->is_all = true;
+    return spool_seqs(r->q->spool, out);
+}
+
+/* `postqueue -s site`: has it a waiting recipient there? */
+static bool has_site(const struct spool_detail *d, slice site)
+{
+    for (size_t i = 0; i < d->n_rcpts; i++) {
+        slice local;
+        slice domain;
+
+        if (!d->rcpts[i].settled &&
+            mail_addr_split(d->rcpts[i].addr, &local, &domain) &&
+            slice_ieq(domain, site))
+            return true;
+    }
+    return false;
+}
+
+/* ------------------------------------------------------------------ looking */
+
+static void put_rcpts(struct buf *b, const struct spool_detail *d)
+{
+    struct buf one;
+
+    buf_init(&one, CHAN_MAX_BYTES);
+    for (size_t i = 0; i < d->n_rcpts; i++) {
+        if (d->rcpts[i].settled)
+            continue;
+        buf_clear(&one);
+        (void)attr_put(&one, AT_ADDR, d->rcpts[i].addr);
+        if (d->rcpts[i].reason.n > 0)
+            (void)attr_put(&one, AT_REASON, d->rcpts[i].reason);
+        if (d->rcpts[i].status.n > 0)
+            (void)attr_put(&one, AT_STATUS, d->rcpts[i].status);
+        /* A message may have more recipients than a frame holds: who looks at
+         * the queue sees the first some ten thousand. */
+        if (b->n + one.n + 8192 > b->max)
+            break;
+        (void)attr_put(b, AT_RCPT, buf_view(&one));
+    }
+    buf_done(&one);
+}
+
+static void put_item(struct buf *b, const struct spool_message *m,
+                     const struct spool_detail *d)
+{
+    char id[MAIL_QUEUE_ID_SIZE];
+
+    spool_message_id(m, id);
+    (void)attr_put_str(b, AT_QUEUE_ID, id);
+    (void)attr_put(b, AT_SENDER, d->envelope.sender);
+    (void)attr_put_u64(b, AT_SIZE, spool_message_size(m));
+    (void)attr_put_u64(b, AT_ARRIVAL, (uint64_t)spool_message_arrival_ms(m));
+    (void)attr_put_str(b, AT_KIND, kind_of(m));
+    (void)attr_put_u64(b, AT_TIME, (uint64_t)spool_message_next_try(m));
+    for (size_t i = 0; i < d->n_rcpts; i++)
+        if (!d->rcpts[i].settled && d->rcpts[i].reason.n > 0) {
+            (void)attr_put(b, AT_REASON, d->rcpts[i].reason);
+            break;
+        }
+    put_rcpts(b, d);
+}
+
+/* Send one message's item; false when the reader is gone. */
+static bool list_one(struct request *r, uint64_t seq)
+{
+    struct arena *a CLEANUP(arena_free) = arena_new(VIEW_MESSAGE_MAX);
+    struct spool_message *m = spool_find(r->q->spool, seq);
+    struct spool_detail d;
+    struct buf b CLEANUP(buf_done);
+    struct err err;
+
+    buf_init(&b, CHAN_MAX_BYTES - 1024);
+    if (m == NULL || !is_kind_wanted(r, m) ||
+        spool_load(r->q->spool, m, a, &d, &err) < 0)
+        return true;
+    m = spool_find(r->q->spool, seq); /* we may have waited */
+    if (m == NULL || (r->site.n > 0 && !has_site(&d, r->site)))
+        return true;
+    put_item(&b, m, &d);
+    return chan_send(r->c, QUEUE_ITEM, buf_view(&b), NULL, 0, &err) == 0;
+}
+
+static void serve_list(struct request *r)
+{
+    uint64_t *seqs CLEANUP(free_ptr) = NULL;
+    size_t n = chosen(r, &seqs);
+    struct err err;
+
+    for (size_t i = 0; i < n && !r->q->is_closing; i++) {
+        if (!list_one(r, seqs[i]))
+            return;
+        if (i % FLUSH_EVERY == FLUSH_EVERY - 1 &&
+            chan_flush(r->c, clock_after(FLUSH_MS), &err) < 0)
+            return;
+        task_yield_if_long();
+    }
+    (void)chan_send(r->c, QUEUE_END, SL(""), NULL, 0, &err);
+    chan_answer(r->c, r->m->id, SL(""), NULL, 0);
+}
+
+static int cat(struct request *r, struct spool_message *m, struct err *err)
+{
+    struct arena *a CLEANUP(arena_free) = arena_new(VIEW_MESSAGE_MAX);
+    uint64_t seq = spool_message_seq(m);
+    struct buf *head = &r->q->scratch;
+    struct buf b CLEANUP(buf_done);
+    struct spool_detail d;
+    uint64_t at;
+    uint64_t bytes;
+    int fd;
+
+    buf_init(&b, CHAN_MAX_BYTES - 1024);
+    if (spool_load(r->q->spool, m, a, &d, err) < 0)
+        return -1;
+    m = spool_find(r->q->spool, seq);
+    if (m == NULL)
+        return err_perm(err, "the message was deleted");
+    if (spool_read_fd(r->q->spool, m, &fd, &at, &bytes, err) < 0)
+        return -1;
+    buf_clear(head);
+    if (!envelope_encode(head, &d.envelope) ||
+        !attr_put(&b, AT_HEAD, buf_view(head)))
+        return err_temp(err, "the envelope is too large to be shown");
+    (void)attr_put_u64(&b, AT_BODY_OFFSET, at);
+    (void)attr_put_u64(&b, AT_BODY_BYTES, bytes);
+    put_item(&b, m, &d);
+    chan_answer(r->c, r->m->id, buf_view(&b), &fd, 1);
+    return 0;
+}
+
+static void serve_cat(struct request *r)
+{
+    struct spool_message *m = NULL;
+    struct err err;
+    slice id;
+
+    if (attr_find(r->m->body, AT_QUEUE_ID, &id))
+        m = spool_find_id(r->q->spool, id);
+    if (m == NULL) {
+        (void)err_perm(&err, "no such message in the queue");
+        chan_fail(r->c, r->m->id, &err);
+    } else if (cat(r, m, &err) < 0) {
+        chan_fail(r->c, r->m->id, &err);
+    }
+}
+
+/* ----------------------------------------------------------------- changing */
+
+typedef void change_fn(struct queue *q, struct spool_message *m);
+
+static void schedule_now(struct queue *q, struct spool_message *m)
+{
+    struct qmsg *qm = spool_message_user(m);
+
+    if (qm != NULL)
+        queue_msg_wait(q, qm, 0);
+}
+
+static void change_hold(struct queue *q, struct spool_message *m)
+{
+    spool_hold(q->spool, m, true);
+    schedule_now(q, m); /* takes it out of the heap */
+}
+
+static void change_release(struct queue *q, struct spool_message *m)
+{
+    spool_hold(q->spool, m, false);
+    schedule_now(q, m);
+}
+
+static void change_requeue(struct queue *q, struct spool_message *m)
+{
+    if (spool_message_held(m))
+        spool_hold(q->spool, m, false);
+    spool_requeue(q->spool, m);
+    schedule_now(q, m);
+}
+
+static void change_delete(struct queue *q, struct spool_message *m)
+{
+    struct qmsg *qm = spool_message_user(m);
+    char id[MAIL_QUEUE_ID_SIZE];
+
+    spool_message_id(m, id);
+    spool_delete(q->spool, m);
+    if (qm != NULL)
+        queue_msg_gone(q, qm);
+    log_removed(id);
+}
+
+static void change_flush(struct queue *q, struct spool_message *m)
+{
+    struct qmsg *qm = spool_message_user(m);
+
+    if (qm == NULL || qm->active != NULL || spool_message_held(m))
+        return;
+    qm->is_flushed = true;
+    schedule_now(q, m);
+}
+
+static bool is_at_site(struct request *r, uint64_t seq)
+{
+    struct arena *a CLEANUP(arena_free) = NULL;
+    struct spool_message *m = spool_find(r->q->spool, seq);
+    struct spool_detail d;
+    struct err err;
+
+    if (r->site.n == 0)
+        return true;
+    a = arena_new(VIEW_MESSAGE_MAX);
+    return m != NULL && spool_load(r->q->spool, m, a, &d, &err) == 0 &&
+           has_site(&d, r->site);
+}
+
+/* Does the change make sense for this message? */
+static bool is_meant(const struct request *r, const struct spool_message *m)
+{
+    bool is_held = spool_message_held(m);
+
+    if (!is_kind_wanted(r, m))
+        return false;
+    if (r->m->type == QUEUE_HOLD)
+        return !is_held;
+    if (r->m->type == QUEUE_RELEASE)
+        return is_held;
+    return true;
+}
+
+static void serve_change(struct request *r, change_fn *fn)
+{
+    uint64_t *seqs CLEANUP(free_ptr) = NULL;
+    size_t n = chosen(r, &seqs);
+    size_t n_done = 0;
+    struct buf b CLEANUP(buf_done);
+    struct err err;
+
+    buf_init(&b, 64);
+    for (size_t i = 0; i < n && !r->q->is_closing; i++) {
+        struct spool_message *m;
+
+        task_yield_if_long();
+        if (!is_at_site(r, seqs[i]))
+            continue;
+        m = spool_find(r->q->spool, seqs[i]);
+        if (m == NULL || !is_meant(r, m))
+            continue;
+        fn(r->q, m);
+        n_done++;
+    }
+    /* What the administrator was told must hold after a crash. */
+    if (r->m->type != QUEUE_FLUSH && n_done > 0 &&
+        spool_sync(r->q->spool, &err) < 0) {
+        chan_fail(r->c, r->m->id, &err);
+        return;
+    }
+    (void)attr_put_u64(&b, AT_SIZE, n_done);
+    chan_answer(r->c, r->m->id, buf_view(&b), NULL, 0);
+}
+
+/* ----------------------------------------------------------------- dispatch */
+
+static const struct {
+    uint16_t type;
+    change_fn *fn;
+} changes[] = {
+    { QUEUE_FLUSH, change_flush },     { QUEUE_HOLD, change_hold },
+    { QUEUE_RELEASE, change_release }, { QUEUE_DELETE, change_delete },
+    { QUEUE_REQUEUE, change_requeue },
+};
+
+static void serve(struct request *r)
+{
+    struct err err;
+
+    (void)attr_find(r->m->body, AT_NAME, &r->site);
+    if (r->m->type == QUEUE_LIST) {
+        serve_list(r);
+        return;
+    }
+    if (r->m->type == QUEUE_CAT) {
+        serve_cat(r);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(changes); i++)
+        if (changes[i].type == r->m->type) {
+            serve_change(r, changes[i].fn);
+            return;
+        }
+    (void)err_perm(&err, "the queue does not know this request");
+    chan_fail(r->c, r->m->id, &err);
+}
+
+void queue_serve(struct queue *q, struct chan *c, struct msg *m)
+{
+    struct request r = { .q = q, .c = c, .m = m };
+    struct err err;
+
+    if (!q->is_open || q->is_closing) {
+        (void)err_temp(&err, "the queue is not open");
+        chan_fail(c, m->id, &err);
+        return;
+    }
+    q->n_tasks++;
+    serve(&r);
+    queue_task_ended(q);
+}
