@@ -69,13 +69,12 @@ MAY_WAIT int address_is_local(const struct address *a, slice domain, bool *out,
 /* ---- routing */
 struct address_route {
     enum address_class class;
-    slice transport;         /* "local", "virtual", "smtp", "error", ... */
-    slice nexthop;           /* domain, [host]:port, or the text of error: */
-    slice recipient;         /* rewritten once more: user@domain, internal */
-    bool is_relayed_to_self; /* best-known wrong configuration; see log */
-    bool is_routed; /* the local part holds an @, % or ! that is a route:
-                     * smtpd refuses such mail from strangers */
-    bool is_bad;    /* no usable domain */
+    slice transport; /* "local", "virtual", "smtp", "error", ... */
+    slice nexthop;   /* domain, [host]:port, or the text of error: */
+    slice recipient; /* rewritten once more: user@domain, internal */
+    bool is_routed;  /* the local part holds an @, % or ! that is a route:
+                      * smtpd refuses such mail from strangers */
+    bool is_bad;     /* no usable domain */
 };
 
 MAY_WAIT int address_resolve(const struct address *a, slice sender, slice addr,
@@ -86,15 +85,27 @@ MAY_WAIT int address_resolve(const struct address *a, slice sender, slice addr,
 struct address_answer {
     bool exists;
     enum address_class class;
-    /* When it does not exist: "User unknown in local recipient table" ... */
-    const char *why;
-    slice moved; /* relocated_maps: "user has moved to ..." new place, or "" */
+    /* When it does not exist: what Postfix says behind "rejected: ", e.g. "User
+     * unknown in local recipient table" or "User has moved to x@y", the
+     * reply's code and its enhanced status. */
+    slice why;
+    slice status;
+    int code;
+    bool is_retry; /* the retry: transport: try later, whatever the code */
 };
 
 MAY_WAIT int address_recipient_exists(const struct address *a, slice addr,
                                       struct arena *arena,
                                       struct address_answer *out,
                                       struct err *err);
+/* The same question about a sender (reject_unlisted_sender). */
+MAY_WAIT int address_sender_exists(const struct address *a, slice addr,
+                                   struct arena *arena,
+                                   struct address_answer *out, struct err *err);
+/* An entry of sender_login_maps and the like: "a, b@c" taken apart, each
+ * completed with @myorigin .. as an address of our own.  NULL at a limit. */
+slice *address_list_parse(const struct address *a, slice text,
+                          struct arena *arena, size_t *n_out);
 
 /* ---- a message's envelope */
 struct address_rcpt {
