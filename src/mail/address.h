@@ -153,12 +153,14 @@ struct mail_dest_iter {
     slice rest;
     bool header;       /* header rules: everything is an address */
     size_t plain_left; /* of rest, known to be single words */
+    slice whole;
     size_t n_left;
 };
 
 /* Iterate over the entries of an alias's right-hand side or a line of a
  * .forward or :include: file, separated by commas or (as in Postfix) blanks;
- * comments in () and #-lines are passed over, quotes are taken off, groups and
+ * comments in () and lines that begin with # are
+ * passed over, quotes are taken off, groups and
  * display names reduce to their addresses.  With `header`, special forms are
  * plain addresses (`sendmail -t`). */
 void mail_dest_iter_init(struct mail_dest_iter *it, struct arena *a,

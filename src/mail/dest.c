@@ -13,11 +13,13 @@
 
 #include "mail/mail_priv.h"
 
+#define LITERAL_MAX 80
+
 void mail_dest_iter_init(struct mail_dest_iter *it, struct arena *a,
                          slice value, bool header, size_t max)
 {
     *it = (struct mail_dest_iter){
-        .a = a, .rest = value, .header = header, .n_left = max
+        .a = a, .rest = value, .whole = value, .header = header, .n_left = max
     };
 }
 
@@ -84,6 +86,26 @@ static size_t raw_length(slice s)
     return i;
 }
 
+/* A '#' that is the first of its line. */
+static bool at_comment_line(const struct mail_dest_iter *it, slice s)
+{
+    const char *p = s.p;
+
+    if (it->header || s.p[0] != '#')
+        return false;
+    while (p > it->whole.p && (p[-1] == ' ' || p[-1] == '\t'))
+        p--;
+    return p == it->whole.p || p[-1] == '\n';
+}
+
+/* Length of the literal at the '[': one with no ']' near is a character. */
+static size_t literal_length(slice s)
+{
+    ssize_t close = slice_chr(slice_sub(s, 0, LITERAL_MAX), ']');
+
+    return close < 0 ? 1 : (size_t)close + 1;
+}
+
 /* Length of the run of words at the front of s, up to a separator or colon. */
 static size_t scan_plain(const struct mail_dest_iter *it, slice s)
 {
@@ -94,6 +116,8 @@ static size_t scan_plain(const struct mail_dest_iter *it, slice s)
         slice rest = slice_from(s, i);
         size_t blank = skip_blank(rest);
 
+        if (i > 0 && at_comment_line(it, rest))
+            break;
         if (blank > 0) {
             i += blank;
             word_start = true;
@@ -109,7 +133,7 @@ static size_t scan_plain(const struct mail_dest_iter *it, slice s)
         if (s.p[i] == '"')
             i += quoted_length(rest);
         else if (s.p[i] == '[')
-            i += slice_chr(rest, ']') < 0 ? 1 : (size_t)slice_chr(rest, ']');
+            i += literal_length(rest);
         else
             i += s.p[i] == '\\' ? 2 : 1;
     }
@@ -139,9 +163,7 @@ static size_t take_word(const struct mail_dest_iter *it, slice s, struct buf *b)
             n = quoted_length(slice_from(s, i));
             mail_addr_unquote(b, slice_sub(s, i, n));
         } else if (s.p[i] == '[' && !raw) {
-            ssize_t close = slice_chr(slice_from(s, i), ']');
-
-            n = close < 0 ? end - i : (size_t)close + 1;
+            n = min_size(literal_length(slice_from(s, i)), end - i);
             buf_put(b, s.p + i, n);
         } else if (s.p[i] == '\\' && i + 1 < end) {
             buf_byte(b, s.p[i + 1]);
@@ -211,7 +233,7 @@ static bool to_entry(struct mail_dest_iter *it)
             return false;
         if (s.p[0] == ',' || s.p[0] == ';' || s.p[0] == '>') {
             it->rest = slice_from(s, 1);
-        } else if (it->plain_left == 0 && !it->header && s.p[0] == '#') {
+        } else if (at_comment_line(it, s)) {
             ssize_t lf = slice_chr(s, '\n');
 
             it->rest = lf < 0 ? SLICE_NONE : slice_from(s, (size_t)lf);
