@@ -80,7 +80,9 @@ struct envelope {
     uint64_t body_bytes; /* set by commit */
     /* Called by spool_draft_commit() once id, seq and arrival_usec are set and
      * before the record is made, to fill `headers` (Received holds the id).
-     * Must not wait.  Not encoded; NULL: none. */
+     * Called again with another id in the rare case that the record does
+     * not fit into what is left of the segment.  Must not wait.  Not encoded;
+     * NULL: none. */
     void (*on_id)(struct envelope *e, void *arg);
     void *on_id_arg;
 };
@@ -92,6 +94,8 @@ static inline int64_t envelope_arrival_ms(const struct envelope *e)
 
 /* e->id from e->arrival_usec and e->seq. */
 void envelope_make_id(struct envelope *e);
+/* The sequence number's value stands at this offset of the encoded form. */
+#define ENVELOPE_SEQ_AT 6
 /* Append the encoded form.  False when b overflows. */
 bool envelope_encode(struct buf *b, const struct envelope *e);
 /* Decode; slices and arrays in *out live in the arena (bytes are copied when

@@ -163,8 +163,9 @@ struct spool_ops {
      * Runs outside any task or in the task of spool_open(): must not wait. */
     void (*on_message)(struct spool *s, struct spool_message *m,
                        const struct envelope *e, void *arg);
-    /* A recipient was settled by a bounce found on disk (envelope.settles)
-     * before the settlement was journaled; m may be gone after (`is_last`). */
+    /* A recipient was settled because a message with envelope.settles was
+     * committed (by spool_own_writer(), or found on disk after a crash). Called
+     * before that message's on_message.  is_last: m is gone after the call. */
     void (*on_settled)(struct spool *s, struct spool_message *m, uint32_t rcpt,
                        bool is_last, void *arg);
     /* Trouble for the log; damage and failed syncs. */
