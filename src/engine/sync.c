@@ -37,7 +37,7 @@ static int call_run(void *arg)
     return c->fn(c->fd);
 }
 
-static int sync_now(struct engine *e, int fd, struct err *err)
+static MAY_WAIT int sync_now(struct engine *e, int fd, struct err *err)
 {
     struct sync_call call = { fd, file_syncfs };
 
@@ -48,7 +48,7 @@ static int sync_now(struct engine *e, int fd, struct err *err)
     return 0;
 }
 
-static void group_task(void *arg)
+static MAY_WAIT void group_task(void *arg)
 {
     struct sync_group *g = arg;
 

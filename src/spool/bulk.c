@@ -33,7 +33,7 @@ static bool is_straggling(const struct spool *s, const struct segment *g)
            clock_mono() - g->made > s->conf.straggler_age_ms;
 }
 
-static int bulk_open(struct spool *s, uint64_t need, struct err *err)
+static MAY_WAIT int bulk_open(struct spool *s, uint64_t need, struct err *err)
 {
     char name[SEG_NAME_SIZE];
     struct engine_log_spec spec;
@@ -102,7 +102,8 @@ static int copy_some(struct move *mv, struct err *err)
     return 0;
 }
 
-static int move_out(struct spool *s, struct segment *from, struct err *err)
+static MAY_WAIT int move_out(struct spool *s, struct segment *from,
+                             struct err *err)
 {
     struct move mv = { .s = s, .from = from };
     struct segment *bulk;

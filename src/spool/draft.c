@@ -59,7 +59,7 @@ static void count_memory(struct spool_draft *d)
     d->counted = d->body.size;
 }
 
-static int draft_flush(struct spool_draft *d, struct err *err)
+static MAY_WAIT int draft_flush(struct spool_draft *d, struct err *err)
 {
     struct file_job j = { .fd = d->file.fd,
                           .v = { { d->body.p, d->body.n } },
@@ -79,7 +79,7 @@ static int draft_flush(struct spool_draft *d, struct err *err)
     return 0;
 }
 
-static int draft_to_file(struct spool_draft *d, struct err *err)
+static MAY_WAIT int draft_to_file(struct spool_draft *d, struct err *err)
 {
     uint8_t head[ENGINE_LOG_HEAD];
 
@@ -202,8 +202,8 @@ static int make_envelope(struct spool_draft *d, struct envelope *e,
     return 0;
 }
 
-static int commit_file(struct spool_draft *d, struct envelope *e,
-                       struct err *err)
+static MAY_WAIT int commit_file(struct spool_draft *d, struct envelope *e,
+                                struct err *err)
 {
     struct file_job j = { .fd = d->file.fd, .n = 3, .is_last = true };
 
@@ -243,8 +243,8 @@ static int append_record(struct spool_draft *d, struct wseg *g, struct err *err)
     return 0;
 }
 
-static int commit_segment(struct spool_draft *d, struct envelope *e,
-                          struct err *err)
+static MAY_WAIT int commit_segment(struct spool_draft *d, struct envelope *e,
+                                   struct err *err)
 {
     uint64_t need = SEG_OVERHEAD + d->bytes + d->envelope.n + 16384;
     struct err why = { 0 };

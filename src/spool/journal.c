@@ -82,7 +82,7 @@ int journal_roll(struct spool *s, struct err *err)
     return 0;
 }
 
-static void make_next_task(void *arg)
+static MAY_WAIT void make_next_task(void *arg)
 {
     struct spool *s = arg;
 
@@ -121,7 +121,7 @@ bool journal_is_tight(const struct spool *s)
 
 /* --------------------------------------------------------------- appending */
 
-static void sync_task(void *arg)
+static MAY_WAIT void sync_task(void *arg)
 {
     struct spool *s = arg;
     struct err err;
@@ -186,7 +186,7 @@ void journal_kick(struct spool *s)
 }
 
 /* Older logs first: what follows builds on them. */
-static int sync_old_logs(struct spool *s, struct err *err)
+static MAY_WAIT int sync_old_logs(struct spool *s, struct err *err)
 {
     while (!list_empty(&s->old_logs)) {
         struct old_log *old =

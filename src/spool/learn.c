@@ -53,7 +53,7 @@ struct learn_job {
 };
 
 /* True when nothing more is to be done for this segment. */
-static bool learn_step(struct spool *s, struct segment *g)
+static MAY_WAIT bool learn_step(struct spool *s, struct segment *g)
 {
     uint64_t before = g->known_end;
 
@@ -64,7 +64,7 @@ static bool learn_step(struct spool *s, struct segment *g)
     return g->known_end == before;
 }
 
-static void learn_task(void *arg)
+static MAY_WAIT void learn_task(void *arg)
 {
     struct learn_job *j = arg;
     struct spool *s = j->s;
@@ -103,7 +103,7 @@ void segment_want(struct spool *s, struct segment *g, uint64_t end)
 /* ------------------------------------------------------------ dead writers */
 
 /* The writer is dead: all it wrote is learnt, and the segment is sealed. */
-static void take_over(struct spool *s, uint64_t number)
+static MAY_WAIT void take_over(struct spool *s, uint64_t number)
 {
     struct segment *g = segment_get(s, number);
 
@@ -116,7 +116,7 @@ static void take_over(struct spool *s, uint64_t number)
     segment_seal(s, g, g->known_end);
 }
 
-static void probe_task(void *arg)
+static MAY_WAIT void probe_task(void *arg)
 {
     struct spool *s = arg;
 
@@ -200,7 +200,7 @@ static void lost_file(struct spool *s, struct segment *g)
     segment_free(s, g);
 }
 
-static void load_segment(struct spool *s, struct segment *g)
+static MAY_WAIT void load_segment(struct spool *s, struct segment *g)
 {
     char name[SEG_NAME_SIZE];
 

@@ -33,7 +33,7 @@ static int read_run(void *arg)
 }
 
 /* From the page cache at once, else by a pool thread. */
-static int read_some(int fd, void *p, size_t n, uint64_t at)
+static MAY_WAIT int read_some(int fd, void *p, size_t n, uint64_t at)
 {
     struct read_job j = { fd, { p, n }, (off_t)at };
 
@@ -47,8 +47,9 @@ static uint64_t body_at(const struct spool_message *m)
     return (uint64_t)m->at + ENGINE_RECORD_HEAD;
 }
 
-static int load_envelope(struct spool *s, struct spool_message *m,
-                         struct arena *a, struct envelope *out, struct err *err)
+static MAY_WAIT int load_envelope(struct spool *s, struct spool_message *m,
+                                  struct arena *a, struct envelope *out,
+                                  struct err *err)
 {
     uint64_t seq = m->by_seq.key;
     size_t n = m->envelope_bytes;

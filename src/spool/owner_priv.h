@@ -138,7 +138,7 @@ struct spool {
     struct arena *scratch; /* for one envelope */
 
     uint64_t next_segment;
-    uint64_t reserved; /* numbers below are taken, says the journal */
+    uint64_t reserved;         /* numbers below are taken, says the journal */
     uint64_t reserved_durable; /* and that is durable */
 
     bool is_willing;

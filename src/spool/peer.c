@@ -248,7 +248,7 @@ static void hand_out(struct grant_job *j, struct segment **g, int *fds,
     }
 }
 
-static void grant_task(void *arg)
+static MAY_WAIT void grant_task(void *arg)
 {
     struct grant_job *j = arg;
     struct spool *s = j->peer->spool;
@@ -322,7 +322,8 @@ void spool_serve(struct spool_peer *p, struct msg *m)
 
 /* --------------------------------------------------------------- own writer */
 
-static int own_segment(void *arg, struct spool_grant *out, struct err *err)
+static MAY_WAIT int own_segment(void *arg, struct spool_grant *out,
+                                struct err *err)
 {
     struct spool *s = arg;
     struct segment *g;
@@ -336,8 +337,8 @@ static int own_segment(void *arg, struct spool_grant *out, struct err *err)
     return 0;
 }
 
-static int own_files(void *arg, struct spool_grant *out, size_t max,
-                     size_t *n_out, struct err *err)
+static MAY_WAIT int own_files(void *arg, struct spool_grant *out, size_t max,
+                              size_t *n_out, struct err *err)
 {
     struct spool *s = arg;
     struct segment *g[CHAN_MAX_FDS];

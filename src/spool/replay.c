@@ -306,9 +306,9 @@ static bool has_no_header(struct spool *s, const char *name)
     return n >= 0;
 }
 
-static int replay_log(struct spool *s, const char *what, const char *kind,
-                      uint64_t number, bool *end_seen, bool *is_empty,
-                      struct err *err)
+static MAY_WAIT int replay_log(struct spool *s, const char *what,
+                               const char *kind, uint64_t number,
+                               bool *end_seen, bool *is_empty, struct err *err)
 {
     char name[JOURNAL_NAME_SIZE];
     struct engine_log_spec spec;

@@ -55,26 +55,33 @@ void seg_name(char out[static SEG_NAME_SIZE], enum segment_kind kind,
                    seg_prefix[kind], number);
 }
 
+bool hex_u64(const char *digits, uint64_t *out)
+{
+    uint64_t v = 0;
+
+    if (digits[0] == '\0')
+        return false;
+    for (const char *p = digits; *p != '\0'; p++) {
+        bool is_digit = ascii_isdigit(*p);
+
+        if ((!is_digit && (*p < 'a' || *p > 'f')) || v >> 60 != 0)
+            return false;
+        v = v << 4 | (uint64_t)(is_digit ? *p - '0' : *p - 'a' + 10);
+    }
+    *out = v;
+    return true;
+}
+
 bool seg_name_parse(const char *entry, enum segment_kind *kind,
                     uint64_t *number)
 {
     for (size_t k = 0; k < ARRAY_LEN(seg_prefix); k++) {
         size_t n = strlen(seg_prefix[k]);
-        uint64_t v = 0;
-        const char *p = entry + n;
 
-        if (strncmp(entry, seg_prefix[k], n) != 0)
-            continue;
-        for (; *p != '\0'; p++) {
-            bool is_digit = ascii_isdigit(*p);
-
-            if ((!is_digit && (*p < 'a' || *p > 'f')) || v >> 40 != 0)
-                return false;
-            v = v << 4 | (uint64_t)(is_digit ? *p - '0' : *p - 'a' + 10);
+        if (strncmp(entry, seg_prefix[k], n) == 0) {
+            *kind = (enum segment_kind)k;
+            return hex_u64(entry + n, number) && *number >> 44 == 0;
         }
-        *kind = (enum segment_kind)k;
-        *number = v;
-        return p - entry > (ptrdiff_t)n;
     }
     return false;
 }

@@ -97,7 +97,7 @@ bool segment_is_locked(struct spool *s, struct segment *g)
 /* ----------------------------------------------------------------- making */
 
 /* Numbers are used only when their reservation is durable. */
-static int take_number(struct spool *s, uint64_t *out, struct err *err)
+static MAY_WAIT int take_number(struct spool *s, uint64_t *out, struct err *err)
 {
     uint64_t number = s->next_segment;
     uint64_t upto;

@@ -102,8 +102,8 @@ static void put_message(struct snapshot *n, const struct spool_message *m)
         op_hold(&n->batch, seq, m->is_held);
 }
 
-static int put_messages(struct snapshot *n, const uint64_t *seqs, size_t count,
-                        struct err *err)
+static MAY_WAIT int put_messages(struct snapshot *n, const uint64_t *seqs,
+                                 size_t count, struct err *err)
 {
     for (size_t i = 0; i < count; i++) {
         const struct spool_message *m = spool_find(n->s, seqs[i]);
@@ -125,7 +125,7 @@ static int sync_fd(void *arg)
 }
 
 /* Make it the one that counts. */
-static int publish(struct snapshot *n, struct err *err)
+static MAY_WAIT int publish(struct snapshot *n, struct err *err)
 {
     struct spool *s = n->s;
     uint8_t was[ENGINE_LOG_HEAD];
@@ -159,7 +159,7 @@ static int publish(struct snapshot *n, struct err *err)
     return 0;
 }
 
-static int snapshot_body(struct snapshot *n, struct err *err)
+static MAY_WAIT int snapshot_body(struct snapshot *n, struct err *err)
 {
     struct spool *s = n->s;
     char name[JOURNAL_NAME_SIZE];
@@ -224,7 +224,7 @@ static bool old_file(const char *entry, void *arg)
 {
     struct old_files *o = arg;
     const char *dash = strrchr(entry, '-');
-    unsigned long long number;
+    uint64_t number;
     bool is_snapshot;
 
     if (dash == NULL || strlen(entry) >= JOURNAL_NAME_SIZE)
@@ -232,7 +232,8 @@ static bool old_file(const char *entry, void *arg)
     is_snapshot = strncmp(entry, "snapshot-", 9) == 0;
     if (!is_snapshot && strncmp(entry, "journal-", 8) != 0)
         return true;
-    number = strtoull(dash + 1, NULL, 16);
+    if (!hex_u64(dash + 1, &number))
+        return true;
     if (is_snapshot ? number == o->snapshot
                     : number >= o->below && number <= o->above)
         return true;

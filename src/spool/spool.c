@@ -71,7 +71,7 @@ void spool_tick(struct spool *s)
 
 static void tick_due(struct timer *t);
 
-static void tick_task(void *arg)
+static MAY_WAIT void tick_task(void *arg)
 {
     struct spool *s = arg;
 
@@ -174,7 +174,7 @@ static void spool_delete_memory(struct spool *s)
     free(s);
 }
 
-static int make_new(struct spool *s, struct err *err)
+static MAY_WAIT int make_new(struct spool *s, struct err *err)
 {
     uint8_t now[ENGINE_LOG_HEAD];
 
@@ -192,7 +192,7 @@ static int make_new(struct spool *s, struct err *err)
     return 0;
 }
 
-static int open_files(struct spool *s, struct err *err)
+static MAY_WAIT int open_files(struct spool *s, struct err *err)
 {
     bool is_new;
     enum engine_outcome o;
@@ -217,7 +217,7 @@ static int open_files(struct spool *s, struct err *err)
     return segments_load(s, err);
 }
 
-static void tell_all(struct spool *s)
+static MAY_WAIT void tell_all(struct spool *s)
 {
     uint64_t *seqs;
     size_t n = spool_seqs(s, &seqs);

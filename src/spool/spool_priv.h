@@ -38,6 +38,8 @@ struct engine_log_spec seg_spec(const char *name, enum segment_kind kind,
 #define SEG_NAME_SIZE 48
 void seg_name(char out[static SEG_NAME_SIZE], enum segment_kind kind,
               uint64_t number);
+/* Hexadecimal digits to the end; false on anything else. */
+bool hex_u64(const char *digits, uint64_t *out);
 bool seg_name_parse(const char *entry, enum segment_kind *kind,
                     uint64_t *number);
 

@@ -207,7 +207,7 @@ static int fetch(struct spool_writer *w, struct wseg **out, struct err *err)
     return 0;
 }
 
-static int wait_for_fetch(struct spool_writer *w, struct err *err)
+static MAY_WAIT int wait_for_fetch(struct spool_writer *w, struct err *err)
 {
     uint64_t before = w->n_fetches;
 

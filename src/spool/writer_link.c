@@ -10,7 +10,8 @@ struct link_source {
     struct spool_writer *writer;
 };
 
-static int ls_segment(void *arg, struct spool_grant *out, struct err *err)
+static MAY_WAIT int ls_segment(void *arg, struct spool_grant *out,
+                               struct err *err)
 {
     struct link_source *ls = arg;
     struct msg m;
@@ -30,8 +31,8 @@ static int ls_segment(void *arg, struct spool_grant *out, struct err *err)
     return 0;
 }
 
-static int ls_files(void *arg, struct spool_grant *out, size_t max,
-                    size_t *n_out, struct err *err)
+static MAY_WAIT int ls_files(void *arg, struct spool_grant *out, size_t max,
+                             size_t *n_out, struct err *err)
 {
     struct link_source *ls = arg;
     struct msg m;
