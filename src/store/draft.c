@@ -10,23 +10,53 @@ enum {
     MIME_CAP = 4 << 20,
     STRING_MAX = 200 << 10, /* longer ones are not kept */
     READ_CHUNK = 64 << 10,
+    PREVIEW_FRONT = 1536,
 };
 
 /* ---- what the index keeps of a message ---- */
 
+/* At most `max` bytes of the body's front. */
 static slice preview_bytes(const struct mail_part *part, slice from, int fd,
-                           struct buf *b)
+                           struct buf *b, size_t max)
 {
     uint64_t at = part->offset + part->header.stored;
-    size_t n = min_size((size_t)part->body.stored, MAIL_PREVIEW_READ);
+    size_t n = min_size((size_t)part->body.stored, max);
     char *p;
     ssize_t got;
 
     if (from.n > 0)
         return slice_sub(from, at, n);
+    buf_clear(b);
     p = buf_reserve(b, n);
     got = p ? pread(fd, p, n, (off_t)at) : -1;
     return slice_of(p, got > 0 ? (size_t)got : 0);
+}
+
+/* A little of the body nearly always suffices, and is quickly read. */
+static bool put_preview(struct buf *out, const struct mail_part *part,
+                        slice from, int fd)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+    struct buf body CLEANUP(buf_done) = { 0 };
+    bool ok;
+
+    buf_init(&b, STRING_MAX);
+    buf_init(&body, MAIL_PREVIEW_READ);
+    ok = mail_preview_text(&b, part,
+                           preview_bytes(part, from, fd, &body, PREVIEW_FRONT));
+    if (part->body.stored > PREVIEW_FRONT && b.n < MAIL_PREVIEW_CHARS * 4) {
+        size_t chars = 0;
+
+        for (size_t i = 0; i < b.n; i++)
+            chars += ((uint8_t)b.p[i] & 0xc0) != 0x80;
+        if (!ok || chars + 8 < MAIL_PREVIEW_CHARS) {
+            buf_clear(&b);
+            ok = mail_preview_text(&b, part,
+                                   preview_bytes(part, from, fd, &body,
+                                                 MAIL_PREVIEW_READ));
+        }
+    }
+    return ok && attr_put(out, STORE_PREVIEW, buf_view(&b));
 }
 
 bool tree_strings(const struct mail_part *root, slice from, int fd,
@@ -34,19 +64,15 @@ bool tree_strings(const struct mail_part *root, slice from, int fd,
 {
     const struct mail_part *part = mail_preview_part(root);
     struct buf b CLEANUP(buf_done) = { 0 };
-    struct buf body CLEANUP(buf_done) = { 0 };
 
     buf_init(&b, STRING_MAX);
-    buf_init(&body, MAIL_PREVIEW_READ);
     if (mail_imap_envelope(&b, root))
         attr_put(out, STORE_ENVELOPE, buf_view(&b));
     buf_clear(&b);
     if (mail_imap_bodystructure(&b, root))
         attr_put(out, STORE_BODYSTRUCTURE, buf_view(&b));
-    buf_clear(&b);
-    if (part &&
-        mail_preview_text(&b, part, preview_bytes(part, from, fd, &body)))
-        attr_put(out, STORE_PREVIEW, buf_view(&b));
+    if (part)
+        (void)put_preview(out, part, from, fd);
     return !out->overflow;
 }
 
