@@ -36,7 +36,7 @@ def test_start_status_stop(where):
             pass
         pids = [pid for pid, _ in p.values()]
         h.stop()
-        assert not any(is_alive(pid) for pid in pids)
+        assert wait_for(lambda: not any(is_alive(pid) for pid in pids), 2)
         assert h.command("status").returncode == 1
         assert "not running" in h.command("status").stderr
         assert re.search(r"^\w{3} [ \d]\d \d\d:\d\d:\d\d \S+ postfix/master\[\d+\]: "
@@ -134,6 +134,7 @@ def test_abort(where):
 def test_log_formats_and_reopen(where):
     h = Hato(where, main={"hato_log_format": "json"})
     with h:
+        h.wait_log("daemon started")
         line = json.loads(h.log().splitlines()[0])
         assert line["service"] == "master" and "daemon started" in line["text"]
         h.main["hato_log_format"] = "logfmt"
