@@ -204,6 +204,8 @@ static size_t next_send(const struct chan *c, int fds[FD_PASS_MAX],
 
 static void drop_sent_fds(struct chan *c, size_t n)
 {
+    if (n == 0)
+        return;
     for (size_t i = 0; i < n; i++)
         close(c->out_fds[i].fd);
     memmove(c->out_fds, c->out_fds + n,
@@ -493,7 +495,8 @@ static bool claim_fds(struct chan *c, const struct frame *f, struct msg *m)
     for (size_t i = 0; i < m->n_fds; i++)
         m->fds[i] = c->in_fds[i];
     c->n_in_fds -= m->n_fds;
-    memmove(c->in_fds, c->in_fds + m->n_fds, c->n_in_fds * sizeof(int));
+    if (m->n_fds > 0)
+        memmove(c->in_fds, c->in_fds + m->n_fds, c->n_in_fds * sizeof(int));
     return true;
 }
 

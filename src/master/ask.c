@@ -3,8 +3,11 @@
 #include "ipc/ipc.h"
 #include "master/master.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+
+#define END_MS 10000
 
 static int connect_control(const struct conf *c, int *fd_out, struct err *err)
 {
@@ -26,6 +29,17 @@ static int connect_control(const struct conf *c, int *fd_out, struct err *err)
     *fd_out = fd;
     fd = -1;
     return 0;
+}
+
+/* The end of master shows as the end of its connection; the lock is free by
+ * then, so that a start may follow. */
+static void await_end(struct bchan *c)
+{
+    struct pollfd p = { .fd = c->fd, .events = POLLIN };
+    struct err err;
+
+    while (poll(&p, 1, END_MS) > 0 && bchan_fill(c, &err) == 0)
+        buf_clear(&c->in);
 }
 
 int master_ask(const struct conf *c, uint16_t what, slice body,
@@ -55,6 +69,8 @@ int master_ask(const struct conf *c, uint16_t what, slice body,
         }
         msg_free(&answer);
     }
+    if (rc == 0 && (what == CTL_STOP || what == CTL_ABORT))
+        await_end(&ch);
     bchan_close(&ch);
     return rc;
 }

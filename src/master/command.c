@@ -49,7 +49,8 @@ static int ask(const char *dir, uint16_t what, slice body)
     rc = conf_load(conf_dir_default(dir), CONF_MAIN_ONLY, &c, &diags, &err);
     if (rc == 0)
         rc = master_ask(c, what, body, &text, NULL, &err);
-    (void)fwrite(text.p, 1, text.n, stdout);
+    if (text.n > 0)
+        (void)fwrite(text.p, 1, text.n, stdout);
     if (rc < 0 && text.n == 0)
         (void)fprintf(stderr, "hato: fatal: %s\n", err.log);
     buf_done(&text);

@@ -334,6 +334,7 @@ static int serve(struct master *m)
     loop_run();
     control_close(m);
     close_ports(m);
+    close_fd(&m->lock_fd);
     return m->status;
 }
 
