@@ -122,9 +122,9 @@ void transport_configure(struct transport *t, const struct settings *s)
             conf_transport_int(c, t->name, "_destination_recipient_limit"),
             QUEUE_JOB_RCPTS);
     if (t->dest_limit != 0)
-        t->dest_start =
-            clamp_limit(conf_int(c, NULL, "initial_destination_concurrency"),
-                        t->dest_limit);
+        t->dest_start = clamp_limit(
+            conf_transport_int(c, t->name, "_initial_destination_concurrency"),
+            t->dest_limit);
     t->is_refused = !queue_transport_is_local(slice_str(t->name)) &&
                     strcmp(t->name, "retry") != 0;
     t->is_deferred = false;
