@@ -3,6 +3,9 @@
 
 #include "rt/stream_priv.h"
 
+/* 100,000 quiet sessions are 100,000 of these. */
+_Static_assert(sizeof(struct stream) <= 256, "a stream stays small");
+
 enum { IN_MAX = 65536, OUT_MAX = 32768 };
 
 struct stream *stream_new(const struct stream_io *io, int fd, int out_fd)
