@@ -24,6 +24,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 
 enum { PER_ADDRESS = 2000, MAX_QUIET = 1000000 };
 
@@ -113,7 +114,7 @@ static void session_end(struct session *s)
     n_sessions--;
 }
 
-static void session_run(void *arg, enum stream_why why)
+MAY_WAIT static void session_run(void *arg, enum stream_why why)
 {
     struct session *s = arg;
     struct err err;
@@ -141,7 +142,7 @@ static void session_run(void *arg, enum stream_why why)
     stream_park(s->stream, clock_after(300000), session_run, s);
 }
 
-static void session_greet(void *arg)
+MAY_WAIT static void session_greet(void *arg)
 {
     struct session *s = arg;
     struct err err;
@@ -257,7 +258,14 @@ static void serve(int fd)
 
 /* ---- the peer */
 
-static int call(unsigned i, struct err *err)
+static void nap(void)
+{
+    struct timespec ts = { 0, 1000000 };
+
+    (void)nanosleep(&ts, NULL);
+}
+
+MAY_WAIT static int call(unsigned i, struct err *err)
 {
     char where[64];
     int fd = -1;
@@ -276,7 +284,7 @@ NO_RETURN static void peer_fail(const struct err *err)
     _exit(1);
 }
 
-static void be_quiet(UNUSED void *arg)
+MAY_WAIT static void be_quiet(UNUSED void *arg)
 {
     char text[64];
     struct err err;
@@ -301,7 +309,7 @@ static void be_quiet(UNUSED void *arg)
 
 static msec busy_until;
 
-static void be_busy(UNUSED void *arg)
+MAY_WAIT static void be_busy(UNUSED void *arg)
 {
     struct stream *s;
     struct err err;
@@ -327,11 +335,11 @@ NO_RETURN static void peer_run(void)
 {
     loop_init("bench-peer", 1);
     while (shared->port == 0)
-        (void)usleep(1000);
+        nap();
     (void)task_spawn("quiet", be_quiet, NULL);
     loop_run_until_idle();
     while (!shared->is_busy)
-        (void)usleep(1000);
+        nap();
     busy_until = clock_after((msec)seconds * 1000);
     for (unsigned i = 0; i < want_busy; i++)
         (void)task_spawn("busy", be_busy, NULL);

@@ -160,7 +160,8 @@ int address_parse(slice where, struct sockaddr_storage *out, socklen_t *len_out,
 
 /* ---- connecting */
 
-static int connect_finish(int fd, slice where, msec deadline, struct err *err)
+MAY_WAIT static int connect_finish(int fd, slice where, msec deadline,
+                                   struct err *err)
 {
     int cause = 0;
     socklen_t len = sizeof(cause);

@@ -21,7 +21,7 @@ static void report(const char *what, int64_t began, int n)
     (void)printf("%-44s %8.1f ns\n", what, (double)(now_ns() - began) / n);
 }
 
-static void yield_many(UNUSED void *arg)
+MAY_WAIT static void yield_many(UNUSED void *arg)
 {
     int64_t began = now_ns();
 
@@ -36,7 +36,7 @@ static void nothing(UNUSED void *arg)
 
 static struct task *partner;
 
-static void answer(void *arg)
+MAY_WAIT static void answer(void *arg)
 {
     struct task *other = *(struct task **)arg;
 
@@ -46,7 +46,7 @@ static void answer(void *arg)
     }
 }
 
-static void ask(UNUSED void *arg)
+MAY_WAIT static void ask(UNUSED void *arg)
 {
     static struct task *self;
     int64_t began;
@@ -62,7 +62,7 @@ static void ask(UNUSED void *arg)
     report("switch (a wake and a wait in each)", began, 4 * ROUNDS);
 }
 
-static void spawn_many(UNUSED void *arg)
+MAY_WAIT static void spawn_many(UNUSED void *arg)
 {
     int64_t began = now_ns();
 
@@ -74,7 +74,7 @@ static void spawn_many(UNUSED void *arg)
     report("spawn, run, end", began, ROUNDS);
 }
 
-static void wait_deadlines(UNUSED void *arg)
+MAY_WAIT static void wait_deadlines(UNUSED void *arg)
 {
     msec at = clock_after(1000000);
     int64_t began = now_ns();

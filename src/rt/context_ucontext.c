@@ -10,17 +10,16 @@
 /* makecontext() passes ints only; the first jump is made at once, so the
  * context being prepared can stand here. */
 static struct context *starting;
-static void (*starting_entry)(struct context *c);
+static void (*first)(struct context *c); /* the same for all */
 static ucontext_t back;
 
 static void trampoline(void)
 {
     struct context *c = starting;
-    void (*entry)(struct context * c) = starting_entry;
 
     if (sigsetjmp(c->at, 0) == 0)
         (void)setcontext(&back);
-    entry(c);
+    first(c);
 }
 
 void context_prepare(struct context *c, void (*entry)(struct context *c))
@@ -32,7 +31,7 @@ void context_prepare(struct context *c, void (*entry)(struct context *c))
     start.uc_stack.ss_size = c->stack_size;
     start.uc_link = NULL;
     starting = c;
-    starting_entry = entry;
+    first = entry;
     makecontext(&start, trampoline, 0);
     CHECK(swapcontext(&back, &start) == 0);
 }

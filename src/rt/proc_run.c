@@ -163,7 +163,7 @@ static int start(struct run *r, const struct proc_spec *spec, pid_t *pid_out,
 
 /* The child has ended, its output has been read: a grandchild that keeps the
  * pipe open is not waited for. */
-static int talk(struct run *r, msec deadline, struct err *err)
+MAY_WAIT static int talk(struct run *r, msec deadline, struct err *err)
 {
     struct task *self = task_self();
 
@@ -182,7 +182,7 @@ static int talk(struct run *r, msec deadline, struct err *err)
 }
 
 /* After SIGKILL to the group: reap it, unless it hangs in the kernel. */
-static void wait_killed(struct ending *e)
+MAY_WAIT static void wait_killed(struct ending *e)
 {
     msec until = clock_after(KILLED_WAIT_MS);
     bool was_cancelled = task_is_cancelled();
@@ -194,8 +194,8 @@ static void wait_killed(struct ending *e)
         task_cancel(task_self());
 }
 
-static int run_child(struct run *r, const struct proc_spec *spec, msec deadline,
-                     int *wstatus_out, struct err *err)
+MAY_WAIT static int run_child(struct run *r, const struct proc_spec *spec,
+                              msec deadline, int *wstatus_out, struct err *err)
 {
     struct ending *e;
     pid_t pid;
@@ -222,8 +222,8 @@ static int run_child(struct run *r, const struct proc_spec *spec, msec deadline,
     return rc;
 }
 
-static int run_all(struct run *r, const struct proc_spec *spec, msec deadline,
-                   int *wstatus_out, struct err *err)
+MAY_WAIT static int run_all(struct run *r, const struct proc_spec *spec,
+                            msec deadline, int *wstatus_out, struct err *err)
 {
     int rc;
 

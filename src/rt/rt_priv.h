@@ -93,7 +93,7 @@ enum wait_end { WAIT_WOKEN, WAIT_DEADLINE, WAIT_CANCELLED };
 /* Run what is ready now, at most a bounded number of tasks. */
 void tasks_run(void);
 /* What task_wait() is made of. */
-enum wait_end task_block(enum wait_kind kind, msec deadline);
+MAY_WAIT enum wait_end task_block(enum wait_kind kind, msec deadline);
 /* Turn the end of a wait into 0 or -1 and an error. */
 int wait_result(enum wait_end end, struct err *err);
 /* End a WAIT_FIRM. */

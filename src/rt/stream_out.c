@@ -35,7 +35,7 @@ static ssize_t send_now(struct stream *s, slice more)
     return n - (ssize_t)used;
 }
 
-static int send_all(struct stream *s, slice more, struct err *err)
+MAY_WAIT static int send_all(struct stream *s, slice more, struct err *err)
 {
     CHECK(s->writer == NULL);
     while (iobuf_used(&s->out) + more.n > 0) {
@@ -89,8 +89,8 @@ int stream_puts(struct stream *s, const char *text, struct err *err)
     return stream_write(s, slice_str(text), err);
 }
 
-static int print_large(struct stream *s, struct err *err, const char *fmt,
-                       va_list ap)
+MAY_WAIT static int print_large(struct stream *s, struct err *err,
+                                const char *fmt, va_list ap)
 {
     struct buf b;
     int rc;

@@ -138,7 +138,7 @@ static int slow_job(void *arg)
     struct job *j = arg;
 
     assert_false(task_inside());
-    assert_int_equal(usleep(20000), 0);
+    nap_ms(20);
     errno = ENOTTY;
     return j->n * 2;
 }
@@ -603,7 +603,7 @@ static void by_clock_file(void *path)
     timer_set(&t.timer, clock_after(3600 * 1000), tick);
     pid = fork();
     if (pid == 0) {
-        (void)usleep(30000);
+        nap_ms(30);
         *ahead = 3600 * 1000;
         _exit(0);
     }

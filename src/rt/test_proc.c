@@ -429,7 +429,7 @@ static void test_on_exit(void **state)
     n_ended = 0;
     for (int i = 0; i < 4; i++)
         assert_int_equal(proc_spawn(i % 2 ? &quick : &slow, &pids[i], &err), 0);
-    (void)usleep(10000); /* the quick ones have ended before we ask */
+    nap_ms(10); /* the quick ones have ended before we ask */
     for (int i = 0; i < 4; i++)
         proc_on_exit(pids[i], on_end, &pids[i]);
     loop_run_until_idle();

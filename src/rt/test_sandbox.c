@@ -272,7 +272,8 @@ static int result_of(const struct sandbox *s, trial *fn, bool as_nobody)
     if (pid == 0) {
         struct err err;
 
-        (void)signal(SIGABRT, SIG_DFL);
+        (void)sigaction(SIGABRT, &(struct sigaction){ .sa_handler = SIG_DFL },
+                        NULL);
         loop_init("sandboxed", 1);
         if (as_nobody && (setgid(65534) < 0 || setuid(65534) < 0))
             _exit(1);

@@ -5,6 +5,8 @@
 #include "base/test_util.h"
 #include "rt/rt.h"
 
+#include <time.h>
+
 #ifdef __has_include
 # if __has_include(<valgrind/valgrind.h>)
 #  include <valgrind/valgrind.h>
@@ -18,6 +20,14 @@ static inline bool on_valgrind(void)
 #else
     return false;
 #endif
+}
+
+/* Blocks the process, not only a task. */
+static inline void nap_ms(long ms)
+{
+    struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+
+    (void)nanosleep(&ts, NULL);
 }
 
 static inline int loop_setup(void **state)
