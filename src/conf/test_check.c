@@ -103,7 +103,7 @@ static const struct {
       "yet, so nobody can sign in\n" },
     { "smtpd_forbid_bare_newline = reject\n",
       "main.cf:2: error: smtpd_forbid_bare_newline = reject is refused: a bare "
-      "LF never ends a line or a message; see doc/line-ends.md (take it out; "
+      "LF never ends a line or a message; see doc/message-bytes.md (take it out; "
       "the default is \"no\")\n" },
     { "virtual_alias_maps = ldap:/etc/l.cf\n",
       "main.cf:2: error: virtual_alias_maps: ldap:/etc/l.cf: it asks over the "

@@ -144,7 +144,7 @@ static struct converter *open_converter(const char *name)
         }
     }
     cd = iconv_open("UTF-8", iconv_name(name));
-    if (cd == (iconv_t)-1)
+    if (cd == (iconv_t)-1) // NOLINT(performance-no-int-to-ptr)
         return NULL;
     c = oldest();
     if (c->used > 0)

@@ -146,7 +146,7 @@ bool mail_header_delivered_to(slice in, slice address)
     struct buf plain CLEANUP(buf_done) = { 0 };
     bool found = false;
 
-    buf_init(&plain, 2 * MAIL_ADDRESS_MAX);
+    buf_init(&plain, (size_t)2 * MAIL_ADDRESS_MAX);
     mail_header_iter_init(&it, in, false);
     while (!found && mail_header_next(&it, &f)) {
         if (!slice_ieqs(f.name, "Delivered-To"))

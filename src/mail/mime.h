@@ -89,7 +89,7 @@ struct mail_mime;
 /* `a` holds the parser and the tree; give it a cap of a MiB or more (invariant
  * 3).  The parser needs no freeing beyond the arena. */
 struct mail_mime *mail_mime_new(struct arena *a);
-void mail_mime_feed(struct mail_mime *m, slice bytes);
+void mail_mime_feed(struct mail_mime *m, slice in);
 /* End of the message.  Never NULL. */
 const struct mail_part *mail_mime_finish(struct mail_mime *m);
 /* All at once. */
@@ -113,7 +113,7 @@ bool mail_imap_body(struct buf *b, const struct mail_part *root);
 /* ---- text for people ---- */
 
 #define MAIL_PREVIEW_CHARS 200
-#define MAIL_PREVIEW_READ  (64 * 1024) /* body bytes worth reading */
+#define MAIL_PREVIEW_READ  ((size_t)64 * 1024) /* body bytes worth reading */
 
 /* The part whose text the preview shows, or NULL: the first text part;
  * text/plain over text/html in multipart/alternative. */

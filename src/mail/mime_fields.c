@@ -301,7 +301,7 @@ static bool piece_parse(slice name, struct piece *out)
 /* Where a pair with marks stands: by key, then number, then place. */
 static bool piece_less(const struct mail_value *v, size_t a, size_t b)
 {
-    struct piece pa, pb;
+    struct piece pa = { .coded = false }, pb = pa;
     int c;
 
     if (!piece_parse(v->pairs[a].name, &pa) ||
@@ -325,7 +325,7 @@ static struct group next_group(const struct mail_value *v,
                                size_t from)
 {
     struct group g = { .from = from, .to = from, .complete = true };
-    struct piece first, p;
+    struct piece first = { .coded = false }, p = first;
 
     (void)piece_parse(v->pairs[order[from]].name, &first);
     while (g.to < n) {
@@ -363,7 +363,7 @@ static void join_group(const struct mail_value *v, const unsigned char *order,
                        struct buf *work)
 {
     size_t name_at = work->n, value_at;
-    struct piece p;
+    struct piece p = { .coded = false };
 
     (void)piece_parse(v->pairs[order[g->from]].name, &p);
     buf_slice(work, p.key);
@@ -389,7 +389,7 @@ static void show_piece(const struct mail_pair *pair, struct mail_pair *out,
                        struct buf *work)
 {
     size_t name_at = work->n, value_at;
-    struct piece p;
+    struct piece p = { .coded = false };
 
     (void)piece_parse(pair->name, &p);
     buf_slice(work, p.key);
