@@ -96,7 +96,7 @@ static void torture(const char *file, bool with_snapshot)
     assert_int_equal(stat(bench_path(&b, file), &st), 0);
     if (st.st_size > 5200)
         st.st_size = 5200; /* behind that lies the reserve, zeroes */
-    for (off_t at = 0; at < st.st_size; at += at < 200 ? 9 : 61) {
+    for (off_t at = 0; at < st.st_size; at += at < 200 ? 17 : 97) {
         restore(&b);
         hurt(&b, file, at, true);
         reopen(&b);
@@ -320,7 +320,7 @@ static void check_rows(struct store_mailbox *m, uint64_t n)
 /* Big enough to be mapped; flags and expunges in both parts. */
 static void test_snapshot(void **state)
 {
-    enum { N = 7000 };
+    enum { N = 5000 };
     struct bench b;
     struct store_mailbox *m;
     struct store_change change = { .uid = 5, .flags = STORE_SEEN };
