@@ -344,7 +344,8 @@ static MAY_WAIT int own_files(void *arg, struct spool_grant *out, size_t max,
     struct segment *g[CHAN_MAX_FDS];
     int fds[CHAN_MAX_FDS];
 
-    if (segment_create_files(s, min_size(max, 1), g, fds, n_out, err) < 0)
+    if (segment_create_files(s, min_size(max, CHAN_MAX_FDS), g, fds, n_out,
+                             err) < 0)
         return -1;
     for (size_t i = 0; i < *n_out; i++) {
         g[i]->is_own_writer = true;

@@ -108,8 +108,9 @@ struct spool_writer *spool_writer_new(const struct spool_source *source,
  * segments whenever the link comes up. */
 struct spool_writer *spool_writer_link(struct process *p,
                                        const struct spool_writer_conf *conf);
-/* Seals what it holds (no waits); drafts must be gone. */
-void spool_writer_free(struct spool_writer **w);
+/* Seals what it holds; drafts must be gone.  Waits for a segment that is under
+ * way. */
+MAY_WAIT void spool_writer_free(struct spool_writer **w);
 /* Tell again what the owner may not know: after its restart. */
 void spool_writer_announce(struct spool_writer *w);
 

@@ -31,6 +31,7 @@ struct spool_writer *spool_writer_new(const struct spool_source *source,
     list_init(&w->segments);
     list_init(&w->untold);
     waitq_init(&w->fetched);
+    waitq_init(&w->filled);
     buf_init(&w->note, ENVELOPE_MAX_BYTES + 4096);
     return w;
 }
@@ -262,39 +263,67 @@ static void prefetch_task(void *arg)
     struct spool_writer *w = arg;
     struct wseg *g;
 
-    if (w->spare != NULL || w->is_fetching || fetch(w, &g, NULL) < 0)
-        return;
-    w->spare = g;
+    if (fetch(w, &g, NULL) == 0)
+        w->spare = g;
 }
 
 void writer_prefetch(struct spool_writer *w)
 {
     if (w->current != NULL && w->spare == NULL && !w->is_fetching &&
         w->fetch_err.class == ERR_NONE &&
-        engine_log_room(w->current->log) < engine_log_end(w->current->log) / 4)
+        engine_log_room(w->current->log) <
+            engine_log_end(w->current->log) / 4) {
+        w->is_fetching = true; /* from here on, so that it is one */
         (void)task_spawn("spool-prefetch", prefetch_task, w);
+    }
 }
 
 /* --------------------------------------------------------------- own files */
 
+static MAY_WAIT int fill_pool(struct spool_writer *w, struct err *err)
+{
+    struct spool_grant got[POOL_MAX];
+    size_t n = 0;
+    int r;
+
+    w->is_filling = true;
+    r = w->source->files(w->arg, got, w->conf.file_pool, &n, err);
+    w->is_filling = false;
+    waitq_wake_all(&w->filled);
+    if (r < 0)
+        return -1;
+    CHECK(n > 0 && n <= w->conf.file_pool);
+    for (size_t i = 0; i < n; i++) {
+        if (w->n_pool < POOL_MAX)
+            w->pool[w->n_pool++] = got[i];
+        else
+            writer_file_unused(w, &got[i]);
+    }
+    return 0;
+}
+
+static MAY_WAIT void fill_task(void *arg)
+{
+    (void)fill_pool(arg, NULL);
+}
+
 int writer_file(struct spool_writer *w, struct spool_grant *out,
                 struct err *err)
 {
-    if (w->n_pool == 0) {
-        struct spool_grant got[POOL_MAX];
-        size_t n = 0;
-
-        if (w->source->files(w->arg, got, w->conf.file_pool, &n, err) < 0)
+    while (w->n_pool == 0) {
+        if (!w->is_filling) {
+            if (fill_pool(w, err) < 0)
+                return -1;
+        } else if (waitq_wait(&w->filled, clock_after(60000), err) < 0) {
             return -1;
-        CHECK(n > 0 && n <= POOL_MAX);
-        for (size_t i = 0; i < n; i++) {
-            if (w->n_pool < POOL_MAX)
-                w->pool[w->n_pool++] = got[i];
-            else /* another task has filled it meanwhile */
-                writer_file_unused(w, &got[i]);
         }
     }
     *out = w->pool[--w->n_pool];
+    /* Ahead of need: making them costs a sync of their directory. */
+    if (w->n_pool < w->conf.file_pool / 2 && !w->is_filling) {
+        w->is_filling = true;
+        (void)task_spawn("spool-files", fill_task, w);
+    }
     return 0;
 }
 
@@ -363,7 +392,11 @@ void spool_writer_free(struct spool_writer **wp)
     if (w == NULL)
         return;
     CHECK_OBJ(w, WRITER_MAGIC);
-    CHECK(w->stats.n_drafts == 0 && !w->is_fetching);
+    CHECK(w->stats.n_drafts == 0);
+    while (w->is_fetching)
+        (void)waitq_wait(&w->fetched, MSEC_NEVER, NULL);
+    while (w->is_filling)
+        (void)waitq_wait(&w->filled, MSEC_NEVER, NULL);
     list_each_safe(l, tmp, &w->segments)
         wseg_retire(CONTAINER_OF(l, struct wseg, link), "writer ends");
     for (size_t i = 0; i < w->n_pool; i++)

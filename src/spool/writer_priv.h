@@ -6,7 +6,7 @@
 
 #define WRITER_MAGIC MAGIC('S', 'P', 'W', 'R')
 #define DRAFT_MAGIC  MAGIC('S', 'P', 'D', 'R')
-#define POOL_MAX     8
+#define POOL_MAX     16
 
 /* A segment while it is written or its last commits are under way. */
 struct wseg {
@@ -37,6 +37,7 @@ struct spool_writer {
     struct spool_grant pool[POOL_MAX]; /* own files kept ready */
     size_t n_pool;
     bool is_filling;
+    struct waitq filled;
     struct list untold; /* struct untold: own files whose note is not sent */
     struct buf note;    /* scratch */
     struct spool_writer_stats stats;
