@@ -1,0 +1,114 @@
+#ifndef LMTP_LMTP_H
+#define LMTP_LMTP_H
+
+/*
+ * lmtp - LMTP (RFC 2033) between Hato's own processes: the server side in a
+ * mailbox worker, the client side in `local`.
+ *
+ * Both sides hold a socket pair that the broker made, so nobody else can speak
+ * on it.  The extension XHATO (doc/lmtp-xhato.md) carries what LMTP lacks: the
+ * delivery id, the account, the kind of delivery; and the answer says whether a
+ * message is only visible or durable already.  Transactions are pipelined:
+ * the client writes the next before the last is answered, the server answers
+ * in order.
+ *
+ *     client:  lmtp_client_new -> lmtp_deliver * -> lmtp_client_free
+ *     server:  lmtp_server_new -> lmtp_serve(fd) * -> lmtp_server_free
+ *
+ * Invariants: (1) an answer 250 XDURABLE means durable, 250 XVISIBLE means in
+ * place: durable after a sync of file system `fs` that starts after the
+ * answer; (2) each recipient gets one answer, in order; a connection that
+ * breaks answers ERR_TEMP to all that are open, and the delivery ids make the
+ * repetition harmless; (3) the server runs with the user's uid and touches only
+ * what its own rights allow; (4) lines, recipients and message sizes are
+ * bounded.
+ *
+ * Everything waits but new and free.
+ */
+#include "base/base.h"
+#include "base/clock.h"
+#include "conf/conf.h"
+
+struct store;
+
+#define LMTP_LINE_MAX  16384
+#define LMTP_RCPTS_MAX 10000 /* of one transaction */
+
+/* What a recipient's delivery is. */
+enum lmtp_kind {
+    LMTP_MAILBOX, /* into the account's mailbox, with the index */
+    LMTP_FILE,    /* XARG: an mbox file, or a Maildir with '/' at its end */
+    LMTP_COMMAND, /* XARG: a shell command; the message is its input */
+};
+
+/* ---- server */
+struct lmtp_server;
+
+struct lmtp_server_parts {
+    struct store *store;
+    const struct conf *conf; /* replaced by lmtp_server_set_conf() */
+    const char *host;        /* myhostname */
+    /* May be NULL: a transaction began (1) or ended (-1). */
+    void (*busy)(void *arg, int change);
+    /* May be NULL: a message lies on file system `dev`, of which dirfd is a
+     * directory; called before the first answer that names it. */
+    MAY_WAIT void (*on_fs)(void *arg, uint64_t dev, int dirfd);
+    void *arg;
+};
+
+struct lmtp_server *lmtp_server_new(const struct lmtp_server_parts *parts);
+void lmtp_server_set_conf(struct lmtp_server *server, const struct conf *conf);
+/* Serve a connection; fd is taken over. */
+void lmtp_serve(struct lmtp_server *server, int fd);
+size_t lmtp_server_sessions(const struct lmtp_server *server);
+/* True when no transaction is under way (connections may be open). */
+bool lmtp_server_is_idle(const struct lmtp_server *server);
+/* Ends the connections; transactions under way are cancelled first. */
+void lmtp_server_close_all(struct lmtp_server *server);
+void lmtp_server_free(struct lmtp_server **server); /* no sessions left */
+
+/* ---- client */
+struct lmtp_client;
+/* Take over a connected socket. */
+struct lmtp_client *lmtp_client_new(int fd);
+bool lmtp_client_is_broken(const struct lmtp_client *c);
+size_t lmtp_client_pending(const struct lmtp_client *c);
+/* No delivery may be pending. */
+void lmtp_client_free(struct lmtp_client **c);
+
+struct lmtp_rcpt {
+    slice addr; /* internal form */
+    slice user;
+    slice home;
+    slice mail; /* expanded mail_location */
+    slice orig; /* X-Original-To; empty: none */
+    slice arg;  /* of LMTP_FILE, LMTP_COMMAND */
+    enum lmtp_kind kind;
+    uint8_t id[16];
+    /* ---- the answer */
+    int code; /* 250, 4xx, 5xx; 0: none came */
+    bool is_durable;
+    uint64_t fs;
+    char status[8]; /* "2.0.0" */
+    slice text;     /* behind the status, in the arena */
+};
+
+/* The message: `head` (prepended header fields) and then bytes of a file. */
+struct lmtp_message {
+    slice sender; /* internal */
+    int64_t arrival_ms;
+    slice head;
+    int body_fd;
+    uint64_t body_at;
+    uint64_t body_bytes;
+};
+
+/* Send one transaction and wait for its answers, which stand in rcpts.  All
+ * recipients are of one kind; LMTP_FILE and LMTP_COMMAND come alone.  -1: the
+ * connection broke or the deadline passed (ERR_TEMP); recipients with code 0
+ * have no answer.  Cancelling the task does not take back what was sent. */
+MAY_WAIT int lmtp_deliver(struct lmtp_client *c, const struct lmtp_message *m,
+                          struct lmtp_rcpt *rcpts, size_t n, msec deadline,
+                          struct arena *a, struct err *err);
+
+#endif
