@@ -1,0 +1,316 @@
+#include "local/local_priv.h"
+
+#define HEADER_READ (64u << 10)
+
+/* ---- loops */
+
+/* The message's header as it was accepted, read once per job. */
+static slice job_header(struct local_job *j)
+{
+    size_t n = (size_t)min_size(j->body_bytes, HEADER_READ);
+    char *p;
+
+    if (j->has_header)
+        return j->header;
+    j->has_header = true;
+    p = arena_alloc(j->arena, n + 1);
+    if (p == NULL)
+        return SLICE_NONE;
+    ssize_t got = pread(j->body_fd, p, n, (off_t)j->body_at);
+    j->header = slice_of(p, got > 0 ? (size_t)got : 0);
+    return j->header;
+}
+
+/* Does the address stand among those that led to it? */
+static bool is_own_ancestor(const struct local_rcpt *r)
+{
+    slice path = r->path;
+    slice step;
+
+    while (slice_cut(&path, '\n', &step))
+        if (slice_ieq(step, r->addr))
+            return true;
+    return false;
+}
+
+/* ---- aliases */
+
+/* "user+ext", then "user"; *ext what did not match. */
+static int find_alias(struct local_job *j, slice local, slice user, slice ext,
+                      slice *value, slice *rest, struct err *err)
+{
+    *rest = SLICE_NONE;
+    if (table_list_lookup(j->local->aliases, local, 0, j->arena, value, err) <
+        0)
+        return -1;
+    if (value->p != NULL || ext.n == 0)
+        return 0;
+    *rest = ext;
+    return table_list_lookup(j->local->aliases, user, 0, j->arena, value, err);
+}
+
+/* An alias with an owner: bounces of what it expands to go there. */
+static int find_owner(struct local_job *j, struct local_rcpt *r, slice user,
+                      slice domain, struct err *err)
+{
+    slice owner = slice_str(arena_printf(j->arena, "owner-%.*s", SLF(user)));
+    slice value;
+
+    if (slice_istarts(user, SL("owner-")))
+        return 0;
+    if (table_list_lookup(j->local->aliases, owner, 0, j->arena, &value, err) <
+        0)
+        return -1;
+    if (value.p == NULL)
+        return 0;
+    r->has_owner = true;
+    if (conf_bool(j->local->p->conf, NULL, "expand_owner_alias") &&
+        slice_chr(slice_trim(value), ',') < 0)
+        r->owner = slice_trim(value);
+    else
+        r->owner = slice_str(
+            arena_printf(j->arena, "%.*s@%.*s", SLF(owner), SLF(domain)));
+    return 0;
+}
+
+static void expanded(struct local_rcpt *r)
+{
+    r->is_done = true;
+    r->outcome = OUT_EXPANDED;
+    (void)snprintf(r->status, sizeof r->status, "2.0.0");
+    r->diag = SL("expanded");
+    r->relay = SL("local");
+}
+
+/* True: the recipient is done (expanded or failed). */
+static bool try_alias(struct local_job *j, struct local_rcpt *r, slice local,
+                      slice user, slice ext, slice domain)
+{
+    struct local_source src = { .domain = domain, .home = SL("/") };
+    struct err err;
+    slice value, rest;
+
+    if (table_list_is_empty(j->local->aliases))
+        return false;
+    if (find_alias(j, local, user, ext, &value, &rest, &err) < 0) {
+        local_failed(j, r, &err);
+        return true;
+    }
+    if (value.p == NULL)
+        return false;
+    src.user = conf_slice(j->local->p->conf, NULL, "default_privs");
+    if (local_default_privs(j, &src.uid, &src.gid, &err) < 0 ||
+        find_owner(j, r, rest.n > 0 ? user : local, domain, &err) < 0 ||
+        local_expand(j, r, &src, value, 0, &err) < 0) {
+        local_failed(j, r, &err);
+        return true;
+    }
+    if (r->n_others == 0)
+        local_bounced(j, r, "5.3.5", "alias \"%.*s\" has no destination",
+                      SLF(local));
+    else
+        expanded(r);
+    return true;
+}
+
+/* ---- .forward */
+
+struct forward_names {
+    const struct table_user *u;
+    slice ext;
+    slice delimiter;
+};
+
+static bool forward_name(void *ctx, slice name, struct buf *out)
+{
+    const struct forward_names *f = ctx;
+
+    if (slice_eqs(name, "home"))
+        return buf_slice(out, f->u->home);
+    if (slice_eqs(name, "user"))
+        return buf_slice(out, f->u->name);
+    if (slice_eqs(name, "extension") && f->ext.n > 0)
+        return buf_slice(out, f->ext);
+    if (slice_eqs(name, "recipient_delimiter") && f->ext.n > 0)
+        return buf_slice(out, f->delimiter);
+    return false;
+}
+
+static int forward_paths(struct local_job *j, const struct table_user *u,
+                         slice ext, struct buf *b, struct err *err)
+{
+    const struct conf *c = j->local->p->conf;
+    slice list = slice_str(conf_raw(c, NULL, "forward_path"));
+    struct forward_names names = {
+        .u = u,
+        .ext = ext,
+        .delimiter =
+            slice_sub(conf_slice(c, NULL, "recipient_delimiter"), 0, 1),
+    };
+    slice word;
+    slice last = SLICE_NONE;
+
+    while (conf_list_next(&list, &word)) {
+        struct buf path;
+        int r;
+
+        buf_init(&path, 4096);
+        r = conf_expand_with(word, forward_name, &names, &path, err);
+        if (r == 0 && !slice_eq(buf_view(&path), last)) {
+            last = slice_dup(j->arena, buf_view(&path));
+            (void)attr_put(b, AT_PATH, last);
+        }
+        buf_done(&path);
+        if (r < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* The contents of the user's .forward by his own worker; *found false when
+ * there is none. */
+static int read_forward(struct local_job *j, const struct table_user *u,
+                        const struct local_place *place, slice ext,
+                        slice *content, bool *found, struct err *err)
+{
+    struct msg answer;
+    struct buf b;
+    int r;
+
+    buf_init(&b, 32768);
+    (void)attr_put(&b, AT_USER, u->name);
+    (void)attr_put(&b, AT_HOME, u->home);
+    r = forward_paths(j, u, ext, &b, err);
+    if (r == 0)
+        r = local_worker_ask(j->local->workers, place, WORKER_FORWARD,
+                             buf_view(&b), &answer, err);
+    buf_done(&b);
+    if (r < 0)
+        return err_prefix(err, "look for .forward of %.*s", SLF(u->name));
+    *found = attr_find(answer.body, AT_CONTENT, content);
+    if (*found)
+        *content = slice_dup(j->arena, *content);
+    msg_free(&answer);
+    return 0;
+}
+
+/* True: the recipient is done. */
+static bool try_forward(struct local_job *j, struct local_rcpt *r,
+                        const struct table_user *u,
+                        const struct local_place *place, slice ext,
+                        slice domain)
+{
+    struct local_source src = {
+        .is_forward = true,
+        .user = u->name,
+        .home = u->home,
+        .uid = u->uid,
+        .gid = u->gid,
+        .domain = domain,
+    };
+    struct err err;
+    slice content;
+    bool found = false;
+
+    if (read_forward(j, u, place, ext, &content, &found, &err) < 0) {
+        local_failed(j, r, &err);
+        return true;
+    }
+    if (!found)
+        return false;
+    if (local_expand(j, r, &src, content, 0, &err) < 0) {
+        /* As Postfix: what a user wrote wrongly delays his mail, it does not
+         * bounce it. */
+        err.class = ERR_TEMP;
+        (void)snprintf(err.status, sizeof err.status, "4.3.0");
+        local_failed(j, r, &err);
+        return true;
+    }
+    if (r->n_others == 0)
+        return false; /* an empty .forward is none */
+    expanded(r);
+    return true;
+}
+
+/* ---- users */
+
+static int ask_luser(struct local_job *j, struct local_rcpt *r, slice local,
+                     slice domain)
+{
+    slice relay = slice_str(conf_raw(j->local->p->conf, NULL, "luser_relay"));
+    struct local_source src = { .domain = domain };
+    struct err err;
+
+    if (relay.n == 0 || slice_chr(relay, '$') >= 0 || relay.p[0] == '|' ||
+        relay.p[0] == '/') {
+        local_bounced(j, r, "5.1.1", "unknown user: \"%.*s\"", SLF(local));
+        return 0;
+    }
+    if (local_expand(j, r, &src, relay, 0, &err) < 0)
+        local_failed(j, r, &err);
+    else
+        expanded(r);
+    return 0;
+}
+
+static void user_route(struct local_job *j, struct local_rcpt *r, slice local,
+                       bool to_mailbox)
+{
+    const struct conf *c = j->local->p->conf;
+    slice user = SLICE_NONE, ext = SLICE_NONE, name, domain;
+    struct table_user u;
+    struct err err;
+    bool found;
+
+    if (!mail_addr_split(local, &name, &domain)) {
+        name = local;
+        domain = conf_slice(c, NULL, "myhostname");
+    }
+    name = slice_lower(j->arena, name);
+    if (!mail_local_split(name, conf_slice(c, NULL, "recipient_delimiter"),
+                          true, &user, &ext))
+        user = name;
+    if (!to_mailbox && try_alias(j, r, name, user, ext, domain))
+        return;
+    if (local_system_user(j, user, &u, &found, &err) < 0 ||
+        (found && local_user_place(j, &u, &r->place, &err) < 0)) {
+        local_failed(j, r, &err);
+        return;
+    }
+    if (!found) {
+        (void)ask_luser(j, r, name, domain);
+        return;
+    }
+    if (!to_mailbox && try_forward(j, r, &u, &r->place, ext, domain))
+        return;
+    r->has_place = true;
+}
+
+void local_route(struct local_job *j, struct local_rcpt *r)
+{
+    slice mailbox = SLICE_NONE;
+
+    if (r->depth > LOCAL_DEPTH_MAX) {
+        local_bounced(j, r, "5.4.6", "unreasonable alias/forward nesting");
+        return;
+    }
+    if (local_is_special(r->addr)) {
+        if (r->depth == 0 ||
+            !local_special_parse(r->addr, &mailbox, &r->place)) {
+            local_bounced(j, r, "5.1.3", "bad address syntax");
+            return;
+        }
+        if (mailbox.n == 0) {
+            r->has_place = true;
+            return;
+        }
+        user_route(j, r, mailbox, true);
+        return;
+    }
+    if (mail_header_delivered_to(job_header(j), r->addr)) {
+        local_bounced(j, r, "5.4.6", "mail forwarding loop for %.*s",
+                      SLF(r->addr));
+        return;
+    }
+    user_route(j, r, r->addr, is_own_ancestor(r));
+}

@@ -1,0 +1,173 @@
+#include "local/local_priv.h"
+
+/* local_expand() and include() call each other: LOCAL_INCLUDE_DEPTH bounds it.
+ * NOLINTBEGIN(misc-no-recursion) */
+
+/* An address from outside may hold no control byte: \001 marks our own. */
+static bool is_plain(slice addr)
+{
+    for (size_t i = 0; i < addr.n; i++)
+        if ((unsigned char)addr.p[i] < ' ' || addr.p[i] == 0x7f)
+            return false;
+    return addr.n > 0 && addr.n < MAIL_ADDRESS_MAX;
+}
+
+static int add(struct local_job *j, struct local_rcpt *r, slice other,
+               struct err *err)
+{
+    if (other.n == 0)
+        return err_perm(err, "bad destination");
+    if (r->n_others >= LOCAL_EXPANSION_MAX)
+        return err_set(err, ERR_PERM, "5.4.6",
+                       "alias expands to too many "
+                       "addresses");
+    if (r->n_others == r->others_room) {
+        size_t room = r->others_room == 0 ? 8 : r->others_room * 2;
+        slice *v = arena_alloc(j->arena, room * sizeof *v);
+
+        if (v == NULL)
+            return err_temp(err, "alias expansion: no memory");
+        if (r->n_others > 0)
+            memcpy(v, r->others, r->n_others * sizeof *v);
+        r->others = v;
+        r->others_room = room;
+    }
+    r->others[r->n_others++] = other;
+    return 0;
+}
+
+/* A user name or address, complete with a domain. */
+static int add_address(struct local_job *j, struct local_rcpt *r,
+                       const struct local_source *src, slice text,
+                       struct err *err)
+{
+    slice out;
+    slice local, domain;
+
+    if (!is_plain(text))
+        return err_perm(err, "bad address in alias or .forward");
+    if (!mail_addr_split(text, &local, &domain) && src->domain.n > 0)
+        text = slice_str(
+            arena_printf(j->arena, "%.*s@%.*s", SLF(text), SLF(src->domain)));
+    if (address_rewrite(j->local->address, ADDRESS_LOCAL, text, j->arena, &out,
+                        err) < 0)
+        return -1;
+    return add(j, r, slice_dup(j->arena, out), err);
+}
+
+static bool is_allowed(struct local_job *j, const struct local_source *src,
+                       const char *param, unsigned depth)
+{
+    const char *kind = src->is_forward ? "forward"
+                       : depth > 0     ? "include"
+                                       : "alias";
+    slice list = conf_slice(j->local->p->conf, NULL, param);
+    slice word;
+
+    while (conf_list_next(&list, &word))
+        if (slice_ieqs(word, kind))
+            return true;
+    return false;
+}
+
+static int add_target(struct local_job *j, struct local_rcpt *r,
+                      const struct local_source *src, enum lmtp_kind kind,
+                      slice arg, unsigned depth, struct err *err)
+{
+    const char *param =
+        kind == LMTP_COMMAND ? "allow_mail_to_commands" : "allow_mail_to_files";
+
+    if (!is_allowed(j, src, param, depth))
+        return err_set(err, ERR_PERM, "5.7.1", "mail to %s is restricted",
+                       kind == LMTP_COMMAND ? "command" : "file");
+    if (kind == LMTP_FILE && arg.n > 1 && arg.p[0] == '~' && arg.p[1] == '/')
+        arg = slice_str(arena_printf(j->arena, "%.*s%.*s", SLF(src->home),
+                                     SLF(slice_from(arg, 1))));
+    if (kind == LMTP_FILE && (arg.n == 0 || arg.p[0] != '/'))
+        return err_perm(err, "bad file name in .forward");
+    return add(j, r, local_special_target(j->arena, kind, src, arg), err);
+}
+
+/* :include: files are read with the uid that commands of this source get. */
+static int include(struct local_job *j, struct local_rcpt *r,
+                   const struct local_source *src, slice path, unsigned depth,
+                   struct err *err)
+{
+    struct local_place place = {
+        .uid = src->uid,
+        .gid = src->gid,
+        .user = src->user,
+        .account = src->user,
+        .by_command_worker = !src->is_forward,
+    };
+    struct msg answer;
+    struct buf b;
+    slice content;
+    int result;
+
+    if (depth >= LOCAL_INCLUDE_DEPTH)
+        return err_temp(err, ":include: files are nested too deep at %.*s",
+                        SLF(path));
+    if (path.n == 0 || path.p[0] != '/')
+        return err_temp(err, ":include: file \"%.*s\" is no absolute path",
+                        SLF(path));
+    buf_init(&b, 8192);
+    (void)attr_put(&b, AT_PATH, path);
+    result = local_worker_ask(j->local->workers, &place, WORKER_INCLUDE,
+                              buf_view(&b), &answer, err);
+    buf_done(&b);
+    if (result < 0)
+        return err_prefix(err, "open include file %.*s", SLF(path));
+    if (!attr_find(answer.body, AT_CONTENT, &content))
+        content = SLICE_NONE;
+    content = slice_dup(j->arena, content);
+    msg_free(&answer);
+    return local_expand(j, r, src, content, depth + 1, err);
+}
+
+static int one(struct local_job *j, struct local_rcpt *r,
+               const struct local_source *src, const struct mail_dest *d,
+               unsigned depth, struct err *err)
+{
+    switch (d->kind) {
+    case MAIL_DEST_ADDRESS:
+        return add_address(j, r, src, d->text, err);
+    case MAIL_DEST_USER: {
+        slice user = d->text;
+        slice domain = src->domain;
+
+        if (!is_plain(user))
+            return err_perm(err, "bad address in alias or .forward");
+        if (mail_addr_split(d->text, &user, &domain))
+            return add_address(j, r, src, d->text, err);
+        return add(j, r, local_special_mailbox(j->arena, user, domain), err);
+    }
+    case MAIL_DEST_COMMAND:
+        return add_target(j, r, src, LMTP_COMMAND, d->text, depth, err);
+    case MAIL_DEST_FILE:
+        return add_target(j, r, src, LMTP_FILE, d->text, depth, err);
+    case MAIL_DEST_INCLUDE:
+        return include(j, r, src, d->text, depth, err);
+    }
+    return 0;
+}
+
+int local_expand(struct local_job *j, struct local_rcpt *r,
+                 const struct local_source *src, slice text, unsigned depth,
+                 struct err *err)
+{
+    struct mail_dest_iter it;
+    struct mail_dest d;
+    int got;
+
+    mail_dest_iter_init(&it, j->arena, text, false, LOCAL_EXPANSION_MAX);
+    while ((got = mail_dest_next(&it, &d)) > 0)
+        if (one(j, r, src, &d, depth, err) < 0)
+            return -1;
+    if (got < 0)
+        return err_temp(err, "alias or .forward of %.*s is too long",
+                        SLF(r->shown));
+    return 0;
+}
+
+/* NOLINTEND(misc-no-recursion) */

@@ -1,0 +1,184 @@
+#ifndef LOCAL_LOCAL_PRIV_H
+#define LOCAL_LOCAL_PRIV_H
+
+/* What the files of local share. */
+#include "address/address.h"
+#include "conf/conf.h"
+#include "ipc/ipc.h"
+#include "lmtp/lmtp.h"
+#include "local/local.h"
+#include "mail/mail.h"
+#include "rt/rt.h"
+#include "spool/envelope.h"
+#include "table/table.h"
+
+#define LOCAL_JOB_ARENA_MAX (64u << 20)
+#define LOCAL_EXPANSION_MAX 10000 /* others that one recipient becomes */
+#define LOCAL_DEPTH_MAX     100   /* of expansion, as in Postfix */
+#define LOCAL_INCLUDE_DEPTH 10
+
+struct local_workers;
+struct local_syncs;
+
+struct local {
+    struct process *p;
+    struct tables *tables;
+    struct link *broker;
+    struct address *address;
+    struct table_list *aliases;
+    struct table_list *virtual_maps;
+    struct table_list *virtual_uids;
+    struct table_list *virtual_gids;
+    struct table_list *userdb;
+    struct local_workers *workers;
+    struct local_syncs *syncs;
+    struct list peers;
+    size_t n_jobs;
+    uint64_t n_done;
+    bool is_draining;
+    void (*on_idle)(void *arg);
+    void *on_idle_arg;
+};
+
+/* Where a recipient's mail goes, once that is known. */
+struct local_place {
+    enum lmtp_kind kind;
+    uint64_t uid;
+    uint64_t gid;
+    slice account; /* what the worker is chosen by */
+    slice user;
+    slice home;
+    slice mail;             /* LMTP_MAILBOX: expanded mail_location */
+    slice arg;              /* LMTP_FILE, LMTP_COMMAND */
+    bool by_command_worker; /* uid of default_privs, not of a mail user */
+};
+
+struct local_rcpt {
+    uint32_t index;
+    uint32_t depth;
+    uint32_t notify;
+    slice addr;
+    slice orig;
+    slice orcpt;
+    slice path;
+    uint8_t id[16];
+    slice shown; /* for logs and headers: addr, or the alias of a special */
+
+    bool has_place;
+    struct local_place place;
+
+    bool is_done;
+    bool is_told; /* in a DELIVER_PARTIAL */
+    enum outcome outcome;
+    char status[8];
+    slice diag;
+    slice relay;
+    slice *others; /* OUT_EXPANDED */
+    size_t n_others;
+    size_t others_room;
+    slice owner;
+    bool has_owner;
+};
+
+struct local_job {
+    struct local *local;
+    struct arena *arena;
+    struct chan *chan;
+    const char *queue_id;
+    slice sender;
+    slice transport;
+    slice nexthop;
+    int64_t arrival_ms;
+    msec started;
+    struct envelope env;
+    int body_fd;
+    uint64_t body_at;
+    uint64_t body_bytes;
+    slice header; /* of the message as accepted, read when first needed */
+    bool has_header;
+    struct local_rcpt *rcpts;
+    size_t n_rcpts;
+};
+
+/* ---- request.c */
+void local_sent(struct local_rcpt *r, const char *diag);
+/* From an err: ERR_PERM bounces, all else defers. */
+void local_failed(struct local_job *j, struct local_rcpt *r,
+                  const struct err *err);
+void local_bounced(struct local_job *j, struct local_rcpt *r,
+                   const char *status, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+void local_log(struct local_job *j, struct local_rcpt *r);
+
+/* ---- alias.c: transport `local`.  Afterwards the recipient is done (failed or
+ * expanded) or has a place. */
+MAY_WAIT void local_route(struct local_job *j, struct local_rcpt *r);
+
+/* ---- expand.c: the right-hand side of an alias, .forward or :include: */
+struct local_source {
+    bool is_forward; /* else an alias or what it includes */
+    slice user;      /* of .forward */
+    slice home;
+    uint64_t uid; /* commands and files run with these */
+    uint64_t gid;
+    slice domain; /* for \user */
+};
+
+/* Append what `text` names to r->others.  *n_out counts the entries. */
+MAY_WAIT int local_expand(struct local_job *j, struct local_rcpt *r,
+                          const struct local_source *src, slice text,
+                          unsigned depth, struct err *err);
+
+/* ---- user.c */
+/* getpwnam; ERR_TEMP when it cannot be known. */
+MAY_WAIT int local_system_user(struct local_job *j, slice name,
+                               struct table_user *out, bool *found,
+                               struct err *err);
+/* The place of a system user's mail. */
+MAY_WAIT int local_user_place(struct local_job *j, const struct table_user *u,
+                              struct local_place *out, struct err *err);
+/* Transport `virtual`: place, or *found false. */
+MAY_WAIT int local_virtual_place(struct local_job *j, slice addr,
+                                 struct local_place *out, bool *found,
+                                 struct err *err);
+/* default_privs */
+MAY_WAIT int local_default_privs(struct local_job *j, uint64_t *uid,
+                                 uint64_t *gid, struct err *err);
+
+/* ---- special.c: destinations that are no addresses */
+bool local_is_special(slice addr);
+slice local_special_mailbox(struct arena *a, slice user, slice domain);
+/* SLICE_NONE when the text cannot be carried. */
+slice local_special_target(struct arena *a, enum lmtp_kind kind,
+                           const struct local_source *src, slice arg);
+/* Which it is: *mailbox the address of a mailbox, or *place. */
+bool local_special_parse(slice addr, slice *mailbox, struct local_place *place);
+
+/* ---- deliver.c: all recipients that have a place */
+MAY_WAIT void local_deliver(struct local_job *j);
+
+/* ---- workers.c */
+struct local_workers *local_workers_new(struct local *l);
+struct lmtp_client; /* borrowed while a delivery runs on it */
+struct local_worker;
+/* The worker of a place, made when missing.  Its key tells which recipients
+ * may share a transaction. */
+MAY_WAIT int local_worker_get(struct local_workers *w,
+                              const struct local_place *place,
+                              struct local_worker **out, struct err *err);
+MAY_WAIT int local_worker_deliver(struct local_worker *w,
+                                  const struct lmtp_message *m,
+                                  struct lmtp_rcpt *rcpts, size_t n,
+                                  struct arena *a, struct err *err);
+void local_worker_put(struct local_worker **w);
+/* Ask a WORKER_FORWARD or WORKER_INCLUDE of the place's worker. */
+MAY_WAIT int local_worker_ask(struct local_workers *w,
+                              const struct local_place *place, uint16_t type,
+                              slice body, struct msg *answer, struct err *err);
+void local_workers_dump(const struct local_workers *w, struct buf *out);
+
+/* ---- syncs.c: one BROKER_SYNC for many deliveries */
+struct local_syncs *local_syncs_new(struct local *l);
+MAY_WAIT int local_sync(struct local_syncs *s, uint64_t fs, struct err *err);
+
+#endif

@@ -1,0 +1,130 @@
+#include "local/local_priv.h"
+
+#define SYNC_MS (300 * 1000)
+
+/* Deliveries on one file system that wait for a sync to begin after them. */
+struct round {
+    struct list link;
+    uint64_t fs;
+    bool is_sent; /* no more may join */
+    bool is_done;
+    int result;
+    struct err err;
+    unsigned n_waiters;
+    struct waitq done;
+};
+
+struct local_syncs {
+    struct local *local;
+    struct list rounds;
+};
+
+struct local_syncs *local_syncs_new(struct local *l)
+{
+    struct local_syncs *s = xcalloc(1, sizeof *s);
+
+    s->local = l;
+    list_init(&s->rounds);
+    return s;
+}
+
+/* A round of this file system that has not begun, and whether one runs. */
+static struct round *open_round(struct local_syncs *s, uint64_t fs, bool *runs)
+{
+    struct round *open = NULL;
+
+    *runs = false;
+    list_each(it, &s->rounds) {
+        struct round *r = CONTAINER_OF(it, struct round, link);
+
+        if (r->fs != fs || r->is_done)
+            continue;
+        if (r->is_sent)
+            *runs = true;
+        else
+            open = r;
+    }
+    return open;
+}
+
+static void run_round(void *arg);
+
+struct run {
+    struct local_syncs *syncs;
+    struct round *round;
+};
+
+static void next_round(struct local_syncs *s, uint64_t fs)
+{
+    bool runs;
+    struct round *r = open_round(s, fs, &runs);
+
+    if (r != NULL && !runs) {
+        struct run *run = xcalloc(1, sizeof *run);
+
+        r->is_sent = true;
+        run->syncs = s;
+        run->round = r;
+        task_spawn("local-sync", run_round, run);
+    }
+}
+
+static void run_round(void *arg)
+{
+    struct run *run = arg;
+    struct local_syncs *s = run->syncs;
+    struct round *r = run->round;
+    struct msg answer;
+    struct buf b;
+
+    free(run);
+    buf_init(&b, 64);
+    (void)attr_put_u64(&b, AT_FSID, r->fs);
+    r->result = link_call(s->local->broker, BROKER_SYNC, buf_view(&b), NULL, 0,
+                          clock_after(SYNC_MS), &answer, &r->err);
+    if (r->result == 0)
+        msg_free(&answer);
+    buf_done(&b);
+    r->is_done = true;
+    waitq_wake_all(&r->done);
+    next_round(s, r->fs);
+    if (r->n_waiters == 0) { /* they gave up */
+        list_remove(&r->link);
+        free(r);
+    }
+}
+
+int local_sync(struct local_syncs *s, uint64_t fs, struct err *err)
+{
+    struct err ignored;
+    bool runs;
+    struct round *r = open_round(s, fs, &runs);
+    int result;
+
+    if (r == NULL) {
+        r = xcalloc(1, sizeof *r);
+        r->fs = fs;
+        waitq_init(&r->done);
+        list_push(&s->rounds, &r->link);
+    }
+    r->n_waiters++;
+    /* Let the deliveries that end in this turn join before it goes out. */
+    if (!runs) {
+        task_yield();
+        if (!r->is_sent)
+            next_round(s, fs);
+    }
+    while (!r->is_done)
+        if (waitq_wait(&r->done, clock_after(SYNC_MS), &ignored) < 0)
+            break;
+    result = r->is_done ? r->result : -1;
+    if (!r->is_done)
+        err_temp(err, "the shared sync did not end in time");
+    else if (result < 0)
+        *err = r->err;
+    if (--r->n_waiters == 0 && r->is_done) {
+        list_remove(&r->link);
+        free(r);
+    }
+    return result;
+}
