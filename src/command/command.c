@@ -1,0 +1,59 @@
+#include "command/command.h"
+
+#include "master/master.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    bool is_program; /* also under build/bin and $command_directory */
+} commands[] = {
+    { "sendmail", command_sendmail, true },
+    { "init", command_init, false },
+    { "check", command_check, false },
+};
+
+void command_print_names(void)
+{
+    puts("hato");
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (commands[i].is_program)
+            puts(commands[i].name);
+}
+
+/* `hato [-c DIR] COMMAND ...`: where the command stands in argv. */
+static int find_command(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "-c") == 0 && i + 1 < argc) {
+            (void)setenv("MAIL_CONFIG", argv[++i], 1);
+            continue;
+        }
+        if (argv[i][0] != '-')
+            return i;
+    }
+    return argc;
+}
+
+int command_main(int argc, char **argv)
+{
+    const char *slash = strrchr(argv[0], '/');
+    const char *name = slash != NULL ? slash + 1 : argv[0];
+    int at;
+
+    if (argc > 1 && strcmp(argv[1], "--names") == 0) {
+        command_print_names();
+        return 0;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (commands[i].is_program && strcmp(name, commands[i].name) == 0) {
+            command_name = commands[i].name;
+            return commands[i].run(argc, argv);
+        }
+    at = find_command(argc, argv);
+    for (size_t i = 0; at < argc && i < ARRAY_LEN(commands); i++)
+        if (strcmp(argv[at], commands[i].name) == 0) {
+            command_name = commands[i].name;
+            return commands[i].run(argc - at, argv + at);
+        }
+    return master_command(argc, argv);
+}

@@ -1,0 +1,272 @@
+#include "command/command.h"
+
+#include "base/digest.h"
+#include "mail/mail.h"
+#include "rt/file.h"
+
+#include <crypt.h>
+#include <fcntl.h>
+#include <sysexits.h>
+
+/*
+ * hato init DIR [options]: a small, commented, working configuration for one
+ * domain with a first user.  Everything lies below DIR, so it runs as root with
+ * separate users as well as all in one as an ordinary user.
+ */
+
+struct init {
+    char *dir; /* absolute */
+    const char *domain;
+    const char *user;
+    const char *password;
+    const char *host;
+    unsigned port;
+    bool is_root;
+};
+
+static void usage(void)
+{
+    fputs("usage: hato init DIR [--domain DOMAIN] [--user NAME]\n"
+          "                     [--password TEXT] [--host NAME] [--port N]\n",
+          stderr);
+    exit(EX_USAGE);
+}
+
+static void write_file(const struct init *in, int dirfd, const char *name,
+                       mode_t mode, struct buf *text)
+{
+    int fd CLEANUP(close_fd) = -1;
+    struct err err;
+
+    fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        command_die(EX_CANTCREAT,
+                    "%s/%s exists already; nothing is overwritten", in->dir,
+                    name);
+    if (text->overflow ||
+        file_replace(dirfd, name, buf_view(text), mode, &err) < 0)
+        command_die(EX_CANTCREAT, "%s/%s: %s", in->dir, name,
+                    text->overflow ? "too long" : err.log);
+}
+
+/* ---- the files */
+
+static void main_cf(const struct init *in, struct buf *b)
+{
+    (void)buf_printf(
+        b,
+        "# Hato's main configuration: Postfix's language and names, see\n"
+        "# hato-params(5).  `hato -c %s check` tells what is wrong with it.\n"
+        "compatibility_level = 3.7\n"
+        "\n"
+        "# Who we are.\n"
+        "myhostname = %s\n"
+        "mydomain = %s\n"
+        "myorigin = $mydomain\n"
+        "\n"
+        "# Where everything lies.\n"
+        "queue_directory = %s/queue\n"
+        "data_directory = %s/data\n"
+        "maillog_file = %s/log/mail.log\n"
+        "\n"
+        "# Where we listen, and who may send mail anywhere.\n"
+        "inet_interfaces = %s\n"
+        "mynetworks = 127.0.0.0/8 [::1]/128\n"
+        "smtpd_relay_restrictions = permit_mynetworks,\n"
+        "    permit_sasl_authenticated, reject_unauth_destination\n"
+        "\n",
+        in->dir, in->host, in->domain, in->dir, in->dir, in->dir,
+        in->port == 25 ? "all" : "loopback-only");
+    (void)buf_printf(
+        b,
+        "# Accounts of the system (none but aliases in a fresh set-up).\n"
+        "mydestination = $myhostname, localhost.$mydomain, localhost\n"
+        "alias_maps = hash:%s/aliases\n"
+        "alias_database = $alias_maps\n"
+        "recipient_delimiter = +\n"
+        "\n"
+        "# Virtual users: one line each in the file `users`.\n"
+        "virtual_mailbox_domains = %s\n"
+        "userdb = passwd-file:%s/users\n"
+        "passdb = passwd-file:%s/users\n"
+        "mail_location = maildir:%s/mail/%%d/%%n\n",
+        in->dir, in->domain, in->dir, in->dir, in->dir);
+    if (in->is_root)
+        (void)buf_puts(b, "# They share this user of the system.\n"
+                          "mail_uid = hato-mail\n"
+                          "mail_gid = hato-mail\n"
+                          "first_valid_uid = 100\n");
+}
+
+static void master_cf(const struct init *in, struct buf *b)
+{
+    (void)buf_printf(
+        b,
+        "# Services.  Columns as in Postfix's master.cf(5).\n"
+        "# service  type  private unpriv chroot wakeup maxproc command\n"
+        "%-10u inet  n       -      n      -      -       smtpd\n"
+        "# 587      inet  n       -      n      -      -       smtpd\n"
+        "#   -o syslog_name=postfix/submission\n",
+        in->port);
+}
+
+static void aliases(const struct init *in, struct buf *b)
+{
+    (void)buf_printf(b,
+                     "# name: where its mail goes.  Rebuilt by itself when "
+                     "changed.\n"
+                     "postmaster: %s@%s\n"
+                     "root: postmaster\n"
+                     "abuse: postmaster\n"
+                     "hostmaster: postmaster\n"
+                     "webmaster: postmaster\n",
+                     in->user, in->domain);
+}
+
+/* {SHA512-CRYPT} as Dovecot writes it. */
+static void users(const struct init *in, struct buf *b)
+{
+    static const char letters[] = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "abcdefghijklmnopqrstuvwxyz";
+    struct crypt_data *data = xcalloc(1, sizeof *data);
+    char salt[24] = "$6$";
+    uint8_t random[16];
+    char *hash;
+
+    random_bytes(random, sizeof random);
+    for (size_t i = 0; i < sizeof random; i++)
+        salt[3 + i] = letters[random[i] & 63];
+    salt[19] = '\0';
+    hash = crypt_r(in->password, salt, data);
+    if (hash == NULL || hash[0] == '*')
+        command_die(EX_SOFTWARE, "the password cannot be hashed");
+    (void)buf_printf(b,
+                     "# user:password:uid:gid:gecos:home:shell:extra\n"
+                     "%s@%s:{SHA512-CRYPT}%s::::::\n",
+                     in->user, in->domain, hash);
+    free(data);
+}
+
+/* ---- options */
+
+static char *absolute(const char *dir)
+{
+    char *cwd;
+    char *out;
+
+    if (dir[0] == '/')
+        return xstrdup(dir);
+    cwd = getcwd(NULL, 0);
+    if (cwd == NULL)
+        command_die(EX_OSERR, "where am I: %s", strerror(errno));
+    out = xasprintf("%s/%s", cwd, dir);
+    free(cwd);
+    return out;
+}
+
+static const char *random_password(void)
+{
+    static char text[17];
+    static const char letters[] = "abcdefghijkmnpqrstuvwxyz23456789";
+    uint8_t random[16];
+
+    random_bytes(random, sizeof random);
+    for (size_t i = 0; i < sizeof random; i++)
+        text[i] = letters[random[i] & 31];
+    return text;
+}
+
+static void parse(struct init *in, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i];
+        const char *value;
+        uint64_t n;
+
+        if (name[0] != '-') {
+            if (in->dir != NULL)
+                usage();
+            in->dir = absolute(name);
+            continue;
+        }
+        if (i + 1 >= argc)
+            usage();
+        value = argv[++i];
+        if (strcmp(name, "--domain") == 0)
+            in->domain = value;
+        else if (strcmp(name, "--user") == 0)
+            in->user = value;
+        else if (strcmp(name, "--password") == 0)
+            in->password = value;
+        else if (strcmp(name, "--host") == 0)
+            in->host = value;
+        else if (strcmp(name, "--port") == 0 &&
+                 slice_u64(slice_str(value), &n) && n > 0 && n < 65536)
+            in->port = (unsigned)n;
+        else
+            usage();
+    }
+    if (in->dir == NULL)
+        usage();
+}
+
+static void check_names(const struct init *in)
+{
+    struct arena *a = arena_new(65536);
+    struct mail_path path;
+    struct err err;
+    char *text = xasprintf("<%s@%s>", in->user, in->domain);
+    slice s = slice_str(text);
+
+    if (!mail_domain_valid(slice_str(in->domain)))
+        command_die(EX_USAGE, "%s is no domain name", in->domain);
+    if (!mail_domain_valid(slice_str(in->host)))
+        command_die(EX_USAGE, "%s is no host name", in->host);
+    if (mail_path_parse(a, &s, MAIL_PATH_STRICT, &path, &err) < 0 ||
+        strpbrk(in->user, ":/ \"") != NULL)
+        command_die(EX_USAGE, "%s is no user name", in->user);
+    free(text);
+    arena_free(&a);
+}
+
+static void emit(const struct init *in, int dirfd, const char *name,
+                 mode_t mode, void (*fn)(const struct init *in, struct buf *b))
+{
+    struct buf b;
+
+    buf_init(&b, 65536);
+    fn(in, &b);
+    write_file(in, dirfd, name, mode, &b);
+    buf_done(&b);
+}
+
+int command_init(int argc, char **argv)
+{
+    struct init in = { .user = "tomo", .is_root = geteuid() == 0 };
+    int dirfd CLEANUP(close_fd) = -1;
+    struct err err;
+
+    in.port = in.is_root ? 25 : 2525;
+    parse(&in, argc, argv);
+    if (in.domain == NULL)
+        in.domain = "example.test";
+    if (in.host == NULL)
+        in.host = xasprintf("mail.%s", in.domain);
+    if (in.password == NULL)
+        in.password = random_password();
+    check_names(&in);
+    if (file_mkdirs(in.dir, 0755, &err) < 0)
+        command_die(EX_CANTCREAT, "%s", err.log);
+    dirfd = open(in.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dirfd < 0)
+        command_die(EX_CANTCREAT, "%s: %s", in.dir, strerror(errno));
+    emit(&in, dirfd, "main.cf", 0644, main_cf);
+    emit(&in, dirfd, "master.cf", 0644, master_cf);
+    emit(&in, dirfd, "aliases", 0644, aliases);
+    emit(&in, dirfd, "users", in.is_root ? 0640 : 0600, users);
+    printf("%s is ready: user %s@%s, password %s, SMTP on port %u.\n"
+           "Start it:  hato -c %s start\n",
+           in.dir, in.user, in.domain, in.password, in.port, in.dir);
+    free(in.dir);
+    return 0;
+}
