@@ -1,0 +1,155 @@
+#include "smtp/server/server_priv.h"
+
+/* MAIL FROM, RFC 5321 4.1.1.2, with SIZE (RFC 1870), BODY (RFC 6152), RET and
+ * ENVID (RFC 3461), SMTPUTF8 (RFC 6531) and AUTH (RFC 4954). */
+
+#define ENVID_MAX 100 /* RFC 3461 4.4 */
+
+static bool is_keyword(const struct mail_param *p, const char *key)
+{
+    return slice_ieqs(p->key, key);
+}
+
+/* One parameter into the transaction.  A refusal goes out with *ok false. */
+static int param(struct smtp *s, const struct mail_param *p, bool *ok)
+{
+    struct smtp_tx *tx = s->tx;
+    struct envelope *env = &tx->env;
+    uint64_t size;
+
+    if (is_keyword(p, "SIZE") && p->has_value) {
+        if (!slice_u64(p->value, &size))
+            goto bad;
+        tx->size_said = size;
+    } else if (is_keyword(p, "BODY") && p->has_value) {
+        if (slice_ieqs(p->value, "8BITMIME"))
+            env->flags |= ENV_8BITMIME;
+        else if (!slice_ieqs(p->value, "7BIT"))
+            goto bad;
+    } else if (is_keyword(p, "SMTPUTF8") && !p->has_value &&
+               s->service->smtputf8) {
+        env->flags |= ENV_SMTPUTF8;
+    } else if (is_keyword(p, "RET") && p->has_value) {
+        if (env->ret != ENV_RET_NONE)
+            goto bad;
+        if (slice_ieqs(p->value, "FULL"))
+            env->ret = ENV_RET_FULL;
+        else if (slice_ieqs(p->value, "HDRS"))
+            env->ret = ENV_RET_HDRS;
+        else
+            goto bad;
+    } else if (is_keyword(p, "ENVID") && p->has_value) {
+        struct buf b;
+
+        buf_init(&b, ENVID_MAX * 3);
+        if (env->envid.n > 0 || p->value.n > ENVID_MAX ||
+            !mail_xtext_get(&b, p->value)) {
+            buf_done(&b);
+            goto bad;
+        }
+        env->envid = slice_dup(tx->arena, buf_view(&b));
+        buf_done(&b);
+    } else if (is_keyword(p, "AUTH") && p->has_value) {
+        /* RFC 4954 5: taken from nobody yet; harmless to ignore. */
+    } else {
+        *ok = false;
+        return smtp_reply(s, 555, "5.5.4", "Unsupported option: %.*s",
+                          SLF(slice_sub(p->key, 0, 100)));
+    }
+    return 0;
+bad:
+    *ok = false;
+    return smtp_reply(s, 501, "5.5.4", "Bad %.*s parameter",
+                      SLF(slice_sub(p->key, 0, 20)));
+}
+
+static bool has_utf8_param(slice params)
+{
+    struct mail_param p;
+
+    while (mail_param_next(&params, &p) > 0)
+        if (is_keyword(&p, "SMTPUTF8"))
+            return true;
+    return false;
+}
+
+/* The address and the parameters.  *ok false: a refusal went out. */
+static int parse(struct smtp *s, slice args, bool *ok)
+{
+    struct smtp_tx *tx = s->tx;
+    struct mail_path path;
+    struct mail_param p;
+    struct err err;
+    slice rest = args;
+    unsigned flags = MAIL_PATH_NULL;
+    int r;
+
+    *ok = false;
+    if (s->service->strict_paths)
+        flags |= MAIL_PATH_STRICT;
+    ssize_t gt = slice_rchr(args, '>');
+    if (gt >= 0 && has_utf8_param(slice_from(args, (size_t)gt + 1)))
+        flags |= MAIL_PATH_UTF8;
+    else
+        flags |= MAIL_PATH_8BIT;
+    if (mail_path_parse(tx->arena, &rest, flags, &path, &err) < 0)
+        return smtp_reply(s, 501, "5.1.7", "Bad sender address syntax");
+    *ok = true;
+    while (*ok && (r = mail_param_next(&rest, &p)) != 0) {
+        if (r < 0) {
+            *ok = false;
+            return smtp_reply(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
+        }
+        if (param(s, &p, ok) < 0)
+            return -1;
+    }
+    tx->sender = slice_dup(tx->arena, path.addr);
+    if (*ok && path.has_8bit && !(tx->env.flags & ENV_SMTPUTF8) &&
+        conf_bool(s->service->conf, s->service->line, "strict_smtputf8")) {
+        *ok = false;
+        return smtp_reply(s, 553, "5.6.7",
+                          "Must declare SMTPUTF8 to send unicode address");
+    }
+    return 0;
+}
+
+static int admit(struct smtp *s, bool *ok)
+{
+    struct smtp_tx *tx = s->tx;
+    uint64_t max = s->service->message_max;
+
+    if (max > 0 && tx->size_said > max) {
+        *ok = false;
+        return smtp_reply(s, 552, "5.3.4", "Message size exceeds fixed limit");
+    }
+    tx->policy.sender = tx->sender;
+    tx->policy.has_sender = true;
+    tx->policy.size = tx->size_said;
+    if (smtp_count(s, ACCESS_EVENT_MESSAGE, ok) < 0)
+        return -1;
+    return *ok ? smtp_check(s, ACCESS_MAIL, ok) : 0;
+}
+
+int smtp_cmd_mail(struct smtp *s, slice args)
+{
+    bool ok = true;
+
+    if (s->tx != NULL && s->tx->has_mail)
+        return smtp_reply(s, 503, "5.5.1", "Error: nested MAIL command");
+    if (s->service->helo_required && s->helo == NULL && !s->service->is_pickup)
+        return smtp_reply(s, 503, "5.5.1", "Error: send HELO/EHLO first");
+    if (!slice_istarts(args, SL("FROM:")))
+        return smtp_reply(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
+    smtp_tx_reset(s);
+    (void)smtp_tx_get(s);
+    if (parse(s, slice_from(args, 5), &ok) < 0)
+        return -1;
+    if (ok && admit(s, &ok) < 0)
+        return -1;
+    if (!ok) {
+        smtp_tx_reset(s);
+        return 0;
+    }
+    s->tx->has_mail = true;
+    return smtp_reply(s, 250, "2.1.0", "Ok");
+}

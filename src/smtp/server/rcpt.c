@@ -1,0 +1,155 @@
+#include "smtp/server/server_priv.h"
+
+/* RCPT TO, RFC 5321 4.1.1.3, with NOTIFY and ORCPT (RFC 3461). */
+
+#define ORCPT_MAX 500 /* RFC 3461 4.2 */
+
+static bool notify_words(slice value, unsigned *out)
+{
+    unsigned bits = 0;
+    slice word;
+
+    while (slice_token(&value, ",", &word)) {
+        if (slice_ieqs(word, "NEVER"))
+            bits |= ENV_NOTIFY_NEVER;
+        else if (slice_ieqs(word, "SUCCESS"))
+            bits |= ENV_NOTIFY_SUCCESS;
+        else if (slice_ieqs(word, "FAILURE"))
+            bits |= ENV_NOTIFY_FAILURE;
+        else if (slice_ieqs(word, "DELAY"))
+            bits |= ENV_NOTIFY_DELAY;
+        else
+            return false;
+    }
+    if ((bits & ENV_NOTIFY_NEVER) && bits != ENV_NOTIFY_NEVER)
+        return false;
+    *out = bits;
+    return bits != 0;
+}
+
+/* "rfc822;xtext" to "rfc822;decoded". */
+static bool orcpt_value(struct arena *a, slice value, slice *out)
+{
+    struct buf b;
+    slice type;
+    bool ok = false;
+
+    buf_init(&b, ORCPT_MAX * 2);
+    if (value.n <= ORCPT_MAX && slice_cut(&value, ';', &type) && type.n > 0 &&
+        value.n > 0 && buf_slice(&b, type) && buf_byte(&b, ';')) {
+        ok = slice_ieqs(type, "utf-8") ? mail_uxtext_get(&b, value)
+                                       : mail_xtext_get(&b, value);
+    }
+    if (ok) {
+        slice copy = slice_dup(a, buf_view(&b));
+
+        ok = copy.n > 0;
+        if (ok)
+            *out = copy;
+    }
+    buf_done(&b);
+    return ok;
+}
+
+struct rcpt {
+    slice addr;
+    slice orcpt;
+    unsigned notify;
+};
+
+static int parse(struct smtp *s, slice args, struct rcpt *out, bool *ok)
+{
+    struct smtp_tx *tx = s->tx;
+    struct mail_path path;
+    struct mail_param p;
+    struct err err;
+    unsigned flags =
+        tx->env.flags & ENV_SMTPUTF8 ? MAIL_PATH_UTF8 : MAIL_PATH_8BIT;
+    int r;
+
+    *ok = false;
+    if (s->service->strict_paths)
+        flags |= MAIL_PATH_STRICT;
+    if (mail_path_parse(tx->arena, &args, flags, &path, &err) < 0)
+        return smtp_reply(s, 501, "5.1.3", "Bad recipient address syntax");
+    if (path.has_8bit && !(tx->env.flags & ENV_SMTPUTF8) &&
+        conf_bool(s->service->conf, s->service->line, "strict_smtputf8"))
+        return smtp_reply(s, 553, "5.6.7",
+                          "Must declare SMTPUTF8 to send unicode address");
+    out->addr = slice_dup(tx->arena, path.addr);
+    while ((r = mail_param_next(&args, &p)) != 0) {
+        if (r > 0 && p.has_value && slice_ieqs(p.key, "NOTIFY")) {
+            if (out->notify != 0 || !notify_words(p.value, &out->notify))
+                return smtp_reply(s, 501, "5.5.4", "Bad NOTIFY parameter");
+        } else if (r > 0 && p.has_value && slice_ieqs(p.key, "ORCPT")) {
+            if (out->orcpt.n > 0 ||
+                !orcpt_value(tx->arena, p.value, &out->orcpt))
+                return smtp_reply(s, 501, "5.5.4", "Bad ORCPT parameter");
+        } else {
+            return smtp_reply(s, r > 0 ? 555 : 501, "5.5.4",
+                              "Unsupported option: %.*s",
+                              SLF(slice_sub(p.key, 0, 100)));
+        }
+    }
+    *ok = true;
+    return 0;
+}
+
+/* Rewrite, expand and note it.  ERR_TEMP when a table is gone. */
+static int accept_rcpt(struct smtp *s, const struct rcpt *r, struct err *err)
+{
+    struct smtp_tx *tx = s->tx;
+
+    if (address_add_recipient(s->service->address, &tx->rcpts, r->addr,
+                              r->orcpt, r->notify, err) < 0)
+        return -1;
+    if (tx->n_rcpts++ == 0)
+        tx->first_rcpt = r->addr;
+    tx->policy.n_recipients = tx->n_rcpts;
+    return 0;
+}
+
+/* RFC 5321 4.5.3.1.10: 452 for too many; a client that goes on without end is
+ * ended. */
+static int too_many(struct smtp *s)
+{
+    struct smtp_service *service = s->service;
+
+    if (++s->tx->n_refused > service->rcpt_overshoot) {
+        s->must_close = true;
+        return smtp_reply(s, 421, "4.5.3", "%s Error: too many recipients",
+                          service->myhostname);
+    }
+    return smtp_reply(s, 452, "4.5.3", "Error: too many recipients");
+}
+
+int smtp_cmd_rcpt(struct smtp *s, slice args)
+{
+    struct rcpt r = { SLICE_NONE, SLICE_NONE, 0 };
+    struct smtp_tx *tx = s->tx;
+    struct err err;
+    bool ok;
+
+    if (tx == NULL || !tx->has_mail)
+        return smtp_reply(s, 503, "5.5.1", "Error: need MAIL command");
+    if (!slice_istarts(args, SL("TO:")))
+        return smtp_reply(s, 501, "5.5.4", "Syntax: RCPT TO:<address>");
+    if (parse(s, slice_from(args, 3), &r, &ok) < 0)
+        return -1;
+    if (!ok)
+        return 0;
+    if (!s->service->is_pickup && tx->n_rcpts >= s->service->rcpt_max)
+        return too_many(s);
+    tx->policy.recipient = r.addr;
+    if (smtp_count(s, ACCESS_EVENT_RCPT, &ok) < 0)
+        return -1;
+    if (ok && smtp_check(s, ACCESS_RCPT, &ok) < 0)
+        return -1;
+    if (!ok) {
+        tx->policy.recipient = tx->first_rcpt;
+        return 0;
+    }
+    if (accept_rcpt(s, &r, &err) < 0)
+        return smtp_fail(s, &err);
+    return smtp_reply(s, 250, "2.1.5", "Ok");
+}

@@ -1,0 +1,148 @@
+#include "smtp/server/server_priv.h"
+
+#include <sys/socket.h>
+
+static struct smtp_service *find_service(struct smtp_server *server, int index)
+{
+    list_each(it, &server->services) {
+        struct smtp_service *v = CONTAINER_OF(it, struct smtp_service, link);
+
+        if (v->index == index)
+            return v;
+    }
+    return NULL;
+}
+
+int smtp_server_new(const struct smtp_server_parts *parts,
+                    struct smtp_server **out, struct err *err)
+{
+    struct smtp_server *server = xcalloc(1, sizeof *server);
+    struct smtp_service *service;
+
+    server->parts = *parts;
+    server->conf = conf_ref(parts->process->conf);
+    list_init(&server->services);
+    list_init(&server->listeners);
+    list_init(&server->sessions);
+    if (parts->counters_fd >= 0 &&
+        access_counters_open(parts->counters_fd, &server->counters, err) < 0)
+        goto undo;
+    for (size_t i = 0; i < conf_service_count(server->conf); i++) {
+        const struct conf_service *line = conf_service_at(server->conf, i);
+
+        if (line->type != CONF_INET || strcmp(line->command, "smtpd") != 0)
+            continue;
+        if (smtp_service_new(server, line, &service, err) < 0)
+            goto undo;
+    }
+    if (smtp_service_new(server, NULL, &service, err) < 0)
+        goto undo;
+    *out = server;
+    return 0;
+undo:
+    smtp_server_free(&server);
+    return -1;
+}
+
+static void on_accept(int fd, const struct peer_addr *peer, void *arg)
+{
+    smtp_session_start(arg, fd, peer);
+}
+
+int smtp_server_listen(struct smtp_server *server,
+                       const struct process_listener *l, struct err *err)
+{
+    bool is_pickup = strcmp(l->kind, "pickup") == 0;
+    struct smtp_service *service =
+        find_service(server, is_pickup ? -1 : l->service);
+    struct smtp_listener *listener;
+
+    if (service == NULL) {
+        close(l->fd);
+        return err_perm(err, "no smtpd service %d for listener %s", l->service,
+                        l->where);
+    }
+    listener = xcalloc(1, sizeof *listener);
+    listener->service = service;
+    listener->fd = l->fd;
+    listener->listener = listener_new(l->fd, on_accept, service);
+    list_push(&server->listeners, &listener->link);
+    return 0;
+}
+
+void smtp_server_adopt(struct smtp_server *server, int index, int fd,
+                       const struct peer_addr *peer)
+{
+    struct smtp_service *service = find_service(server, index);
+
+    CHECK(service != NULL);
+    smtp_session_start(service, fd, peer);
+}
+
+static void close_listeners(struct smtp_server *server)
+{
+    struct list *it;
+
+    while ((it = list_pop(&server->listeners)) != NULL) {
+        struct smtp_listener *l = CONTAINER_OF(it, struct smtp_listener, link);
+
+        listener_free(&l->listener);
+        close(l->fd);
+        free(l);
+    }
+}
+
+void smtp_server_drain(struct smtp_server *server, void (*on_idle)(void *arg),
+                       void *arg)
+{
+    close_listeners(server);
+    server->is_draining = true;
+    server->on_idle = on_idle;
+    server->on_idle_arg = arg;
+    if (server->n_sessions == 0)
+        on_idle(arg);
+}
+
+void smtp_server_close_all(struct smtp_server *server)
+{
+    close_listeners(server);
+    list_each(it, &server->sessions) {
+        struct smtp *s = CONTAINER_OF(it, struct smtp, link);
+
+        s->must_close = true;
+        stream_kick(s->stream);
+    }
+}
+
+size_t smtp_server_sessions(const struct smtp_server *server)
+{
+    return server->n_sessions;
+}
+
+void smtp_server_dump(const struct smtp_server *server, struct buf *out)
+{
+    (void)buf_printf(out,
+                     "sessions %zu, accepted %" PRIu64 ", messages %" PRIu64
+                     "%s\n",
+                     server->n_sessions, server->n_accepted, server->n_messages,
+                     server->is_draining ? ", draining" : "");
+}
+
+void smtp_server_free(struct smtp_server **sp)
+{
+    struct smtp_server *server = *sp;
+
+    if (server == NULL)
+        return;
+    CHECK(server->n_sessions == 0);
+    close_listeners(server);
+    list_each_safe(it, next, &server->services) {
+        struct smtp_service *v = CONTAINER_OF(it, struct smtp_service, link);
+
+        smtp_service_free(&v);
+    }
+    access_counters_close(&server->counters);
+    conf_unref(&server->conf);
+    free(server);
+    *sp = NULL;
+}

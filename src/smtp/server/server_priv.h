@@ -1,0 +1,223 @@
+#ifndef SMTP_SERVER_PRIV_H
+#define SMTP_SERVER_PRIV_H
+
+/*
+ * What the files of the SMTP server share: the settings of a service, the
+ * session, the mail transaction, replies.
+ */
+#include "access/access.h"
+#include "address/address.h"
+#include "conf/conf.h"
+#include "filter/filter.h"
+#include "ipc/ipc.h"
+#include "mail/mail.h"
+#include "rt/stream.h"
+#include "smtp/smtp.h"
+#include "spool/spool.h"
+#include "table/table.h"
+
+/* Keywords of EHLO that smtpd_discard_ehlo_keywords can take away. */
+enum {
+    EHLO_PIPELINING = 1,
+    EHLO_SIZE = 2,
+    EHLO_VRFY = 4,
+    EHLO_ETRN = 8,
+    EHLO_ENHANCED = 16,
+    EHLO_8BITMIME = 32,
+    EHLO_DSN = 64,
+    EHLO_SMTPUTF8 = 128,
+    EHLO_CHUNKING = 256,
+    EHLO_SILENT = 512,
+};
+
+/* A master.cf line (or the pickup socket) with all that its sessions ask
+ * often.  Immutable; freed with its last session after a reload. */
+struct smtp_service {
+    struct list link; /* in smtp_server.services */
+    struct smtp_server *server;
+    const struct conf *conf;         /* the server's, held by it */
+    const struct conf_service *line; /* NULL: pickup */
+    int index;                       /* of the line, -1: pickup */
+    bool is_pickup;
+    char tag[64]; /* "smtpd", "submission/smtpd", "pickup": for the log */
+    const char *myhostname;
+    const char *mail_name;
+    char *banner;
+    msec timeout_ms;
+    size_t line_max;
+    size_t header_max;
+    uint64_t message_max; /* 0: none */
+    unsigned rcpt_max;
+    unsigned rcpt_overshoot;
+    unsigned soft_errors;
+    unsigned hard_errors;
+    unsigned junk_max;
+    msec error_sleep_ms;
+    unsigned max_sessions; /* 0: no limit */
+    unsigned n_sessions;
+    unsigned hop_max;
+    bool helo_required;
+    bool vrfy_disabled;
+    bool strict_paths;
+    bool smtputf8;
+    bool always_add_headers;
+    enum mail_bare_lf bare_lf;
+    bool has_strip;
+    bool has_reject;
+    uint8_t strip[32];
+    uint8_t reject[32];
+    unsigned ehlo_off;
+    unsigned long authorized; /* unused bits kept for pickup */
+    struct access *access;
+    struct address *address;
+    struct filter *filter;
+};
+
+struct smtp_listener {
+    struct list link;
+    struct smtp_service *service;
+    struct listener *listener;
+    int fd;
+};
+
+struct smtp_server {
+    struct smtp_server_parts parts;
+    struct conf *conf;
+    struct access_counters *counters;
+    struct list services;
+    struct list listeners;
+    struct list sessions;
+    size_t n_sessions;
+    uint64_t n_accepted;
+    uint64_t n_messages;
+    bool is_draining;
+    void (*on_idle)(void *arg);
+    void *on_idle_arg;
+};
+
+enum smtp_verb {
+    VERB_CONNECT, /* before any command */
+    VERB_HELO,
+    VERB_EHLO,
+    VERB_MAIL,
+    VERB_RCPT,
+    VERB_DATA,
+    VERB_BDAT,
+    VERB_RSET,
+    VERB_NOOP,
+    VERB_QUIT,
+    VERB_VRFY,
+    VERB_ETRN,
+    VERB_HELP,
+    VERB_UNKNOWN,
+    VERB_N,
+};
+
+#define SMTP_SESSION_MAGIC MAGIC('S', 'M', 'T', 'P')
+#define SMTP_TX_ARENA_MAX  (16u << 20)
+
+struct smtp_tx;
+
+/* A session: what stays in memory while its client is quiet. */
+struct smtp {
+    uint32_t magic;
+    bool is_esmtp;
+    bool must_close; /* end after the reply that is going out */
+    bool said_quit;
+    bool was_kicked;
+    bool reply_failed; /* the last reply was 4xx or 5xx */
+    unsigned char last_verb;
+    unsigned n_errors;
+    unsigned n_junk;
+    uint16_t n_ok[VERB_N]; /* of each verb, for the "disconnect from" line */
+    uint16_t n_all[VERB_N];
+    struct list link;
+    struct smtp_service *service;
+    struct stream *stream;
+    char *helo;   /* as given; NULL before */
+    char *client; /* "unknown[192.0.2.1]" */
+    char *login;  /* pickup: the user's name */
+    struct peer_addr peer;
+    struct access_client counted;
+    struct smtp_tx *tx;
+};
+
+/* A transaction: from MAIL (or an earlier policy question) to the reply that
+ * ends it. */
+struct smtp_tx {
+    struct arena *arena;
+    struct envelope env;
+    struct access_session policy;
+    struct address_list rcpts; /* after rewriting and expansion */
+    slice sender;              /* as given, internal */
+    slice first_rcpt;          /* as given, for Received and logs */
+    bool has_mail;
+    bool is_bdat; /* a BDAT was taken: only BDAT or RSET may follow */
+    uint64_t size_said;
+    size_t n_rcpts; /* accepted RCPTs */
+    size_t n_refused;
+    struct spool_draft *draft;
+    struct smtp_body *body; /* while the message comes in */
+    bool is_failed;         /* the message will be refused with `why` */
+    struct err why;
+};
+
+/* ---- reply.c.  0 to go on, -1 when the peer is gone.  The lines are collected
+ * and flushed when the session has no complete command left. */
+MAY_WAIT int smtp_reply(struct smtp *s, int code, const char *status,
+                        const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+/* A ready line of room access ("554 5.7.1 ..."). */
+MAY_WAIT int smtp_reply_line(struct smtp *s, const struct access_reply *r);
+/* An err becomes a reply and a log line; ERR_PEER only unwinds (-1). */
+MAY_WAIT int smtp_fail(struct smtp *s, const struct err *err);
+
+/* ---- session.c */
+void smtp_session_start(struct smtp_service *service, int fd,
+                        const struct peer_addr *peer);
+/* The lists' view of the session: its transaction's, made when missing. */
+struct smtp_tx *smtp_tx_get(struct smtp *s);
+void smtp_tx_reset(struct smtp *s);
+/* Ask the lists; *ok false when a refusal went out.  -1: end the session. */
+MAY_WAIT int smtp_check(struct smtp *s, enum access_stage stage, bool *ok);
+/* Count an event of this client in the shared rates; the same results. */
+MAY_WAIT int smtp_count(struct smtp *s, enum access_event event, bool *ok);
+slice smtp_verb_name(unsigned verb);
+
+/* ---- settings.c */
+int smtp_service_new(struct smtp_server *server,
+                     const struct conf_service *line, struct smtp_service **out,
+                     struct err *err);
+void smtp_service_free(struct smtp_service **service);
+
+/* ---- the verbs; `args` is what stands behind the verb.  0 to go on, -1 to end
+ * the session without a word. */
+MAY_WAIT int smtp_cmd_helo(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_ehlo(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_mail(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_rcpt(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_data(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_bdat(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_rset(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_noop(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_quit(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_vrfy(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_etrn(struct smtp *s, slice args);
+MAY_WAIT int smtp_cmd_help(struct smtp *s, slice args);
+
+/* ---- receive.c: a message's way from the client to the spool */
+int smtp_body_begin(struct smtp *s, bool stuffed, struct err *err);
+/* Take raw bytes from *in, to the dot or to its end.  A failure is remembered
+ * in the transaction, and the rest is read and dropped. */
+MAY_WAIT void smtp_body_feed(struct smtp *s, slice *in);
+bool smtp_body_done(const struct smtp *s); /* DATA: the dot came */
+/* All is there: check, rewrite, commit, reply. */
+MAY_WAIT int smtp_body_end(struct smtp *s);
+void smtp_body_free(struct smtp_body **b);
+
+/* ---- submit.c: headers that a message of our own client may lack, Received */
+MAY_WAIT int smtp_headers_complete(struct smtp *s, slice header,
+                                   struct buf *out, struct err *err);
+bool smtp_received(const struct smtp *s, struct buf *out);
+
+#endif

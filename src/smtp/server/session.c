@@ -1,0 +1,492 @@
+#include "smtp/server/server_priv.h"
+
+#include <sys/socket.h>
+
+/* How many commands a task answers before it lets others run. */
+#define COMMANDS_A_TURN 20
+
+struct verb {
+    slice name;
+    int (*run)(struct smtp *s, slice args);
+};
+
+static const struct verb verbs[VERB_N] = {
+    [VERB_CONNECT] = { { "CONNECT", 7 }, NULL },
+    [VERB_HELO] = { { "HELO", 4 }, smtp_cmd_helo },
+    [VERB_EHLO] = { { "EHLO", 4 }, smtp_cmd_ehlo },
+    [VERB_MAIL] = { { "MAIL", 4 }, smtp_cmd_mail },
+    [VERB_RCPT] = { { "RCPT", 4 }, smtp_cmd_rcpt },
+    [VERB_DATA] = { { "DATA", 4 }, smtp_cmd_data },
+    [VERB_BDAT] = { { "BDAT", 4 }, smtp_cmd_bdat },
+    [VERB_RSET] = { { "RSET", 4 }, smtp_cmd_rset },
+    [VERB_NOOP] = { { "NOOP", 4 }, smtp_cmd_noop },
+    [VERB_QUIT] = { { "QUIT", 4 }, smtp_cmd_quit },
+    [VERB_VRFY] = { { "VRFY", 4 }, smtp_cmd_vrfy },
+    [VERB_ETRN] = { { "ETRN", 4 }, smtp_cmd_etrn },
+    [VERB_HELP] = { { "HELP", 4 }, smtp_cmd_help },
+    [VERB_UNKNOWN] = { { "UNKNOWN", 7 }, NULL },
+};
+
+slice smtp_verb_name(unsigned verb)
+{
+    return verb < VERB_N ? verbs[verb].name : SL("UNKNOWN");
+}
+
+/* ---- the transaction */
+
+struct smtp_tx *smtp_tx_get(struct smtp *s)
+{
+    struct smtp_tx *tx = s->tx;
+
+    if (tx == NULL) {
+        struct arena *arena = arena_new(SMTP_TX_ARENA_MAX);
+
+        tx = ARENA_NEW(arena, struct smtp_tx);
+        tx->arena = arena;
+        tx->policy.arena = arena;
+        tx->policy.peer = &s->peer;
+        tx->policy.name = SL("unknown");
+        tx->policy.reverse_name = SL("unknown");
+        tx->policy.addr = slice_str(s->peer.text);
+        address_list_init(&tx->rcpts, arena);
+        s->tx = tx;
+    }
+    tx->policy.helo = slice_str(s->helo);
+    tx->policy.protocol = s->is_esmtp ? SL("ESMTP") : SL("SMTP");
+    return tx;
+}
+
+void smtp_tx_reset(struct smtp *s)
+{
+    struct smtp_tx *tx = s->tx;
+    struct arena *arena;
+
+    if (tx == NULL)
+        return;
+    smtp_body_free(&tx->body);
+    spool_draft_abort(&tx->draft);
+    access_reset(&tx->policy);
+    s->tx = NULL;
+    arena = tx->arena; /* the transaction itself lies in its arena */
+    arena_free(&arena);
+}
+
+int smtp_check(struct smtp *s, enum access_stage stage, bool *ok)
+{
+    struct smtp_tx *tx = smtp_tx_get(s);
+    struct access_reply reply = { 0 };
+    struct err err;
+
+    *ok = false;
+    if (s->service->is_pickup) {
+        *ok = true;
+        return 0;
+    }
+    if (access_check(s->service->access, &tx->policy, stage, &reply, &err) < 0)
+        return smtp_fail(s, &err);
+    if (reply.ok) {
+        *ok = true;
+        return 0;
+    }
+    return smtp_reply_line(s, &reply);
+}
+
+int smtp_count(struct smtp *s, enum access_event event, bool *ok)
+{
+    struct smtp_tx *tx = smtp_tx_get(s);
+    struct access_reply reply = { 0 };
+    struct err err;
+
+    *ok = true;
+    if (s->service->is_pickup)
+        return 0;
+    if (access_count(s->service->access, s->service->server->counters,
+                     &s->counted, &tx->policy, event, &reply, &err) < 0)
+        return smtp_fail(s, &err);
+    if (reply.ok)
+        return 0;
+    *ok = false;
+    return smtp_reply_line(s, &reply);
+}
+
+/* ---- the end of a session */
+
+static void log_disconnect(struct smtp *s)
+{
+    struct buf b;
+    unsigned n_ok = 0;
+    unsigned n_all = 0;
+
+    buf_init(&b, 1000);
+    (void)buf_printf(&b, "disconnect from %s", s->client);
+    for (unsigned v = VERB_HELO; v < VERB_N; v++) {
+        if (s->n_all[v] == 0)
+            continue;
+        n_ok += s->n_ok[v];
+        n_all += s->n_all[v];
+        (void)buf_byte(&b, ' ');
+        for (size_t i = 0; i < verbs[v].name.n; i++)
+            (void)buf_byte(&b, ascii_lower(verbs[v].name.p[i]));
+        if (s->n_ok[v] == s->n_all[v])
+            (void)buf_printf(&b, "=%u", s->n_ok[v]);
+        else
+            (void)buf_printf(&b, "=%u/%u", s->n_ok[v], s->n_all[v]);
+    }
+    if (n_ok == n_all)
+        (void)buf_printf(&b, " commands=%u", n_all);
+    else
+        (void)buf_printf(&b, " commands=%u/%u", n_ok, n_all);
+    event_text(EV_INFO, s->service->tag, NULL, "%s", buf_cstr(&b));
+    buf_done(&b);
+}
+
+static void session_free(struct smtp *s)
+{
+    struct smtp_service *service = s->service;
+    struct smtp_server *server = service->server;
+
+    CHECK_OBJ(s, SMTP_SESSION_MAGIC);
+    if (!service->is_pickup)
+        log_disconnect(s);
+    smtp_tx_reset(s);
+    access_client_gone(server->counters, &s->counted);
+    stream_free(&s->stream);
+    list_remove(&s->link);
+    free(s->helo);
+    free(s->client);
+    free(s->login);
+    s->magic = 0;
+    free(s);
+    CHECK(service->n_sessions > 0 && server->n_sessions > 0);
+    service->n_sessions--;
+    server->n_sessions--;
+    if (server->is_draining && server->n_sessions == 0 &&
+        server->on_idle != NULL)
+        server->on_idle(server->on_idle_arg);
+}
+
+/* The client vanished, was silent too long, or was told 421. */
+static void session_broken(struct smtp *s, const char *how)
+{
+    slice verb = smtp_verb_name(s->last_verb);
+
+    if (!s->said_quit && !s->service->is_pickup) {
+        if (s->tx != NULL && s->tx->body != NULL)
+            event_text(EV_INFO, s->service->tag, NULL,
+                       "%s after %.*s (%" PRIu64 " bytes) from %s", how,
+                       SLF(verb),
+                       s->tx->draft != NULL ? spool_draft_bytes(s->tx->draft)
+                                            : (uint64_t)0,
+                       s->client);
+        else
+            event_text(EV_INFO, s->service->tag, NULL, "%s after %.*s from %s",
+                       how, SLF(verb), s->client);
+    }
+    session_free(s);
+}
+
+/* ---- commands */
+
+static unsigned find_verb(slice name)
+{
+    for (unsigned v = VERB_HELO; v < VERB_UNKNOWN; v++)
+        if (slice_ieq(verbs[v].name, name))
+            return v;
+    return VERB_UNKNOWN;
+}
+
+static int slow_down(struct smtp *s)
+{
+    struct err err;
+
+    if (s->n_errors <= s->service->soft_errors)
+        return 0;
+    if (stream_flush(s->stream, &err) < 0)
+        return -1;
+    return task_sleep(s->service->error_sleep_ms, &err);
+}
+
+/* Too many errors, or too much junk: say so and end (RFC 5321 4.5.4.2's spirit;
+ * smtpd_hard_error_limit, smtpd_junk_command_limit). */
+static int limit_errors(struct smtp *s)
+{
+    if (s->service->is_pickup || s->must_close)
+        return 0;
+    if (s->n_errors >= s->service->hard_errors ||
+        s->n_junk > s->service->junk_max) {
+        event_text(EV_INFO, s->service->tag, NULL,
+                   "too many errors after %.*s from %s",
+                   SLF(smtp_verb_name(s->last_verb)), s->client);
+        s->must_close = true;
+        s->said_quit = true;
+        return smtp_reply(s, 421, "4.7.0", "%s Error: too many errors",
+                          s->service->myhostname);
+    }
+    return 0;
+}
+
+static int unknown_command(struct smtp *s, slice name)
+{
+    /* A web browser that was made to speak to us (smtpd_forbidden_commands):
+     * end it before its headers are taken for mail. */
+    const char *list = conf_str(s->service->conf, s->service->line,
+                                "smtpd_forbidden_commands");
+    slice rest = slice_str(list);
+    slice word;
+
+    while (conf_list_next(&rest, &word)) {
+        if (!slice_ieq(word, name))
+            continue;
+        event_text(EV_WARNING, s->service->tag, NULL,
+                   "non-SMTP command from %s: %.*s", s->client, SLF(name));
+        s->must_close = true;
+        return smtp_reply(s, 221, "2.7.0",
+                          "Error: I can break rules, too. Goodbye.");
+    }
+    return smtp_reply(s, 502, "5.5.2", "Error: command not recognized");
+}
+
+static int command(struct smtp *s, slice line)
+{
+    slice args = slice_trim(line);
+    slice name = args;
+    ssize_t space = -1;
+    unsigned v;
+    int r;
+
+    for (size_t i = 0; i < args.n && space < 0; i++)
+        if (args.p[i] == ' ' || args.p[i] == '\t')
+            space = (ssize_t)i;
+    if (space >= 0) {
+        name = slice_sub(args, 0, (size_t)space);
+        args = slice_trim(slice_from(args, (size_t)space));
+    } else {
+        args = SLICE_NONE;
+    }
+    if (name.n == 0)
+        return smtp_reply(s, 500, "5.5.2", "Error: bad syntax");
+    v = find_verb(name);
+    s->last_verb = (unsigned char)v;
+    s->n_all[v]++;
+    s->reply_failed = false;
+    if (v == VERB_UNKNOWN)
+        r = unknown_command(s, name);
+    else if (s->tx != NULL && s->tx->is_bdat && v != VERB_BDAT &&
+             v != VERB_RSET && v != VERB_QUIT && v != VERB_NOOP)
+        r = smtp_reply(s, 503, "5.5.1", "Error: %s after BDAT",
+                       verbs[v].name.p);
+    else
+        r = verbs[v].run(s, args);
+    if (s->reply_failed)
+        s->n_errors++;
+    else
+        s->n_ok[v]++;
+    if (v == VERB_NOOP || v == VERB_RSET || v == VERB_VRFY || v == VERB_ETRN ||
+        v == VERB_UNKNOWN || v == VERB_HELP)
+        s->n_junk++;
+    return r;
+}
+
+/* A line longer than line_length_limit: it is passed over to its end, within
+ * message_size_limit's spirit a client may not feed us forever. */
+static int overlong_line(struct smtp *s)
+{
+    size_t passed = 0;
+    struct err err;
+
+    for (;;) {
+        slice in = stream_peek(s->stream);
+        ssize_t lf = slice_chr(in, '\n');
+
+        if (lf >= 0) {
+            stream_consume(s->stream, (size_t)lf + 1);
+            break;
+        }
+        passed += in.n;
+        stream_consume(s->stream, in.n);
+        if (passed > 1u << 20) {
+            s->must_close = true;
+            break;
+        }
+        if (stream_fill(s->stream, &err) < 0 || stream_eof(s->stream))
+            return -1;
+    }
+    s->n_errors++;
+    s->last_verb = VERB_UNKNOWN;
+    s->n_all[VERB_UNKNOWN]++;
+    return smtp_reply(s, 500, "5.5.2", "Error: line too long");
+}
+
+/* Answer one command.  1: done; 0: none complete; -1: end the session. */
+static int next_command(struct smtp *s)
+{
+    slice line;
+    struct err err;
+
+    if (!stream_has_line(s->stream)) {
+        if (stream_peek(s->stream).n <= s->service->line_max)
+            return 0;
+        return overlong_line(s) < 0 ? -1 : 1;
+    }
+    if (stream_line(s->stream, s->service->line_max + 2, &line, &err) < 0) {
+        if (err.class != ERR_PERM)
+            return -1;
+        return overlong_line(s) < 0 ? -1 : 1;
+    }
+    if (command(s, line) < 0 || limit_errors(s) < 0)
+        return -1;
+    if (s->reply_failed && slow_down(s) < 0)
+        return -1;
+    return 1;
+}
+
+static void session_wake(void *arg, enum stream_why why);
+
+/* Nothing to do until the client speaks again. */
+static void session_park(struct smtp *s)
+{
+    stream_park(s->stream, clock_after(s->service->timeout_ms), session_wake,
+                s);
+}
+
+static void session_close(struct smtp *s)
+{
+    struct err err;
+
+    (void)stream_flush(s->stream, &err);
+    session_free(s);
+}
+
+/* Answer all that is complete, flush, park. */
+static void session_run(struct smtp *s)
+{
+    struct err err;
+    unsigned n = 0;
+    int r;
+
+    for (;;) {
+        stream_deadline(s->stream, clock_after(s->service->timeout_ms));
+        r = s->must_close ? 0 : next_command(s);
+        if (r < 0) {
+            session_broken(s, "lost connection");
+            return;
+        }
+        if (s->must_close) {
+            session_close(s);
+            return;
+        }
+        if (r == 0 && !stream_fill_now(s->stream))
+            break;
+        if (stream_eof(s->stream) && !stream_has_line(s->stream))
+            break;
+        if (++n % COMMANDS_A_TURN == 0)
+            task_yield();
+    }
+    if (stream_flush(s->stream, &err) < 0) {
+        session_broken(s,
+                       err.class == ERR_TEMP ? "timeout" : "lost connection");
+        return;
+    }
+    if (stream_eof(s->stream)) {
+        session_broken(s, "lost connection");
+        return;
+    }
+    session_park(s);
+}
+
+static void session_wake(void *arg, enum stream_why why)
+{
+    struct smtp *s = arg;
+
+    CHECK_OBJ(s, SMTP_SESSION_MAGIC);
+    switch (why) {
+    case STREAM_INPUT:
+    case STREAM_EOF:
+        if (!stream_fill_now(s->stream) && stream_eof(s->stream) &&
+            stream_peek(s->stream).n == 0) {
+            session_broken(s, "lost connection");
+            return;
+        }
+        session_run(s);
+        return;
+    case STREAM_DEADLINE:
+        s->must_close = true;
+        stream_deadline(s->stream, clock_after(5000));
+        if (smtp_reply(s, 421, "4.4.2", "%s Error: timeout exceeded",
+                       s->service->myhostname) == 0) {
+            struct err err;
+
+            (void)stream_flush(s->stream, &err);
+        }
+        session_broken(s, "timeout");
+        return;
+    case STREAM_KICKED:
+        s->must_close = true;
+        s->said_quit = true;
+        stream_deadline(s->stream, clock_after(5000));
+        (void)smtp_reply(s, 421, "4.3.2", "%s Service shutting down",
+                         s->service->myhostname);
+        session_close(s);
+        return;
+    }
+}
+
+/* ---- the beginning */
+
+static void greet(void *arg)
+{
+    struct smtp *s = arg;
+    struct smtp_service *service = s->service;
+    bool ok = true;
+
+    stream_deadline(s->stream, clock_after(service->timeout_ms));
+    if (service->max_sessions > 0 &&
+        service->n_sessions > service->max_sessions) {
+        s->must_close = true;
+        (void)smtp_reply(s, 421, "4.3.2", "%s Error: too many connections",
+                         service->myhostname);
+    } else if (smtp_count(s, ACCESS_EVENT_CONNECT, &ok) < 0) {
+        session_broken(s, "lost connection");
+        return;
+    } else if (ok) {
+        if (smtp_check(s, ACCESS_CONNECT, &ok) < 0) {
+            session_broken(s, "lost connection");
+            return;
+        }
+        if (ok && smtp_reply(s, 220, NULL, "%s", service->banner) < 0) {
+            session_broken(s, "lost connection");
+            return;
+        }
+    }
+    smtp_tx_reset(s);
+    if (!ok && !s->must_close && s->reply_failed) {
+        /* A client refused at connect may only QUIT (RFC 5321 3.1); with
+         * smtpd_delay_reject = no each further command is refused again. */
+        s->must_close = true;
+        s->said_quit = true;
+    }
+    session_run(s);
+}
+
+void smtp_session_start(struct smtp_service *service, int fd,
+                        const struct peer_addr *peer)
+{
+    struct smtp *s = xcalloc(1, sizeof *s);
+
+    s->magic = SMTP_SESSION_MAGIC;
+    s->service = service;
+    s->peer = *peer;
+    s->stream = stream_from_fd(fd);
+    if (peer->family == AF_UNIX)
+        (void)snprintf(s->peer.text, sizeof s->peer.text, "%s", "127.0.0.1");
+    s->client =
+        xasprintf("%s[%s]", service->is_pickup ? "localhost" : "unknown",
+                  s->peer.text);
+    list_push(&service->server->sessions, &s->link);
+    service->n_sessions++;
+    service->server->n_sessions++;
+    service->server->n_accepted++;
+    if (!service->is_pickup)
+        event_text(EV_INFO, service->tag, NULL, "connect from %s", s->client);
+    task_spawn("smtp-greet", greet, s);
+}
