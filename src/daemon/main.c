@@ -1,9 +1,9 @@
 /* The one executable: a process of the server when master started it
  * ("hato: smtpd"), else a command. */
 #include "base/base.h"
+#include "command/command.h"
 #include "daemon/daemon.h"
 #include "ipc/process.h"
-#include "master/master.h"
 
 static const struct {
     const char *title;
@@ -25,5 +25,5 @@ int main(int argc, char **argv)
             return processes[i].run();
     if (strcmp(argv[0], "hato: build") == 0)
         return daemon_build(argc, argv);
-    return master_command(argc, argv);
+    return command_main(argc, argv);
 }
