@@ -1,24 +1,148 @@
-/* qmgr: the spool and the schedule. */
+/* qmgr: the spool, the schedule, and who is told of what fails. */
 #include "daemon/daemon.h"
+#include "daemon/qmgr_ops.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
+
+/* How long jobs on the way may take when the process ends. */
+#define DRAIN_MS 10000
+
+static struct queue *queue;
+
+/* A process that writes to the spool: smtpd. */
+struct writer {
+    struct list link;
+    struct chan *chan;
+    struct spool_peer *peer;
+};
+
+static struct list writers;
+
+static void writer_free(struct writer *w)
+{
+    list_remove(&w->link);
+    spool_peer_gone(&w->peer);
+    chan_free(&w->chan);
+    free(w);
+}
+
+static void writer_msg(struct chan *c, struct msg *m, void *arg)
+{
+    struct writer *w = arg;
+
+    (void)c;
+    spool_serve(w->peer, m);
+}
+
+static void writer_close(struct chan *c, void *arg)
+{
+    (void)c;
+    writer_free(arg);
+}
+
+static void command_serve(struct chan *c, struct msg *m, void *arg)
+{
+    (void)arg;
+    if (queue != NULL)
+        queue_serve(queue, c, m);
+}
+
+static void command_close(struct chan *c, void *arg)
+{
+    (void)arg;
+    chan_free(&c);
+}
+
+static void on_peer(struct process *p, enum ptype from, int fd)
+{
+    static const struct chan_ops writer_ops = { .on_msg = writer_msg,
+                                                .on_close = writer_close };
+    static const struct chan_ops command_ops = { .serve = command_serve,
+                                                 .max_tasks = 16,
+                                                 .on_close = command_close };
+    struct writer *w;
+
+    if (p->is_draining) {
+        close(fd);
+        return;
+    }
+    if (from != PT_SMTPD) {
+        (void)chan_new(fd, &command_ops, NULL);
+        return;
+    }
+    w = xcalloc(1, sizeof(*w));
+    w->chan = chan_new(fd, &writer_ops, w);
+    w->peer = spool_peer_new(queue_spool(queue), w->chan);
+    list_push(&writers, &w->link);
+}
+
+static void on_table(struct process *p, slice name, int fd, int64_t mtime)
+{
+    (void)p;
+    qmgr_table(name, fd, mtime);
+}
 
 static int on_start(struct process *p, struct err *err)
 {
     static char spool[1024];
     static const char *const paths[] = { spool, NULL };
+    struct spool_conf conf = { .dir = spool };
 
     (void)snprintf(spool, sizeof spool, "%s/spool",
                    conf_str(p->conf, NULL, "queue_directory"));
-    return process_sandbox(p, SANDBOX_OPEN | SANDBOX_WRITE, paths, paths, err);
+    conf.min_free_bytes = conf_size(p->conf, NULL, "queue_minfree");
+    list_init(&writers);
+    if (qmgr_rules_set(p->conf, err) < 0 ||
+        process_sandbox(p, SANDBOX_OPEN | SANDBOX_WRITE, paths, paths, err) < 0)
+        return -1;
+    queue = queue_new(p->conf, &qmgr_queue_ops, NULL);
+    qmgr_links(p, queue);
+    return queue_open(queue, &conf, err);
 }
 
-static const struct process_ops ops = {
-    .type = PT_QMGR,
-    .on_start = on_start,
-};
+static void on_reload(struct process *p, struct conf *conf)
+{
+    struct err err;
+
+    (void)p;
+    if (qmgr_rules_set(conf, &err) < 0)
+        log_error("the new configuration is not used for routing: %s", err.log);
+    queue_set_conf(queue, conf);
+}
+
+static void drain_task(void *arg)
+{
+    queue_stop(queue, clock_after(DRAIN_MS));
+    qmgr_links_free();
+    list_each_safe(it, tmp, &writers)
+        writer_free(CONTAINER_OF(it, struct writer, link));
+    queue_close(&queue);
+    process_exit(arg, 0);
+}
+
+static void on_drain(struct process *p)
+{
+    (void)task_spawn("qmgr-drain", drain_task, p);
+}
+
+static void on_status(struct process *p, struct buf *out)
+{
+    (void)p;
+    if (queue != NULL)
+        queue_status(queue, out);
+}
 
 int daemon_qmgr(void)
 {
+    static const struct process_ops ops = {
+        .type = PT_QMGR,
+        .on_start = on_start,
+        .on_table = on_table,
+        .on_peer = on_peer,
+        .on_reload = on_reload,
+        .on_drain = on_drain,
+        .on_status = on_status,
+    };
+
     return process_main(&ops);
 }

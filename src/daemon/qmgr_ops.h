@@ -1,0 +1,22 @@
+#ifndef DAEMON_QMGR_OPS_H
+#define DAEMON_QMGR_OPS_H
+
+/* What the queue asks of other rooms and processes: routes and addresses (by
+ * the tables of this process), deliveries (by `local`). */
+#include "queue/queue.h"
+
+struct process;
+
+/* Compile the configuration's address rules; again at a reload: lookups that
+ * wait go on with the old ones. */
+int qmgr_rules_set(struct conf *c, struct err *err);
+/* A new version of a table's data (process_ops.on_table). */
+void qmgr_table(slice name, int fd, int64_t mtime);
+/* Make the links to `tables` and `local`; the second one's partial answers go
+ * to q, until qmgr_links_free(). */
+void qmgr_links(struct process *p, struct queue *q);
+void qmgr_links_free(void);
+
+extern const struct queue_ops qmgr_queue_ops;
+
+#endif
