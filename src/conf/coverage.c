@@ -29,6 +29,7 @@ void conf_coverage(struct conf_coverage *out)
         count(conf_param_at(i), &v);
     for (size_t i = 0; i < conf_family_count(); i++)
         count(conf_family_at(i), &v);
+    CHECK(v.n_names > 0);
     v.percent = (unsigned)(100 * (v.n_honoured + v.n_no_effect) / v.n_names);
     *out = v;
 }

@@ -4,7 +4,7 @@
 #define MAX_WORD 80
 
 struct conf_names {
-    struct map map;
+    struct map *map; /* looked up in a const struct conf_names */
     struct arena *arena;
 };
 
@@ -181,10 +181,10 @@ static void add_name(void *ctx, slice name)
     struct conf_names *names = ctx;
     struct name_node *n;
 
-    if (map_get(&names->map, name) != NULL)
+    if (map_get(names->map, name) != NULL)
         return;
     n = ARENA_NEW(names->arena, struct name_node);
-    map_put(&names->map, &n->node, slice_dup(names->arena, name));
+    map_put(names->map, &n->node, slice_dup(names->arena, name));
 }
 
 struct conf_names *conf_names_referenced(const struct conf *c)
@@ -192,7 +192,8 @@ struct conf_names *conf_names_referenced(const struct conf *c)
     struct conf_names *names = xcalloc(1, sizeof(*names));
 
     names->arena = arena_new(CONF_MAX_ARENA);
-    map_init(&names->map, false);
+    names->map = xmalloc(sizeof(*names->map));
+    map_init(names->map, false);
     for (size_t i = 0; i < c->n_entries; i++)
         conf_each_reference(slice_str(c->entries[i]->value), add_name, names);
     for (size_t i = 0; i < c->n_services; i++) {
@@ -207,15 +208,15 @@ struct conf_names *conf_names_referenced(const struct conf *c)
 
 bool conf_names_has(const struct conf_names *n, slice name)
 {
-    /* map_get() may move entries between its buckets, nothing else. */
-    return map_get((struct map *)(uintptr_t)&n->map, name) != NULL;
+    return map_get(n->map, name) != NULL;
 }
 
 void conf_names_free(struct conf_names **n)
 {
     if (*n == NULL)
         return;
-    map_done(&(*n)->map);
+    map_done((*n)->map);
+    free((*n)->map);
     arena_free(&(*n)->arena);
     free(*n);
     *n = NULL;

@@ -27,7 +27,7 @@ static void complain(const struct master_line *m, const char *cure,
     if (m->d == NULL)
         return;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     conf_diags_add(m->d, CONF_ERROR, m->c->master_path, m->line, cure, "%s",
                    text);

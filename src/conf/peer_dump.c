@@ -63,7 +63,7 @@ int main(int argc, char **argv)
     }
     if (rc < 0)
         buf_printf(&out, "error: %s\n", err.log);
-    fputs(buf_cstr(&out), stdout);
+    (void)fputs(buf_cstr(&out), stdout);
     buf_done(&out);
     conf_diags_done(&d);
     conf_unref(&c);

@@ -74,6 +74,7 @@ struct walk {
 
 static void walk_words(const struct walk *w, slice list, unsigned depth);
 
+/* NOLINTNEXTLINE(misc-no-recursion): at most CONF_MAX_NESTED deep */
 static void walk_file(const struct walk *w, slice path, unsigned depth)
 {
     const struct conf_file *f = conf_get_file(w->c, path);

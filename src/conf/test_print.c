@@ -151,7 +151,7 @@ static void test_edit_file(void **state)
     assert_non_null(f);
     assert_int_equal(fread(text, 1, sizeof(text) - 1, f), 10);
     assert_string_equal(text, "# x\na = b\n");
-    fclose(f);
+    assert_int_equal(fclose(f), 0);
     unlink(path);
     assert_int_equal(rmdir(dir), 0);
 }
