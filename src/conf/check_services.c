@@ -183,6 +183,42 @@ static void check_interfaces(struct conf_check *k)
                    conf_str(k->c, NULL, "inet_protocols"));
 }
 
+/* One domain cannot be of two classes: what is delivered how would depend on
+ * the order of lookups. */
+static void check_overlap(struct conf_check *k, const char *one,
+                          const char *other)
+{
+    struct conf_items a = conf_match_list(k->c, NULL, one);
+    struct conf_items b = conf_match_list(k->c, NULL, other);
+    const char *file;
+    int line;
+
+    conf_where(k->c, NULL, other, &file, &line);
+    for (size_t i = 0; i < a.n; i++)
+        for (size_t j = 0; j < b.n; j++)
+            if (!a.v[i].negated && !a.v[i].is_table && !b.v[j].negated &&
+                slice_ieq(a.v[i].text, b.v[j].text))
+                conf_diags_add(k->d, CONF_WARNING, file, line,
+                               "take it out of one of the two",
+                               "do not list domain %.*s in BOTH %s and %s",
+                               (int)min_size(a.v[i].text.n, 100), a.v[i].text.p,
+                               one, other);
+}
+
+static void check_classes(struct conf_check *k)
+{
+    static const char *const classes[] = { "mydestination",
+                                           "virtual_alias_domains",
+                                           "virtual_mailbox_domains",
+                                           "relay_domains" };
+
+    /* relay_domains = $mydestination is an old default and does no harm. */
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        for (size_t j = i + 1; j < ARRAY_LEN(classes); j++)
+            if (conf_is_set(k->c, NULL, classes[j]) && (i > 0 || j < 3))
+                check_overlap(k, classes[i], classes[j]);
+}
+
 void conf_check_services(struct conf_check *k)
 {
     for (size_t i = 0; i < k->c->n_services; i++) {
@@ -194,6 +230,7 @@ void conf_check_services(struct conf_check *k)
             check_relay_rules(k, s);
     }
     check_interfaces(k);
+    check_classes(k);
 }
 
 static const struct {

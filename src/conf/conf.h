@@ -109,6 +109,8 @@ struct conf *conf_ref(struct conf *c);
 void conf_unref(struct conf **c); /* NULL is fine; *c = NULL */
 
 const char *conf_dir(const struct conf *c); /* where main.cf lies */
+/* One line for the panic dump and the status command. */
+void conf_dump(const struct conf *c, struct buf *out);
 
 /* Everything that can be found wrong without opening tables: unknown names
  * (with the nearest known one), values out of type or range, values that are

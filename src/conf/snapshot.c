@@ -100,6 +100,16 @@ const char *conf_dir_default(const char *arg)
     return arg != NULL && arg[0] != '\0' ? arg : "/etc/hato";
 }
 
+void conf_dump(const struct conf *c, struct buf *out)
+{
+    CHECK_OBJ(c, CONF_MAGIC);
+    buf_printf(out,
+               "conf %s refs=%u entries=%zu services=%zu files=%zu hosts=%zu "
+               "cached=%zu bytes=%zu\n",
+               c->dir, c->refs, c->n_entries, c->n_services, c->files->n,
+               c->hosts->n, c->cache->n, arena_used(c->arena));
+}
+
 void conf_forget(struct conf *c)
 {
     /* The values stay in the arena until the snapshot goes. */
@@ -216,10 +226,19 @@ static void report_files(const struct conf *c, struct conf_diags *d)
     }
 }
 
+/* A snapshot of a directory by its full path, whatever `dir` is. */
+static struct conf *new_by_full_path(const char *dir)
+{
+    char *full CLEANUP(free_ptr) = realpath(dir, NULL);
+
+    /* Of a directory that is not there the open says so. */
+    return conf_new(dir[0] == '/' || full == NULL ? dir : full);
+}
+
 int conf_load(const char *dir, unsigned flags, struct conf **out,
               struct conf_diags *diags, struct err *err)
 {
-    struct conf *c = conf_new(dir);
+    struct conf *c = new_by_full_path(dir);
     struct buf main_cf;
     struct buf master_cf;
     int rc = -1;

@@ -84,9 +84,9 @@ static const struct {
       "main.cf:2: warning: smtpd_banner: undefined parameter $x\n"
       "main.cf:2: error: smtpd_banner: truncated ${ reference at: \"{x\"\n" },
     /* The state, and the state per value. */
-    { "canonical_maps = hash:/etc/c\n",
-      "main.cf:2: error: canonical_maps = hash:/etc/c is refused: addresses "
-      "are not rewritten by tables yet (take it out; the default is \"\")\n" },
+    { "smtpd_milters = inet:localhost:8891\n",
+      "main.cf:2: error: smtpd_milters = inet:localhost:8891 is refused: "
+      "milters are not done yet (take it out; the default is \"\")\n" },
     { "smtpd_tls_security_level = may\nsmtpd_tls_cert_file = /c\n",
       "main.cf:2: warning: smtpd_tls_security_level = may: TLS is not offered "
       "yet\nmain.cf:3: warning: smtpd_tls_cert_file = /c: TLS is not offered "
@@ -142,6 +142,11 @@ static const struct {
       "guard = permit_mynetworks, reject_unauth_destination\n"
       "smtpd_restriction_classes = guard\n",
       "" },
+    { "virtual_mailbox_domains = a.org, !b.org hash:/x localhost\n"
+      "virtual_alias_domains = b.org hash:/x\n",
+      "main.cf:2: warning: do not list domain localhost in BOTH mydestination "
+      "and virtual_mailbox_domains (take it out of one of the two)\n" },
+    { "relay_domains = $mydestination\n", "" },
     /* Directories of Postfix. */
     { "queue_directory = /var/spool/postfix/\n",
       "main.cf:2: error: queue_directory = /var/spool/postfix/ belongs to "
