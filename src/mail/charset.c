@@ -186,8 +186,13 @@ bool mail_utf8_clean(struct buf *b, slice in)
     size_t start = 0, i = 0;
 
     while (i < in.n) {
-        size_t len = mail_utf8_len(slice_from(in, i));
+        size_t len;
 
+        if ((unsigned char)in.p[i] < 0x80) {
+            i++;
+            continue;
+        }
+        len = mail_utf8_len(slice_from(in, i));
         if (len > 0) {
             i += len;
             continue;

@@ -144,10 +144,11 @@ static void put_address(struct buf *b, const struct mail_addr *addr)
     buf_byte(b, ')');
 }
 
-/* The addresses of all fields of one name, or NIL when there are none. */
-static void put_addresses(struct buf *b, const struct mail_values *v)
+/* The addresses of all fields of one name; false, and nothing put, when there
+ * are none.  `a` is for work. */
+static bool put_addresses(struct buf *b, struct arena *a,
+                          const struct mail_values *v)
 {
-    struct arena *a = arena_new(4u << 20);
     bool any = false;
 
     for (; v != NULL; v = v->next) {
@@ -162,58 +163,61 @@ static void put_addresses(struct buf *b, const struct mail_values *v)
         }
         arena_reset(a);
     }
-    buf_puts(b, any ? ")" : "NIL");
-    arena_free(&a);
+    if (any)
+        buf_byte(b, ')');
+    return any;
 }
 
-static bool has_address(const struct mail_values *v)
+static void put_addresses_or_nil(struct buf *b, struct arena *a,
+                                 const struct mail_values *v)
 {
-    struct arena *a = arena_new(4u << 20);
-    bool any = false;
+    buf_byte(b, ' ');
+    if (!put_addresses(b, a, v))
+        buf_puts(b, "NIL");
+}
 
-    for (; v != NULL && !any; v = v->next) {
-        struct mail_addr_iter it;
-        struct mail_addr addr;
-
-        mail_addr_iter_init(&it, a, v->value, true, 1);
-        any = mail_addr_next(&it, &addr);
-    }
-    arena_free(&a);
-    return any;
+/* RFC 9051 7.5.2: Sender and Reply-To default to From, which stands in the
+ * buffer at `from` already. */
+static void put_addresses_or_from(struct buf *b, struct arena *a,
+                                  const struct mail_values *v, slice from)
+{
+    buf_byte(b, ' ');
+    if (!put_addresses(b, a, v))
+        buf_slice(b, from);
 }
 
 static void put_envelope(struct buf *b, const struct mail_envelope *e)
 {
-    const struct mail_values *from;
+    struct buf from CLEANUP(buf_done) = { 0 };
+    struct arena *a;
 
     if (e == NULL) {
         buf_puts(b, "NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL");
         return;
     }
-    from = e->from;
+    a = arena_new(4u << 20);
+    buf_init(&from, b->max);
     put_unfolded(b, e->date);
     buf_byte(b, ' ');
     if (e->subject.p == NULL)
         buf_puts(b, "NIL");
     else
         put_for_humans(b, e->subject);
+    if (!put_addresses(&from, a, e->from))
+        buf_puts(&from, "NIL");
+    b->overflow |= from.overflow;
     buf_byte(b, ' ');
-    put_addresses(b, from);
-    buf_byte(b, ' ');
-    /* RFC 9051 7.5.2: absent or empty ones default to From. */
-    put_addresses(b, has_address(e->sender) ? e->sender : from);
-    buf_byte(b, ' ');
-    put_addresses(b, has_address(e->reply_to) ? e->reply_to : from);
-    buf_byte(b, ' ');
-    put_addresses(b, e->to);
-    buf_byte(b, ' ');
-    put_addresses(b, e->cc);
-    buf_byte(b, ' ');
-    put_addresses(b, e->bcc);
+    buf_slice(b, buf_view(&from));
+    put_addresses_or_from(b, a, e->sender, buf_view(&from));
+    put_addresses_or_from(b, a, e->reply_to, buf_view(&from));
+    put_addresses_or_nil(b, a, e->to);
+    put_addresses_or_nil(b, a, e->cc);
+    put_addresses_or_nil(b, a, e->bcc);
     buf_byte(b, ' ');
     put_unfolded(b, e->in_reply_to);
     buf_byte(b, ' ');
     put_unfolded(b, e->message_id);
+    arena_free(&a);
 }
 
 bool mail_imap_envelope(struct buf *b, const struct mail_part *root)

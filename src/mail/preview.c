@@ -102,8 +102,9 @@ static void snippet_put(struct snippet *s, slice ch)
 /* Characters that show nothing: controls, zero-width ones, BOM, soft hyphen. */
 static bool is_invisible(slice ch)
 {
-    return (ch.n == 1 && ((unsigned char)ch.p[0] < ' ' || ch.p[0] == 0x7F)) ||
-           slice_eqs(ch, "\xE2\x80\x8B") || slice_eqs(ch, "\xE2\x80\x8C") ||
+    if (ch.n == 1)
+        return (unsigned char)ch.p[0] < ' ' || ch.p[0] == 0x7F;
+    return slice_eqs(ch, "\xE2\x80\x8B") || slice_eqs(ch, "\xE2\x80\x8C") ||
            slice_eqs(ch, "\xE2\x80\x8D") || slice_eqs(ch, "\xEF\xBB\xBF") ||
            slice_eqs(ch, "\xC2\xAD");
 }
@@ -115,16 +116,31 @@ static bool repeats_bad(const struct snippet *s, slice ch)
 {
     const struct buf *b = s->in_quote ? &s->quoted : &s->plain;
 
-    return !s->blank && slice_eqs(ch, REPLACEMENT) &&
+    return ch.n == 3 && !s->blank && slice_eqs(ch, REPLACEMENT) &&
            slice_ends(buf_view(b), SL(REPLACEMENT));
+}
+
+static slice next_line(slice s)
+{
+    ssize_t lf = slice_chr(s, '\n');
+
+    return lf < 0 ? SLICE_NONE : slice_from(s, (size_t)lf + 1);
 }
 
 static void snippet_text(struct snippet *s, slice utf8, bool has_quotes)
 {
     while (utf8.n > 0 && !snippet_full(s)) {
-        size_t len = mail_utf8_len(utf8);
-        slice ch = slice_sub(utf8, 0, len == 0 ? 1 : len);
+        size_t len;
+        slice ch;
 
+        if (s->in_quote && s->n_quoted >= MAIL_PREVIEW_CHARS) {
+            utf8 = next_line(utf8);
+            s->in_quote = false;
+            s->at_line_start = s->blank = true;
+            continue;
+        }
+        len = mail_utf8_len(utf8);
+        ch = slice_sub(utf8, 0, len == 0 ? 1 : len);
         utf8 = slice_from(utf8, ch.n);
         if (ascii_isspace(ch.p[0])) {
             s->blank = true;
@@ -150,26 +166,48 @@ static slice charset_of(struct arena *a, const struct mail_part *p)
     return charset;
 }
 
-bool mail_preview_text(struct buf *b, const struct mail_part *part, slice body)
+/* The snippet of a body's front; true when it is full. */
+static bool snippet_of(struct snippet *s, const struct mail_part *part,
+                       slice charset, slice body)
 {
-    struct arena *a = arena_new(1 << 20);
     struct buf bytes CLEANUP(buf_done) = { 0 }, utf8 CLEANUP(buf_done) = { 0 };
-    struct snippet s = { .at_line_start = true };
     bool is_html = slice_ieqs(part->type.subtype, "html");
 
-    body = slice_sub(body, 0, MAIL_PREVIEW_READ);
     buf_init(&bytes, MAIL_PREVIEW_READ + 16);
     buf_init(&utf8, 4 * MAIL_PREVIEW_READ);
-    buf_init(&s.plain, 4096);
-    buf_init(&s.quoted, 4096);
     mail_decode_body(&bytes, part->encoding, body);
-    mail_charset_to_utf8(&utf8, charset_of(a, part), buf_view(&bytes));
+    mail_charset_to_utf8(&utf8, charset, buf_view(&bytes));
     if (is_html) {
         buf_clear(&bytes);
         priv_html_to_text(&bytes, buf_view(&utf8));
-        snippet_text(&s, buf_view(&bytes), false);
+        snippet_text(s, buf_view(&bytes), false);
     } else {
-        snippet_text(&s, buf_view(&utf8), true);
+        snippet_text(s, buf_view(&utf8), true);
+    }
+    return snippet_full(s);
+}
+
+/* Most bodies show their 200 characters in the first KiB, so the rest is only
+ * looked at when that was not enough. */
+#define FIRST_TRY 1024
+
+bool mail_preview_text(struct buf *b, const struct mail_part *part, slice body)
+{
+    struct arena *a = arena_new(1 << 20);
+    struct snippet s = { .at_line_start = true };
+    slice charset = charset_of(a, part);
+
+    body = slice_sub(body, 0, MAIL_PREVIEW_READ);
+    buf_init(&s.plain, 4096);
+    buf_init(&s.quoted, 4096);
+    if (!snippet_of(&s, part, charset, slice_sub(body, 0, FIRST_TRY)) &&
+        body.n > FIRST_TRY) {
+        buf_clear(&s.plain);
+        buf_clear(&s.quoted);
+        s.n_plain = s.n_quoted = 0;
+        s.in_quote = s.blank = false;
+        s.at_line_start = true;
+        (void)snippet_of(&s, part, charset, body);
     }
     buf_slice(b, buf_view(s.plain.n > 0 ? &s.plain : &s.quoted));
     buf_done(&s.plain);

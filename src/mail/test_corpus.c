@@ -126,7 +126,14 @@ static void check_message(const char *path, slice message, bool dump)
     buf_init(&out, MESSAGE_MAX);
     derive(&out, root, message);
     if (dump) {
-        printf("%s\t%.*s\n", path, (int)out.n, out.p);
+        char date[40] = "-";
+        int64_t sec;
+        int zone;
+
+        if (root->envelope != NULL &&
+            mail_date_parse(root->envelope->date, &sec, &zone))
+            mail_date_format(sec, zone, date);
+        printf("%s\t%.*s\t%s\n", path, (int)out.n, out.p, date);
     } else {
         expect(!out.overflow, path, "too long");
         expect(root->header.stored + root->body.stored == message.n, path,
