@@ -175,8 +175,8 @@ static bool kernel_try(const struct store_append *a, int fd)
 }
 
 /* Wait before the next try; -1 when there is none. */
-static int lock_wait(const struct store_append *a, unsigned *tries,
-                     struct err *err)
+MAY_WAIT static int lock_wait(const struct store_append *a, unsigned *tries,
+                              struct err *err)
 {
     unsigned max = a->lock_tries > 0 ? a->lock_tries : TRIES_DEFAULT;
     msec delay = a->lock_delay > 0 ? a->lock_delay : DELAY_DEFAULT;
@@ -187,8 +187,8 @@ static int lock_wait(const struct store_append *a, unsigned *tries,
     return task_sleep(delay, err);
 }
 
-static int dot_lock(const struct store_append *a, const char *path, bool *made,
-                    struct err *err)
+MAY_WAIT static int dot_lock(const struct store_append *a, const char *path,
+                             bool *made, struct err *err)
 {
     unsigned tries = 0;
     int got;
@@ -204,7 +204,8 @@ static int dot_lock(const struct store_append *a, const char *path, bool *made,
     }
 }
 
-static int kernel_lock(const struct store_append *a, int fd, struct err *err)
+MAY_WAIT static int kernel_lock(const struct store_append *a, int fd,
+                                struct err *err)
 {
     unsigned tries = 0;
 
@@ -293,7 +294,7 @@ static int fsync_run(void *arg)
     return file_fsync(((struct fsync_job *)arg)->fd);
 }
 
-static int mbox_locked(struct store_append *a, int fd, struct err *err)
+MAY_WAIT static int mbox_locked(struct store_append *a, int fd, struct err *err)
 {
     uint64_t bytes = a->body.p ? a->body.n : a->body_bytes;
     struct fsync_job job = { fd };
@@ -318,7 +319,7 @@ static int mbox_locked(struct store_append *a, int fd, struct err *err)
     return 0;
 }
 
-static int mbox_append(struct store_append *a, struct err *err)
+MAY_WAIT static int mbox_append(struct store_append *a, struct err *err)
 {
     const char *lock CLEANUP(free_ptr) = lock_path(a);
     int fd CLEANUP(close_fd) = -1;
@@ -355,7 +356,8 @@ static int maildir_dirs(const struct store_append *a, int *fd, struct err *err)
     return 0;
 }
 
-static int maildir_write(const struct store_append *a, int fd, struct err *err)
+MAY_WAIT static int maildir_write(const struct store_append *a, int fd,
+                                  struct err *err)
 {
     struct buf b CLEANUP(buf_done) = { 0 };
     char *chunk CLEANUP(free_ptr) = a->body.p ? NULL : xmalloc(CHUNK);
@@ -402,7 +404,7 @@ static void maildir_name(struct store_append *a, size_t prefix_bytes)
     *comma = '\0';
 }
 
-static int maildir_sync(int dir, struct err *err)
+MAY_WAIT static int maildir_sync(int dir, struct err *err)
 {
     int fd CLEANUP(close_fd) =
         openat(dir, "new", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -412,7 +414,7 @@ static int maildir_sync(int dir, struct err *err)
                                                   : 0;
 }
 
-static int maildir_append(struct store_append *a, struct err *err)
+MAY_WAIT static int maildir_append(struct store_append *a, struct err *err)
 {
     struct buf prefix CLEANUP(buf_done) = { 0 };
     char tmp[FILE_NAME_MAX + 8];

@@ -89,8 +89,8 @@ static int sync_run(void *arg)
 }
 
 /* mail_fsync=always: directory and index of one delivery. */
-static int sync_place(struct store_mailbox *m, const struct store_rcpt *r,
-                      struct err *err)
+MAY_WAIT static int sync_place(struct store_mailbox *m,
+                               const struct store_rcpt *r, struct err *err)
 {
     char path[MAILBOX_DIR_MAX + 8];
     struct sync_job job = { -1, engine_log_fd(m->log) };
@@ -105,7 +105,7 @@ static int sync_place(struct store_mailbox *m, const struct store_rcpt *r,
     return rc;
 }
 
-static void compact_task(void *arg)
+MAY_WAIT static void compact_task(void *arg)
 {
     struct store_mailbox *m = arg;
     struct err err;
@@ -125,8 +125,8 @@ static void compact_if_due(struct store_mailbox *m)
 }
 
 /* The file is in place: now the index may name it (invariant 1). */
-static int record(struct delivery *v, struct store_mailbox *m,
-                  struct store_rcpt *r, struct err *err)
+MAY_WAIT static int record(struct delivery *v, struct store_mailbox *m,
+                           struct store_rcpt *r, struct err *err)
 {
     const struct store_draft *d = v->d;
     struct buf own CLEANUP(buf_done) = { 0 };
@@ -168,8 +168,8 @@ static int record(struct delivery *v, struct store_mailbox *m,
 }
 
 /* Make the record of a file that is in place, or take the file away again. */
-static void settle(struct delivery *v, struct store_mailbox *m,
-                   struct store_rcpt *r, const char *path)
+MAY_WAIT static void settle(struct delivery *v, struct store_mailbox *m,
+                            struct store_rcpt *r, const char *path)
 {
     struct err err;
 
@@ -186,8 +186,8 @@ static void settle(struct delivery *v, struct store_mailbox *m,
 /* ---- sources ---- */
 
 /* Not inlined: its path is half a stack frame. */
-__attribute__((noinline)) static void source_finish(struct delivery *v,
-                                                    struct source *s)
+MAY_WAIT __attribute__((noinline)) static void source_finish(struct delivery *v,
+                                                             struct source *s)
 {
     char path[PATH_IN_DIR_MAX + 64];
     struct err err;
@@ -216,7 +216,7 @@ __attribute__((noinline)) static void source_finish(struct delivery *v,
     store_account_unref(&s->account);
 }
 
-static struct source *source_slot(struct delivery *v)
+MAY_WAIT static struct source *source_slot(struct delivery *v)
 {
     size_t oldest;
 
@@ -235,8 +235,8 @@ static int fdatasync_run(void *arg)
     return file_fdatasync(*(int *)arg);
 }
 
-static int source_sync(const struct delivery *v, struct engine_put *put,
-                       struct err *err)
+MAY_WAIT static int source_sync(const struct delivery *v,
+                                struct engine_put *put, struct err *err)
 {
     int fd = engine_put_fd(put);
 
@@ -294,8 +294,8 @@ static int put_open(struct store_mailbox *m, const char *tmp,
 }
 
 /* A new file for this recipient, from which others may be linked. */
-static int source_new(struct delivery *v, struct store_mailbox *m,
-                      struct store_rcpt *r, struct err *err)
+MAY_WAIT static int source_new(struct delivery *v, struct store_mailbox *m,
+                               struct store_rcpt *r, struct err *err)
 {
     struct engine_put *put = NULL;
     struct source *s;
@@ -319,7 +319,7 @@ static int source_new(struct delivery *v, struct store_mailbox *m,
 }
 
 /* The draft's own file is the first source. */
-static void source_spill(struct delivery *v)
+MAY_WAIT static void source_spill(struct delivery *v)
 {
     struct store_draft *d = v->d;
     struct source *s;
@@ -378,8 +378,8 @@ static bool take_spill(struct delivery *v, struct store_mailbox *m,
     return false;
 }
 
-static int place(struct delivery *v, struct store_mailbox *m,
-                 struct store_rcpt *r, struct err *err)
+MAY_WAIT static int place(struct delivery *v, struct store_mailbox *m,
+                          struct store_rcpt *r, struct err *err)
 {
     char path[PATH_IN_DIR_MAX + 64];
 
@@ -413,8 +413,8 @@ static bool is_known(struct store_mailbox *m, struct store_rcpt *r)
     return account_knows_gone(m->account, r->id);
 }
 
-static int deliver_to(struct delivery *v, struct store_account *a,
-                      struct store_rcpt *r, struct err *err)
+MAY_WAIT static int deliver_to(struct delivery *v, struct store_account *a,
+                               struct store_rcpt *r, struct err *err)
 {
     struct store_mailbox *m = NULL;
     slice name = r->mailbox.n > 0 ? r->mailbox : SL("INBOX");
@@ -437,8 +437,8 @@ static int deliver_to(struct delivery *v, struct store_account *a,
     return rc;
 }
 
-__attribute__((noinline)) static void deliver_one(struct delivery *v,
-                                                  struct store_rcpt *r)
+MAY_WAIT __attribute__((noinline)) static void deliver_one(struct delivery *v,
+                                                           struct store_rcpt *r)
 {
     struct store_account *a = NULL;
     struct err err = { 0 };
@@ -467,7 +467,7 @@ static bool is_repeat(const struct delivery *v, struct store_rcpt *r)
     return false;
 }
 
-static int prepare(struct delivery *v, struct err *err)
+MAY_WAIT static int prepare(struct delivery *v, struct err *err)
 {
     struct store_draft *d = v->d;
 

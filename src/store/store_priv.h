@@ -9,8 +9,11 @@
  *   idset.c     a set of 16-byte ids                            pure
  *   rows.c      a mailbox in memory: base columns and tail rows
  *   snapshot.c  the columns on disk
- *   log.c       replaying and appending the index log, rewriting it
- *   mailbox.c   opening, flags, expunge, bodies
+ *   log.c       replaying and appending the index log
+ *   rewrite.c   the log written anew; cached strings
+ *   mailbox.c   opening, rows
+ *   changes.c   messages come, change and go
+ *   compact.c   durability, reservations, snapshots on disk
  *   scan.c      what others did in the Maildir; recovery; rebuild
  *   account.c   the account's log, ids, numbers, list of mailboxes
  *   store.c     open accounts and their places
@@ -392,22 +395,31 @@ int index_log_create(struct store_mailbox *m, const char *name,
 /* Read snapshot and log; 1: fine, 0: there is none, -1: cannot be read now.
  * Damage is told by m->damaged. */
 int index_load(struct store_mailbox *m, struct err *err);
+/* Append a record; refused when it would use the reserve. */
 int index_append(struct store_mailbox *m, uint16_t type, const struct iovec *v,
                  int n, uint64_t *payload_at, struct err *err);
-/* Like it, for what only frees space: uses the reserve. */
+/* The same for what changes or frees: it may use the reserve. */
 int index_append_buf(struct store_mailbox *m, uint16_t type, slice payload,
                      struct err *err);
 /* Apply one record's payload to the mailbox; false when it is damaged. */
 bool index_apply(struct store_mailbox *m, uint16_t type, slice payload,
                  uint64_t payload_at);
-/* Write a new log that holds what is, and put it in the place of the old. */
-int index_rewrite(struct store_mailbox *m, struct err *err);
 void index_close(struct store_mailbox *m);
+bool index_wants_compact(const struct store_mailbox *m);
+/* An index file's path in the index directory. */
+void index_file(const struct store_mailbox *m, const char *name, char *dst,
+                size_t size);
+/* What a row's IR_ADD takes. */
+uint64_t row_log_bytes(const struct row *r);
+
+/* ---- rewrite.c ---- */
+
 /* Append the cached strings' attributes of a row. */
 bool index_strings(struct store_mailbox *m, size_t r, struct buf *out);
-/* More of the log is dead than alive. */
+/* More of the log is dead than alive, or it is damaged. */
 bool index_wants_rewrite(const struct store_mailbox *m);
-bool index_wants_compact(const struct store_mailbox *m);
+/* Write a new log that holds what is, and put it in the place of the old. */
+int index_rewrite(struct store_mailbox *m, struct err *err);
 
 /* ---- mailbox.c ---- */
 

@@ -1,0 +1,255 @@
+#include "store/store_priv.h"
+
+/* Messages come, change and go: the index first, then the names of files. */
+
+enum { UNLINK_BATCH = 256 };
+
+int mailbox_add(struct store_mailbox *m, struct row *r, slice name,
+                slice strings, struct err *err)
+{
+    uint64_t instance = m->account->store->cfg.instance;
+    uint8_t fixed[ADD_FIXED];
+    struct iovec v[3];
+    uint64_t at;
+
+    if (account_next_modseq(m->account, m, &r->modseq, err) < 0)
+        return -1;
+    if (m->uidnext == UINT32_MAX)
+        return err_temp(err, "mailbox %s has no UIDs left", m->name);
+    r->uid = m->uidnext;
+    r->created = r->modseq;
+    r->name_len = (uint32_t)name.n;
+    r->cache_len = (uint32_t)strings.n;
+    add_encode(fixed, r, instance, name.n);
+    v[0] = (struct iovec){ fixed, sizeof fixed };
+    v[1] = (struct iovec){ (void *)(uintptr_t)name.p, name.n };
+    v[2] = (struct iovec){ (void *)(uintptr_t)strings.p, strings.n };
+    if (index_append(m, IR_ADD | ENGINE_MUST_UNDERSTAND, v, strings.n ? 3 : 2,
+                     &at, err) < 0)
+        return -1;
+    r->cache_off = at + ADD_FIXED + name.n;
+    if (!row_add(m, r, name))
+        return err_temp(err, "mailbox %s is full", m->name);
+    m->last_instance = instance;
+    m->log_bytes_live += ENGINE_RECORD_HEAD + ADD_FIXED + name.n + strings.n;
+    return 0;
+}
+
+int store_set_flags(struct store_mailbox *m, const struct store_change *c,
+                    size_t n, uint64_t *modseq_out, struct err *err)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+    uint64_t modseq;
+    size_t done = 0;
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    if (account_next_modseq(m->account, m, &modseq, err) < 0)
+        return -1;
+    buf_init(&b, ENGINE_RECORD_MAX);
+    while (done < n) {
+        buf_clear(&b);
+        buf_u64(&b, modseq);
+        for (; done < n && b.n < ENGINE_RECORD_MAX - 64; done++) {
+            size_t r = row_find(m, c[done].uid);
+
+            if (r >= rows_count(m) ||
+                (ROW_FIELD(m, r, flags) == c[done].flags &&
+                 ROW_FIELD(m, r, keywords) == c[done].keywords))
+                continue;
+            buf_u32(&b, c[done].uid);
+            buf_u32(&b, c[done].flags & STORE_FLAGS_ALL);
+            buf_u64(&b, c[done].keywords);
+        }
+        if (b.n == 8)
+            continue;
+        if (index_append_buf(m, IR_FLAGS | ENGINE_MUST_UNDERSTAND, buf_view(&b),
+                             err) < 0)
+            return -1;
+        CHECK(index_apply(m, IR_FLAGS, buf_view(&b), 0));
+    }
+    if (modseq_out)
+        *modseq_out = modseq;
+    mailbox_changed(m);
+    return 0;
+}
+
+/* Their ids first: should the log of the index get lost, they must be known
+ * before the files go. */
+static int remember_ids(struct store_mailbox *m, const uint32_t *uids, size_t n,
+                        struct err *err)
+{
+    uint8_t(*ids)[ID_BYTES] = xcalloc(n + 1, ID_BYTES);
+    size_t n_ids = 0;
+    int rc = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t r = row_find(m, uids[i]);
+        struct row row;
+
+        if (r >= rows_count(m))
+            continue;
+        row_load(m, r, &row);
+        if (!id_is_zero(row.id))
+            memcpy(ids[n_ids++], row.id, ID_BYTES);
+    }
+    if (n_ids > 0)
+        rc = account_gone(m->account, (const uint8_t(*)[ID_BYTES])ids, n_ids,
+                          err);
+    free(ids);
+    return rc;
+}
+
+int store_expunge(struct store_mailbox *m, const uint32_t *uids, size_t n,
+                  uint64_t *modseq_out, struct err *err)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+    uint64_t modseq;
+    size_t done = 0;
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    if (remember_ids(m, uids, n, err) < 0 ||
+        account_next_modseq(m->account, m, &modseq, err) < 0)
+        return -1;
+    buf_init(&b, ENGINE_RECORD_MAX);
+    while (done < n) {
+        buf_clear(&b);
+        buf_u64(&b, modseq);
+        buf_u64(&b, (uint64_t)(clock_wall() / 1000));
+        for (; done < n && b.n < ENGINE_RECORD_MAX - 64; done++)
+            if (row_find(m, uids[done]) < rows_count(m))
+                buf_u32(&b, uids[done]);
+        if (b.n == 16)
+            continue;
+        if (index_append_buf(m, IR_EXPUNGE | ENGINE_MUST_UNDERSTAND,
+                             buf_view(&b), err) < 0)
+            return -1;
+        CHECK(index_apply(m, IR_EXPUNGE, buf_view(&b), 0));
+    }
+    if (modseq_out)
+        *modseq_out = modseq;
+    mailbox_changed(m);
+    return 0;
+}
+
+/* ---- the files follow ---- */
+
+/* Letters that the file's name should have: ours, and such keyword letters as
+ * nobody gave a name to. */
+static uint32_t want_letters(const struct store_mailbox *m, size_t r)
+{
+    uint32_t unnamed = ROW_FIELD(m, r, letters) & ~UINT32_C(63);
+
+    for (size_t i = 0; i < m->n_keywords && i < 26; i++)
+        if (m->keyword[i][0] != '\0')
+            unnamed &= ~(UINT32_C(64) << i);
+    return letters_of(ROW_FIELD(m, r, flags), ROW_FIELD(m, r, keywords)) |
+           unnamed;
+}
+
+static size_t tidy_doomed(struct store_mailbox *m, size_t max_ops)
+{
+    struct buf done CLEANUP(buf_done) = { 0 };
+    char path[PATH_IN_DIR_MAX + 64];
+    size_t left = 0;
+    struct err err;
+
+    buf_init(&done, 4 * UNLINK_BATCH);
+    for (size_t i = 0; i < m->n_doomed; i++) {
+        const struct doomed *d = &m->doomed[i];
+        enum engine_outcome o;
+
+        if (i >= max_ops || done.n >= done.max ||
+            !file_path(m, slice_str(d->name), d->letters, d->state, path,
+                       sizeof path)) {
+            left++;
+            continue;
+        }
+        o = engine_unlink(m->account->dir, path, &err);
+        if (o == ENGINE_OK ||
+            (o == ENGINE_NOENT && unlink_by_base(m, slice_str(d->name))))
+            buf_u32(&done, d->uid);
+        else
+            left++;
+    }
+    if (done.n > 0 &&
+        index_append_buf(m, IR_UNLINKED, buf_view(&done), &err) == 0)
+        (void)index_apply(m, IR_UNLINKED, buf_view(&done), 0);
+    return left;
+}
+
+static bool tidy_row(struct store_mailbox *m, size_t r, uint32_t letters,
+                     struct buf *done)
+{
+    uint32_t state = ROW_HAS_INFO | (ROW_FIELD(m, r, state) & ROW_FOREIGN);
+    char from[PATH_IN_DIR_MAX + 64];
+    char to[PATH_IN_DIR_MAX + 64];
+    struct err err;
+
+    if (!row_path(m, r, from, sizeof from) ||
+        !file_path(m, row_name(m, r), letters, state, to, sizeof to) ||
+        engine_rename(m->account->dir, from, to, &err) != ENGINE_OK)
+        return false;
+    buf_u32(done, ROW_FIELD(m, r, uid));
+    buf_u32(done, letters);
+    buf_u32(done, state);
+    return true;
+}
+
+size_t store_mailbox_tidy(struct store_mailbox *m, size_t max_ops)
+{
+    struct buf done CLEANUP(buf_done) = { 0 };
+    size_t left, n = rows_count(m);
+    size_t ops = 0;
+    struct err err;
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    left = tidy_doomed(m, max_ops);
+    buf_init(&done, 12 * UNLINK_BATCH);
+    for (size_t r = 0; r < n; r++) {
+        uint32_t letters;
+
+        if (row_is_hole(m, r) || (ROW_FIELD(m, r, state) & ROW_ODD_NAME))
+            continue;
+        letters = want_letters(m, r);
+        if (letters == ROW_FIELD(m, r, letters))
+            continue;
+        if (ops >= max_ops || done.n >= done.max)
+            left++;
+        else if (tidy_row(m, r, letters, &done))
+            ops++;
+        /* Otherwise a stranger was faster: the next sync tells. */
+    }
+    if (done.n > 0 && index_append_buf(m, IR_FILE, buf_view(&done), &err) == 0)
+        (void)index_apply(m, IR_FILE, buf_view(&done), 0);
+    return left;
+}
+
+int store_open_body(struct store_mailbox *m, uint32_t uid, int *fd_out,
+                    struct err *err)
+{
+    char path[PATH_IN_DIR_MAX + 64];
+    uint64_t size;
+
+    CHECK_OBJ(m, MAILBOX_MAGIC);
+    for (int tries = 0; tries < 3; tries++) {
+        size_t r = row_find(m, uid);
+        enum engine_outcome o;
+
+        if (r >= rows_count(m))
+            return err_perm(err, "message is gone");
+        if (ROW_FIELD(m, r, state) & ROW_ODD_NAME) {
+            if (!find_by_base(m, row_name(m, r), path, sizeof path))
+                return err_temp(err, "file of UID %u is not found", uid);
+        } else if (!row_path(m, r, path, sizeof path)) {
+            return err_temp(err, "file name of UID %u is too long", uid);
+        }
+        o = engine_get(m->account->dir, path, fd_out, &size, err);
+        if (o == ENGINE_OK)
+            return 0;
+        if (o != ENGINE_NOENT)
+            return store_fail(o, err, "open message in", m->name);
+        if (mailbox_scan(m, SCAN_FORCE, err) < 0)
+            return -1;
+    }
+    return err_temp(err, "file of UID %u in %s keeps moving", uid, m->name);
+}
