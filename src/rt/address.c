@@ -174,12 +174,39 @@ MAY_WAIT static int connect_finish(int fd, slice where, msec deadline,
     return cause == 0 ? 0 : err_sys(err, "connect to %.*s", SLF(where));
 }
 
+/* 0 connected, 1 try again, -1 failed. */
+MAY_WAIT static int connect_try(int fd, const struct sockaddr_storage *sa,
+                                socklen_t len, slice where, msec deadline,
+                                struct err *err)
+{
+    if (connect(fd, (const struct sockaddr *)sa, len) == 0)
+        return 0;
+    if (errno == EINPROGRESS)
+        return connect_finish(fd, where, deadline, err);
+    /* A UNIX listener's queue is full, and nothing tells when it is not. */
+    if (errno != EAGAIN && errno != EINTR)
+        return err_sys(err, "connect to %.*s", SLF(where));
+    if (clock_mono() >= deadline)
+        return err_temp(err, "connect to %.*s: timed out", SLF(where));
+    return task_sleep(UNIX_RETRY_MS, err) < 0 ? -1 : 1;
+}
+
+/* The descriptor, which CLEANUP then leaves alone. */
+static int take_fd(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
+
 int socket_connect(slice where, msec deadline, int *fd_out, struct err *err)
 {
     int fd CLEANUP(close_fd) = -1;
     struct sockaddr_storage sa;
-    socklen_t len;
+    socklen_t len = 0;
     const int on = 1;
+    int rc;
 
     if (address_parse(where, &sa, &len, err) < 0)
         return -1;
@@ -189,22 +216,12 @@ int socket_connect(slice where, msec deadline, int *fd_out, struct err *err)
     if (sa.ss_family != AF_UNIX)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 
-    while (connect(fd, (struct sockaddr *)&sa, len) < 0) {
-        if (errno == EINPROGRESS) {
-            if (connect_finish(fd, where, deadline, err) < 0)
-                return -1;
-            break;
-        }
-        /* A UNIX listener's queue is full, and nothing tells when it is not. */
-        if (errno != EAGAIN && errno != EINTR)
-            return err_sys(err, "connect to %.*s", SLF(where));
-        if (clock_mono() >= deadline)
-            return err_temp(err, "connect to %.*s: timed out", SLF(where));
-        if (task_sleep(UNIX_RETRY_MS, err) < 0)
-            return -1;
-    }
-    *fd_out = fd;
-    fd = -1;
+    do
+        rc = connect_try(fd, &sa, len, where, deadline, err);
+    while (rc > 0);
+    if (rc < 0)
+        return -1;
+    *fd_out = take_fd(&fd);
     return 0;
 }
 
@@ -262,7 +279,7 @@ int socket_listen(slice where, int backlog, unsigned flags, mode_t unix_mode,
 {
     int fd CLEANUP(close_fd) = -1;
     struct sockaddr_storage sa;
-    socklen_t len;
+    socklen_t len = 0;
     int rc;
 
     if (address_parse(where, &sa, &len, err) < 0)
@@ -278,7 +295,6 @@ int socket_listen(slice where, int backlog, unsigned flags, mode_t unix_mode,
         return err_prefix(err, "%.*s", SLF(where));
     if (listen(fd, backlog) < 0)
         return err_sys(err, "listen on %.*s", SLF(where));
-    *fd_out = fd;
-    fd = -1;
+    *fd_out = take_fd(&fd);
     return 0;
 }

@@ -72,8 +72,8 @@ _Static_assert(sizeof(struct saved) % 16 == 0, "stacks are 16-byte aligned");
 
 void context_prepare(struct context *c, void (*entry)(struct context *c))
 {
-    uintptr_t top = (uintptr_t)(c->stack_lo + c->stack_size) & ~(uintptr_t)15;
-    struct saved *r = (struct saved *)top - 1;
+    char *top = c->stack_lo + c->stack_size;
+    struct saved *r = (void *)(top - (uintptr_t)top % 16 - sizeof(*r));
 
     saved_init(r, entry, c);
     c->sp = r;
@@ -105,7 +105,7 @@ void context_backtrace(const struct context *c, unsigned max,
     /* Both ABIs keep {caller's frame pointer, return address} at fp. */
     for (unsigned i = 1; i < max && fp >= lo && fp + 16 <= hi && fp % 8 == 0;
          i++) {
-        const uintptr_t *frame = (const uintptr_t *)fp;
+        const uintptr_t *frame = (const void *)(c->stack_lo + (fp - lo));
 
         fn(arg, frame[1]);
         if (frame[0] <= fp)

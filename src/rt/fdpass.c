@@ -1,6 +1,8 @@
 /* Descriptors over UNIX sockets. */
 #include "rt/proc.h"
 
+#include "rt/rt_priv.h"
+
 #include <sys/socket.h>
 
 union fd_control {
@@ -11,7 +13,7 @@ union fd_control {
 ssize_t fd_send(int sock, const void *p, size_t n, const int *fds, size_t n_fds)
 {
     union fd_control control;
-    struct iovec v = { (void *)(uintptr_t)p, n };
+    struct iovec v = { unconst(p), n };
     struct msghdr msg = { .msg_iov = &v, .msg_iovlen = 1 };
     ssize_t sent;
 

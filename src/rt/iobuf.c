@@ -74,7 +74,7 @@ void iobuf_room(struct iobuf *b, size_t n)
     while (size < used + n)
         size *= 2;
     p = mem_get(size);
-    if (used > 0)
+    if (b->p != NULL && used > 0)
         memcpy(p, b->p + b->from, used);
     iobuf_free(b);
     *b = (struct iobuf){ p, (uint32_t)size, 0, (uint32_t)used };

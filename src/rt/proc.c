@@ -169,8 +169,7 @@ NO_RETURN static void child_run(struct birth *b)
             _exit(127);
     }
     child_signals(b);
-    (void)execve(s->path, (char *const *)(uintptr_t)s->argv,
-                 (char *const *)(uintptr_t)b->envp);
+    (void)execve(s->path, unconst(s->argv), unconst(b->envp));
     child_fail(b, "exec");
 }
 
@@ -358,10 +357,9 @@ void proc_on_exit(pid_t pid, void (*fn)(pid_t pid, int wstatus, void *arg),
 
 void children_forget(void)
 {
-    struct list *e;
-
-    while ((e = list_pop(&children)) != NULL)
+    list_each_safe(e, next, &children)
         free(CONTAINER_OF(e, struct child, link));
+    list_init(&children);
     is_listening = false;
     look_soon = (struct deferred){ 0 };
 }

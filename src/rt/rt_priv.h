@@ -61,6 +61,15 @@ struct loop {
 extern struct loop rt_loop;
 extern struct loop rt_parent_loop; /* in a forked child */
 
+/* For system calls that take what they do not change without const. */
+static inline void *unconst(const void *p)
+{
+    void *out;
+
+    memcpy(&out, &p, sizeof(out));
+    return out;
+}
+
 /* Real milliseconds, whatever the test clock says. */
 int64_t real_ms_coarse(void);
 int64_t real_ms(void);

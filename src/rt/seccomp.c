@@ -317,6 +317,17 @@ static void family(struct filter *f, bool is_allowed, const int *calls,
 #define FAMILY(f, is_allowed, calls)                                           \
  family((f), (is_allowed), (calls), ARRAY_LEN(calls))
 
+/* Argument n, of which only the low half counts: the kernel takes an int. */
+static struct scmp_arg_cmp arg_is(unsigned n, uint32_t value)
+{
+    return (struct scmp_arg_cmp){ n, SCMP_CMP_MASKED_EQ, UINT32_MAX, value };
+}
+
+static struct scmp_arg_cmp arg_bits(unsigned n, uint32_t mask, uint32_t value)
+{
+    return (struct scmp_arg_cmp){ n, SCMP_CMP_MASKED_EQ, mask, value };
+}
+
 static void allow_if(struct filter *f, int call, struct scmp_arg_cmp arg)
 {
     if (!f->is_list_of_refused)
@@ -342,15 +353,13 @@ static void files(struct filter *f, unsigned allow)
     FAMILY(f, allow & SANDBOX_WRITE, of_write);
     FAMILY(f, (allow & SANDBOX_OPEN) && open_any, opens);
     if ((allow & SANDBOX_OPEN) && !open_any) {
-        allow_if(f, SYS(open), SCMP_A1_32(SCMP_CMP_MASKED_EQ, changing, 0));
-        allow_if(f, SYS(openat), SCMP_A2_32(SCMP_CMP_MASKED_EQ, changing, 0));
+        allow_if(f, SYS(open), arg_bits(1, changing, 0));
+        allow_if(f, SYS(openat), arg_bits(2, changing, 0));
     }
     if (!(allow & SANDBOX_OPEN)) {
         /* fstat() of the C library is newfstatat(fd, "", AT_EMPTY_PATH). */
-        allow_if(f, SYS(newfstatat),
-                 SCMP_A3_32(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
-        allow_if(f, SYS(statx),
-                 SCMP_A2_32(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
+        allow_if(f, SYS(newfstatat), arg_bits(3, AT_EMPTY_PATH, AT_EMPTY_PATH));
+        allow_if(f, SYS(statx), arg_bits(2, AT_EMPTY_PATH, AT_EMPTY_PATH));
     }
 }
 
@@ -365,15 +374,14 @@ static void processes(struct filter *f, unsigned allow)
     rule(f, SCMP_ACT_ERRNO(ENOSYS), SYS(clone3), 0, NULL);
     FAMILY(f, allow & SANDBOX_FORK, of_fork);
     FAMILY(f, allow & SANDBOX_EXEC, of_exec);
-    allow_if(f, SYS(clone), SCMP_A0_32(SCMP_CMP_MASKED_EQ, mask, CLONE_THREAD));
+    allow_if(f, SYS(clone), arg_bits(0, mask, CLONE_THREAD));
     if (allow & SANDBOX_FORK)
-        allow_if(f, SYS(clone), SCMP_A0_32(SCMP_CMP_MASKED_EQ, mask, 0));
+        allow_if(f, SYS(clone), arg_bits(0, mask, 0));
     else
-        refuse_if(f, SYS(clone),
-                  SCMP_A0_32(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
+        refuse_if(f, SYS(clone), arg_bits(0, CLONE_THREAD, 0));
     for (unsigned bit = 1u << 16; bit != 0; bit <<= 1)
         if (namespaces & bit)
-            refuse_if(f, SYS(clone), SCMP_A0_32(SCMP_CMP_MASKED_EQ, bit, bit));
+            refuse_if(f, SYS(clone), arg_bits(0, bit, bit));
 }
 
 static void signals(struct filter *f, unsigned allow)
@@ -385,44 +393,46 @@ static void signals(struct filter *f, unsigned allow)
         return;
     /* abort() and pthread_kill(); children have other pids, and Landlock's
      * scope keeps their signals among themselves. */
-    allow_if(f, SYS(kill), SCMP_A0_32(SCMP_CMP_EQ, self));
+    allow_if(f, SYS(kill), arg_is(0, self));
     if (allow & SANDBOX_FORK)
-        allow_if(f, SYS(tgkill), SCMP_A0_32(SCMP_CMP_NE, 0));
+        allow_if(f, SYS(tgkill), arg_bits(0, 0, 0));
     else
-        allow_if(f, SYS(tgkill), SCMP_A0_32(SCMP_CMP_EQ, self));
+        allow_if(f, SYS(tgkill), arg_is(0, self));
 }
 
 static void sockets(struct filter *f, unsigned allow)
 {
     FAMILY(f, allow & (SANDBOX_INET | SANDBOX_UNIX), of_sockets);
     if (allow & SANDBOX_INET) {
-        allow_if(f, SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_INET));
-        allow_if(f, SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_INET6));
+        allow_if(f, SYS(socket), arg_is(0, AF_INET));
+        allow_if(f, SYS(socket), arg_is(0, AF_INET6));
     } else {
-        refuse_if(f, SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_INET));
-        refuse_if(f, SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_INET6));
+        refuse_if(f, SYS(socket), arg_is(0, AF_INET));
+        refuse_if(f, SYS(socket), arg_is(0, AF_INET6));
     }
     if (allow & SANDBOX_UNIX)
-        allow_if(f, SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
+        allow_if(f, SYS(socket), arg_is(0, AF_UNIX));
     else
-        refuse_if(f, SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
-    refuse_if(f, SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_PACKET));
-    refuse_if(f, SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_ALG));
-    refuse_if(f, SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_VSOCK));
+        refuse_if(f, SYS(socket), arg_is(0, AF_UNIX));
+    refuse_if(f, SYS(socket), arg_is(0, AF_PACKET));
+    refuse_if(f, SYS(socket), arg_is(0, AF_ALG));
+    refuse_if(f, SYS(socket), arg_is(0, AF_VSOCK));
 }
 
 static void odds_and_ends(struct filter *f)
 {
+    const struct scmp_arg_cmp own = arg_is(0, 0);
+    const struct scmp_arg_cmp self = arg_is(0, (uint32_t)getpid());
+
     for (size_t i = 0; i < ARRAY_LEN(ioctls); i++)
-        allow_if(f, SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)ioctls[i]));
-    refuse_if(f, SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, TIOCSTI));
+        allow_if(f, SYS(ioctl), arg_is(1, (uint32_t)ioctls[i]));
+    refuse_if(f, SYS(ioctl), arg_is(1, TIOCSTI));
     /* Names of threads, death signals, dumpability: nothing of it gains
      * anything once no_new_privs is set. */
     if (!f->is_list_of_refused) {
         rule(f, SCMP_ACT_ALLOW, SYS(prctl), 0, NULL);
-        rule(f, SCMP_ACT_ALLOW, SYS(prlimit64), 1, &SCMP_A0_32(SCMP_CMP_EQ, 0));
-        rule(f, SCMP_ACT_ALLOW, SYS(prlimit64), 1,
-             &SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid()));
+        rule(f, SCMP_ACT_ALLOW, SYS(prlimit64), 1, &own);
+        rule(f, SCMP_ACT_ALLOW, SYS(prlimit64), 1, &self);
     }
 }
 

@@ -178,6 +178,23 @@ bool stream_fill_now(struct stream *s)
     return stream_try_read(s) == GOT_BYTES;
 }
 
+/* Until there may be something to read, or the wait's end is an error. */
+MAY_WAIT static int wait_input(struct stream *s, struct err *err)
+{
+    enum wait_end end;
+
+    if (iobuf_used(&s->in) == 0)
+        iobuf_free(&s->in);
+    s->io->arm_in(s);
+    if (s->in_ready)
+        return 0; /* a regular file */
+    s->reader = task_self();
+    end = task_block(WAIT_WAKE, s->deadline);
+    CHECK_OBJ(s, STREAM_MAGIC);
+    s->reader = NULL;
+    return wait_result(end, err);
+}
+
 int stream_fill(struct stream *s, struct err *err)
 {
     CHECK_OBJ(s, STREAM_MAGIC);
@@ -185,23 +202,13 @@ int stream_fill(struct stream *s, struct err *err)
     CHECK(s->reader == NULL && !s->is_parked);
     for (;;) {
         enum stream_got got = stream_try_read(s);
-        enum wait_end end;
 
         if (got == GOT_ERROR)
             return stream_broken(s, err);
         if (got != GOT_NOTHING)
             return 0;
-        if (iobuf_used(&s->in) == 0)
-            iobuf_free(&s->in);
-        s->io->arm_in(s);
-        if (s->in_ready)
-            continue; /* a regular file */
-        s->reader = task_self();
-        end = task_block(WAIT_WAKE, s->deadline);
-        CHECK_OBJ(s, STREAM_MAGIC);
-        s->reader = NULL;
-        if (end != WAIT_WOKEN)
-            return wait_result(end, err);
+        if (wait_input(s, err) < 0)
+            return -1;
     }
 }
 

@@ -71,7 +71,7 @@ static void fd_arm_in(struct stream *s)
 
 static void fd_arm_out(struct stream *s)
 {
-    struct out_side *o = s->side;
+    struct out_side *o;
 
     if (s->out_armed)
         return;

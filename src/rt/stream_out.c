@@ -15,7 +15,7 @@ static ssize_t send_now(struct stream *s, slice more)
     if (used > 0)
         v[n_v++] = (struct iovec){ s->out.p + s->out.from, used };
     if (more.n > 0)
-        v[n_v++] = (struct iovec){ (void *)(uintptr_t)more.p, more.n };
+        v[n_v++] = (struct iovec){ unconst(more.p), more.n };
     do
         n = s->io->writev(s, v, n_v);
     while (n < 0 && errno == EINTR);
@@ -89,8 +89,8 @@ int stream_puts(struct stream *s, const char *text, struct err *err)
     return stream_write(s, slice_str(text), err);
 }
 
-MAY_WAIT static int print_large(struct stream *s, struct err *err,
-                                const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) MAY_WAIT static int print_large(
+    struct stream *s, struct err *err, const char *fmt, va_list ap)
 {
     struct buf b;
     int rc;

@@ -139,6 +139,7 @@ static struct list *ready_pick(void)
         return at;
     list_each(e, &rt_loop.ready)
         n++;
+    CHECK(n > 0);
     /* xorshift64: any fixed sequence that the seed decides will do. */
     rt_loop.seed ^= rt_loop.seed << 13;
     rt_loop.seed ^= rt_loop.seed >> 7;

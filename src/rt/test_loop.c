@@ -396,22 +396,23 @@ static void test_listeners(void **state)
     in_task(listeners, NULL);
 }
 
+/* More than sun_path holds. */
+#define TEN       "0123456789"
+#define LONG_PATH "unix:/" TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+
 static void bad_addresses(UNUSED void *arg)
 {
-    static const char *const bad[] = {
-        "127.0.0.1:25",
-        "inet:localhost:25",
-        "inet:127.0.0.1",
-        "inet:127.0.0.1:65536",
-        "inet:127.0.0.1:x",
-        "inet:[::1:25",
-        "inet:127.0.0.1:",
-        "unix:",
-        "",
-        "inet:1.2.3.4.5.6:1",
-        "unix:/0123456789012345678901234567890123456789012345678901234567890123"
-        "45678901234567890123456789012345678901234567890123"
-    };
+    static const char *const bad[] = { "127.0.0.1:25",
+                                       "inet:localhost:25",
+                                       "inet:127.0.0.1",
+                                       "inet:127.0.0.1:65536",
+                                       "inet:127.0.0.1:x",
+                                       "inet:[::1:25",
+                                       "inet:127.0.0.1:",
+                                       "unix:",
+                                       "",
+                                       "inet:1.2.3.4.5.6:1",
+                                       LONG_PATH };
     struct err err;
     int fd = -7;
 
