@@ -8,6 +8,14 @@ static const struct {
     bool is_program; /* also under build/bin and $command_directory */
 } commands[] = {
     { "sendmail", command_sendmail, true },
+    { "mailq", command_sendmail, true },
+    { "newaliases", command_sendmail, true },
+    { "postconf", command_postconf, true },
+    { "postmap", command_postmap, true },
+    { "postalias", command_postmap, true },
+    { "postqueue", command_postqueue, true },
+    { "postsuper", command_postsuper, true },
+    { "postcat", command_postcat, true },
     { "init", command_init, false },
     { "check", command_check, false },
 };

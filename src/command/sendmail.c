@@ -577,17 +577,15 @@ int command_sendmail(int argc, char **argv)
     case MODE_LIST: {
         char *args[] = { argv[0], (char[]){ "-p" }, NULL };
 
-        (void)args;
-        command_die(EX_UNAVAILABLE, "not here yet");
+        return command_postqueue(2, args);
     }
     case MODE_QUEUE: {
         char *args[] = { argv[0], (char[]){ "-f" }, NULL };
 
-        (void)args;
-        command_die(EX_UNAVAILABLE, "not here yet");
+        return command_postqueue(2, args);
     }
     case MODE_ALIASES:
-        command_die(EX_UNAVAILABLE, "not here yet");
+        return command_newaliases(1, argv);
     case MODE_DAEMON:
         command_die(EX_USAGE, "start the mail system with `hato start`");
     case MODE_VERIFY:

@@ -1,0 +1,27 @@
+#ifndef COMMAND_QUEUE_PRIV_H
+#define COMMAND_QUEUE_PRIV_H
+
+/* postqueue, postsuper and postcat: the conversation with qmgr. */
+#include "command/command.h"
+#include "ipc/ipc.h"
+
+#define COMMAND_QUEUE_MS (60 * 1000)
+
+struct command_queue {
+    struct chan *chan;
+    struct task *waiter;
+    bool is_done;
+    bool is_broken;
+    void (*on_item)(struct command_queue *q, slice item);
+    void *data;
+};
+
+/* Connect through master; dies with a clear text.  In a task. */
+MAY_WAIT void command_queue_open(struct command_queue *q);
+/* QUEUE_LIST: on_item for each message. */
+MAY_WAIT void command_queue_list(struct command_queue *q);
+/* One of QUEUE_FLUSH ... _REQUEUE; how many messages it changed. */
+MAY_WAIT uint64_t command_queue_change(struct command_queue *q, uint16_t type,
+                                       slice body);
+
+#endif
