@@ -226,40 +226,65 @@ static void filter_route(const struct active *a, const struct qrcpt *r,
     out->recipient = r->addr;
 }
 
+bool queue_is_special(slice addr)
+{
+    return addr.n > 0 && addr.p[0] == '\001';
+}
+
+slice queue_shown(slice addr, slice path)
+{
+    slice shown = addr;
+    slice step;
+    bool is_more = queue_is_special(addr);
+
+    while (is_more) {
+        is_more = slice_cut(&path, '\n', &step);
+        if (!queue_is_special(step))
+            shown = step;
+    }
+    return shown;
+}
+
+static void not_resolved(struct active *a, uint32_t i, const struct err *err)
+{
+    bool is_bounced = err->class == ERR_PERM;
+    const char *status = is_bounced ? "5.3.0" : "4.3.0";
+
+    if (active_is_gone(a) || err->class == ERR_PEER)
+        return;
+    if (!is_bounced)
+        event_text(EV_WARNING, NULL, a->env.id, "routing %.*s: %s",
+                   SLF(a->v[i].addr), err->log);
+    if (err->status[0] != '\0')
+        status = err->status;
+    rcpt_decide(a, i, is_bounced, slice_str(status),
+                is_bounced ? slice_str(err->peer)
+                           : SL("address resolver failure"));
+}
+
 static void route_one(struct active *a, uint32_t i)
 {
     struct queue *q = a->q;
     struct qrcpt r = a->v[i];
-    struct queue_route route = { .transport = SLICE_NONE };
+    struct queue_route route = { SL("local"), slice_str(q->set.hostname),
+                                 r.addr };
     struct err err;
 
-    if (r.depth > QUEUE_MAX_DEPTH) {
-        char *text CLEANUP(free_ptr) =
-            xasprintf("mail forwarding loop for %.*s", SLF(r.addr));
-
-        rcpt_decide(a, i, true, SL("5.4.6"), slice_str(text));
-        return;
-    }
-    if (a->env.filter.n > 0) {
+    if (queue_is_special(r.addr)) {
+        /* From outside it is no address, whoever let it in. */
+        if (r.depth == 0) {
+            rcpt_decide(a, i, true, SL("5.1.3"), SL("bad address syntax"));
+            return;
+        }
+    } else if (a->env.filter.n > 0) {
         filter_route(a, &r, &route);
     } else if (q->ops->resolve(q->arg, active_sender(a, &r), r.addr, a->arena,
                                &route, &err) < 0) {
-        if (active_is_gone(a) || err.class == ERR_PEER)
-            return;
-        if (err.class != ERR_PERM)
-            event_text(EV_WARNING, NULL, a->env.id, "routing %.*s: %s",
-                       SLF(r.addr), err.log);
-        rcpt_decide(a, i, err.class == ERR_PERM,
-                    slice_str(err.status[0] != 0      ? err.status
-                              : err.class == ERR_PERM ? "5.3.0"
-                                                      : "4.3.0"),
-                    err.class == ERR_PERM ? slice_str(err.peer)
-                                          : SL("address resolver failure"));
+        not_resolved(a, i, &err);
         return;
     }
-    if (active_is_gone(a))
-        return;
-    job_add(a, i, &route);
+    if (!active_is_gone(a))
+        job_add(a, i, &route);
 }
 
 void active_route(struct active *a, size_t from, size_t n)

@@ -13,7 +13,7 @@
 /* New recipients of one expansion, and all recipients of one message. */
 #define EXPANSION_MAX     ENVELOPE_MAX_RCPTS
 #define RCPTS_MAX         (4 * ENVELOPE_MAX_RCPTS)
-#define EXPANDED_ADDR_MAX 4096
+#define EXPANDED_ADDR_MAX 8192
 
 struct reply {
     uint32_t index;
@@ -47,10 +47,13 @@ struct seen {
     uint32_t index; /* UINT32_MAX: being journaled */
 };
 
+/* Files and commands are not compared: their texts are not addresses, and
+ * `local` knows best. */
 static bool is_address(slice addr)
 {
-    return slice_chr(addr, '@') > 0 && addr.p[0] != '|' && addr.p[0] != '/' &&
-           addr.p[0] != ':' && addr.p[0] != '\\';
+    if (queue_is_special(addr))
+        return addr.n > 1 && addr.p[1] == 'U';
+    return slice_chr(addr, '@') > 0;
 }
 
 static struct seen *seen_put(struct active *a, slice addr, uint32_t index)
@@ -138,8 +141,6 @@ static void grow_one(struct active *a, const struct reply *y, slice in,
 {
     const struct qrcpt *parent = &a->v[y->index];
     struct spool_expansion e = { .addr = SLICE_NONE };
-    bool is_list = y->has_owner;
-    uint64_t notify;
 
     if (!attr_find(in, AT_ADDR, &e.addr) || e.addr.n == 0 ||
         e.addr.n > EXPANDED_ADDR_MAX)
@@ -150,11 +151,10 @@ static void grow_one(struct active *a, const struct reply *y, slice in,
         e.orig = parent->orig.n > 0 ? parent->orig : parent->addr;
     /* RFC 3461 5.2.7: the members of a list are the list's affair; an alias
      * hands the sender's wishes on. */
-    e.notify = is_list ? 0 : parent->notify;
-    if (attr_find_u64(in, AT_NOTIFY, &notify))
-        e.notify = (uint32_t)notify & 15u;
-    if (!attr_find(in, AT_ORCPT, &e.orcpt) && !is_list)
+    if (!y->has_owner) {
+        e.notify = parent->notify;
         e.orcpt = parent->orcpt;
+    }
     e.has_owner = y->has_owner || parent->has_owner;
     e.owner = y->has_owner ? y->owner : parent->owner;
     g->v[g->n++] = e;

@@ -31,13 +31,14 @@ void log_decided(const struct active *a, const struct qrcpt *r,
     char *tail;
     struct ev_field f[8];
     size_t n = 0;
-    bool has_orig = r->orig.n > 0 && !slice_eq(r->orig, r->addr);
+    slice shown = queue_shown(r->addr, r->path);
+    bool has_orig = r->orig.n > 0 && !slice_eq(r->orig, shown);
 
     (void)event_format_ms(a->since > arrival ? a->since - arrival : 0, before);
     (void)event_format_ms(now > a->since ? now - a->since : 0, here);
     (void)snprintf(delays, sizeof(delays), "%s/%s/0/0", before, here);
     tail = xasprintf("(%.*s)", SLF(slice_sub(text, 0, 1000)));
-    f[n++] = ev_addr("to", r->addr);
+    f[n++] = ev_addr("to", shown);
     if (has_orig)
         f[n++] = ev_addr("orig_to", r->orig);
     f[n++] = ev_str("relay", SL("none"));

@@ -252,7 +252,7 @@ static void set_dsn(struct maker *k)
         const struct qrcpt *r = &a->v[n->idx[i]];
 
         v[i] = (struct dsn_rcpt){
-            .addr = r->addr,
+            .addr = queue_shown(r->addr, r->path),
             .orig = r->orig,
             .orcpt = r->orcpt,
             .status = r->status,

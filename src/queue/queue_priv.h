@@ -79,6 +79,7 @@ enum rcpt_state {
     RS_JOB,       /* in a job */
     RS_EXPANDING, /* the journal is being written */
     RS_SENT,      /* a success report is due before it is settled */
+    RS_QUIET,     /* settled behind another recipient's report of success */
     RS_DEFERRED,
     RS_FAILED,
 };
@@ -187,6 +188,11 @@ struct qrcpt *active_rcpt(struct active *a, uint32_t index); /* grows */
 bool active_is_gone(const struct active *a);
 slice active_sender(const struct active *a, const struct qrcpt *r);
 slice active_dup(struct active *a, slice s); /* "" at the arena's cap */
+
+/* A mailbox, file or command that `local` made of an alias (local/local.h):
+ * it goes back to `local`, and people are shown whom it was expanded from. */
+bool queue_is_special(slice addr);
+slice queue_shown(slice addr, slice path);
 
 /* ---- settle.c: what became of a recipient */
 void rcpt_sent(struct active *a, uint32_t i, slice diag);

@@ -33,7 +33,11 @@ void rcpt_sent(struct active *a, uint32_t i, slice diag)
 
     a->q->count.n_sent++;
     if (!wants_success(a, r)) {
-        active_settle(a, i, OUT_SENT);
+        /* A report that is due needs the message until the end. */
+        if (a->n_expanded > 0)
+            r->state = RS_QUIET;
+        else
+            active_settle(a, i, OUT_SENT);
         return;
     }
     r->state = RS_SENT;
@@ -43,7 +47,10 @@ void rcpt_sent(struct active *a, uint32_t i, slice diag)
 
 void rcpt_discarded(struct active *a, uint32_t i)
 {
-    active_settle(a, i, OUT_DISCARDED);
+    if (a->n_expanded > 0)
+        a->v[i].state = RS_QUIET;
+    else
+        active_settle(a, i, OUT_DISCARDED);
 }
 
 void rcpt_deferred(struct active *a, uint32_t i, slice status, slice diag)
@@ -294,8 +301,9 @@ static void report_success(struct active *a)
     if (n.n == 0)
         return;
     (void)send_notice(a, &n, "sender delivery status");
-    for (size_t i = 0; i < n_sent; i++)
-        active_settle(a, idx[i], OUT_SENT);
+    for (size_t i = 0; i < a->n; i++)
+        if (a->v[i].state == RS_SENT || a->v[i].state == RS_QUIET)
+            active_settle(a, (uint32_t)i, OUT_SENT);
 }
 
 /* ---------------------------------------------------------------- delays */
@@ -415,8 +423,8 @@ void active_finish(struct active *a)
     if (active_is_gone(a))
         return;
     expire(a, now);
-    report_failures(a);
     report_success(a);
+    report_failures(a);
     if (!active_is_gone(a))
         defer_rest(a, now);
 }

@@ -110,7 +110,8 @@ static void put_rcpts(struct buf *b, const struct spool_detail *d)
         if (d->rcpts[i].settled)
             continue;
         buf_clear(&one);
-        (void)attr_put(&one, AT_ADDR, d->rcpts[i].addr);
+        (void)attr_put(&one, AT_ADDR,
+                       queue_shown(d->rcpts[i].addr, d->rcpts[i].path));
         if (d->rcpts[i].reason.n > 0)
             (void)attr_put(&one, AT_REASON, d->rcpts[i].reason);
         if (d->rcpts[i].status.n > 0)
