@@ -117,8 +117,8 @@ static void retire_oldest(struct broker *b)
         retire(oldest);
 }
 
-static int fork_worker(struct broker *b, const struct entry *e, int fd,
-                       pid_t *pid_out, struct err *err)
+MAY_WAIT static int fork_worker(struct broker *b, const struct entry *e, int fd,
+                                pid_t *pid_out, struct err *err)
 {
     struct buf body;
     struct msg answer;
@@ -139,8 +139,8 @@ static int fork_worker(struct broker *b, const struct entry *e, int fd,
 }
 
 /* A new worker for `key`; it is in the map, STARTING, until the fork. */
-static int start_worker(struct broker *b, const struct entry *wanted,
-                        struct err *err)
+MAY_WAIT static int start_worker(struct broker *b, const struct entry *wanted,
+                                 struct err *err)
 {
     struct entry *e = xcalloc(1, sizeof *e);
     pid_t pid = 0;
@@ -173,9 +173,10 @@ static int start_worker(struct broker *b, const struct entry *wanted,
     return 0;
 }
 
-/* The worker for `wanted`, made when there is none. */
-static int get_worker(struct broker *b, const struct entry *wanted,
-                      struct entry **out, struct err *err)
+/* The worker for `wanted`, made when there is none; NULL with err. */
+MAY_WAIT static struct entry *get_worker(struct broker *b,
+                                         const struct entry *wanted,
+                                         struct err *err)
 {
     msec deadline = clock_after(REQUEST_MS);
 
@@ -183,22 +184,23 @@ static int get_worker(struct broker *b, const struct entry *wanted,
         struct map_node *n = map_get(&b->workers, slice_str(wanted->key));
         struct entry *e = n ? CONTAINER_OF(n, struct entry, node) : NULL;
 
-        if (b->is_draining)
-            return err_temp(err, "the mail system is going down");
-        if (e != NULL && e->state == READY) {
-            *out = e;
-            return 0;
+        if (b->is_draining) {
+            err_temp(err, "the mail system is going down");
+            return NULL;
         }
+        if (e != NULL && e->state == READY)
+            return e;
         if (e == NULL && b->workers.n < WORKERS_MAX) {
             if (start_worker(b, wanted, err) < 0)
-                return -1;
+                return NULL;
             continue;
         }
         if (e == NULL)
             retire_oldest(b);
-        if (waitq_wait(&b->changed, deadline, err) < 0)
-            return err_prefix(err, "wait for a worker of uid %" PRIu64,
-                              wanted->uid);
+        if (waitq_wait(&b->changed, deadline, err) < 0) {
+            err_prefix(err, "wait for a worker of uid %" PRIu64, wanted->uid);
+            return NULL;
+        }
     }
 }
 
@@ -228,16 +230,16 @@ static int read_request(struct broker *b, slice body, struct entry *out,
     return 0;
 }
 
-static void deliver(struct broker *b, struct chan *c, struct msg *m)
+MAY_WAIT static void deliver(struct broker *b, struct chan *c, struct msg *m)
 {
     uint16_t type = m->type == BROKER_ASK ? WORKER_CHAN : WORKER_LMTP;
     struct entry wanted, *e = NULL;
     struct err err;
     int fds[2];
 
-    if (read_request(b, m->body, &wanted, &err) < 0 ||
-        get_worker(b, &wanted, &e, &err) < 0 ||
-        chan_socketpair(fds, &err) < 0) {
+    if (read_request(b, m->body, &wanted, &err) == 0)
+        e = get_worker(b, &wanted, &err);
+    if (e == NULL || chan_socketpair(fds, &err) < 0) {
         log_warning("no worker: %s", err.log);
         chan_fail(c, m->id, &err);
         return;
@@ -253,7 +255,7 @@ static void deliver(struct broker *b, struct chan *c, struct msg *m)
     close(fds[1]);
 }
 
-static void sync_fs(struct broker *b, struct chan *c, struct msg *m)
+MAY_WAIT static void sync_fs(struct broker *b, struct chan *c, struct msg *m)
 {
     struct err err;
     uint64_t dev;
@@ -274,15 +276,16 @@ static void sync_fs(struct broker *b, struct chan *c, struct msg *m)
 }
 
 /* Development: let a worker show what its sandbox refuses. */
-static void probe(struct broker *b, struct chan *c, struct msg *m)
+MAY_WAIT static void probe(struct broker *b, struct chan *c, struct msg *m)
 {
     struct entry wanted, *e = NULL;
     struct chan *worker;
     struct msg answer;
     struct err err;
 
-    if (read_request(b, m->body, &wanted, &err) < 0 ||
-        get_worker(b, &wanted, &e, &err) < 0) {
+    if (read_request(b, m->body, &wanted, &err) == 0)
+        e = get_worker(b, &wanted, &err);
+    if (e == NULL) {
         chan_fail(c, m->id, &err);
         return;
     }
@@ -297,7 +300,7 @@ static void probe(struct broker *b, struct chan *c, struct msg *m)
     chan_unref(&worker);
 }
 
-static void serve_peer(struct chan *c, struct msg *m, void *arg)
+MAY_WAIT static void serve_peer(struct chan *c, struct msg *m, void *arg)
 {
     struct peer *peer = arg;
     struct broker *b = peer->b;
@@ -406,15 +409,14 @@ void broker_on_drain(struct broker *b)
         process_exit(b->p, 0);
 }
 
-void broker_dump(const struct broker *b, struct buf *out)
+void broker_dump(struct broker *b, struct buf *out)
 {
     static const char *const states[] = { "starting", "ready", "retiring" };
     struct map_node *n = NULL;
     size_t pos = 0;
 
     buf_printf(out, "workers: %zu\n", b->workers.n);
-    while ((n = map_next((struct map *)(uintptr_t)&b->workers, &pos, n)) !=
-           NULL) {
+    while ((n = map_next(&b->workers, &pos, n)) != NULL) {
         const struct entry *e = CONTAINER_OF(n, struct entry, node);
 
         buf_printf(out, "worker %s pid %d %s, %" PRIu64 " connections\n",

@@ -50,7 +50,7 @@ void broker_on_peer(struct broker *b, int fd);
 void broker_on_reload(struct broker *b);
 /* Retire all workers and end the process when they are gone. */
 void broker_on_drain(struct broker *b);
-void broker_dump(const struct broker *b, struct buf *out);
+void broker_dump(struct broker *b, struct buf *out);
 
 /* ------------------------------------------------------------------ *
  * Workers

@@ -16,6 +16,6 @@ void syncs_tell(struct syncs *s, uint64_t dev, int fd);
 /* Wait until all that was visible on `dev` is durable. */
 MAY_WAIT int syncs_wait(struct syncs *s, uint64_t dev, msec deadline,
                         struct err *err);
-void syncs_dump(const struct syncs *s, struct buf *out);
+void syncs_dump(struct syncs *s, struct buf *out);
 
 #endif

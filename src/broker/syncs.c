@@ -165,14 +165,12 @@ int syncs_wait(struct syncs *s, uint64_t dev, msec deadline, struct err *err)
     return 0;
 }
 
-void syncs_dump(const struct syncs *s, struct buf *out)
+void syncs_dump(struct syncs *s, struct buf *out)
 {
     struct imap_node *n = NULL;
     size_t pos = 0;
 
-    /* Walking does not change the map but for a step of its growth. */
-    while ((n = imap_next((struct imap *)(uintptr_t)&s->all, &pos, n)) !=
-           NULL) {
+    while ((n = imap_next(&s->all, &pos, n)) != NULL) {
         const struct fs *f = CONTAINER_OF(n, struct fs, node);
 
         buf_printf(out, "fs %" PRIx64 ": %" PRIu64 " syncs for %" PRIu64 "%s\n",

@@ -101,7 +101,7 @@ int worker_sandbox(struct worker *w, struct err *err)
     return sandbox_enter(&box, err);
 }
 
-static void exit_task(void *arg UNUSED)
+MAY_WAIT static void exit_task(void *arg UNUSED)
 {
     event_flush();
     (void)chan_flush(life.w.broker, clock_after(1000), NULL);

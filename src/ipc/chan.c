@@ -7,12 +7,13 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
-#define OUT_MAX  (16u << 20) /* chan_send() refuses above this */
-#define OUT_HARD (64u << 20) /* answers above this break the channel */
-#define OUT_EAGER                                                              \
- (256u << 10) /* written without waiting for the turn's end                    \
-               */
-#define READ_CHUNK (64u << 10)
+/* Bytes that wait to be written: chan_send() refuses above OUT_MAX, answers
+ * above OUT_HARD break the channel, and above OUT_EAGER they are written
+ * without waiting for the turn's end. */
+#define OUT_MAX    ((size_t)16 << 20)
+#define OUT_HARD   ((size_t)64 << 20)
+#define OUT_EAGER  ((size_t)256 << 10)
+#define READ_CHUNK ((size_t)64 << 10)
 #define FDS_MAX    256 /* received, not yet claimed by their frames */
 
 /* A call of ours; lives on the stack of the task in chan_call(). */
@@ -381,6 +382,7 @@ int chan_flush(struct chan *c, msec deadline, struct err *err)
     return rc;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): eight things make a call */
 int chan_call(struct chan *c, uint16_t type, slice body, const int *fds,
               size_t n_fds, msec deadline, struct msg *answer_out,
               struct err *err)

@@ -28,7 +28,7 @@ struct link {
 
 #define LINK_MAGIC MAGIC('L', 'I', 'N', 'K')
 
-static void connect_task(void *arg)
+MAY_WAIT static void connect_task(void *arg)
 {
     struct link *l = arg;
     struct err err;
@@ -143,6 +143,7 @@ struct link *link_new(struct process *p, enum ptype to,
     return l;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): as chan_call() */
 int link_call(struct link *l, uint16_t type, slice body, const int *fds,
               size_t n_fds, msec deadline, struct msg *answer_out,
               struct err *err)

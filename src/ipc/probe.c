@@ -82,11 +82,13 @@ static int try_setuid(void)
     return setuid(0);
 }
 
+typedef int attempt_fn(void);
+
 void process_probe(struct buf *out)
 {
     static const struct {
         const char *what;
-        int (*attempt)(void);
+        attempt_fn *attempt;
         int also; /* an errno that shows that the kernel went beyond the
                    * sandbox: allowed */
     } tries[] = {

@@ -122,7 +122,7 @@ int process_sandbox(struct process *p, unsigned allow,
 
 /* ------------------------------------------------------------------ the end */
 
-static void exit_task(void *arg UNUSED)
+MAY_WAIT static void exit_task(void *arg UNUSED)
 {
     struct process *p = &life.p;
 
@@ -295,7 +295,7 @@ static void on_peer_message(struct msg *m)
     ops->on_peer(&life.p, (enum ptype)from, fd);
 }
 
-static void reload_task(void *arg)
+MAY_WAIT static void reload_task(void *arg)
 {
     struct msg *m CLEANUP(msg_delete) = arg;
     struct process *p = &life.p;

@@ -26,6 +26,6 @@ void process_title(const char *title)
     (void)prctl(PR_SET_NAME, name, 0, 0, 0);
     if (title_room == 0)
         return;
-    memset(title_at, 0, title_room);
-    memcpy(title_at, title, n);
+    for (size_t i = 0; i < title_room; i++)
+        title_at[i] = i < n ? title[i] : '\0';
 }

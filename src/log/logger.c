@@ -4,11 +4,11 @@
 
 #include <sys/socket.h>
 
-#define N_BATCH    16          /* datagrams a call */
-#define N_ROUNDS   8           /* calls a turn, so that others have theirs */
-#define DATAGRAM   (17u << 10) /* more than a sender's batch */
-#define OUT_MAX    (4u << 20)  /* lines that wait for a slow output */
-#define LINE_MAX_N (EVENT_MAX_BYTES * 8)
+#define N_BATCH    16 /* datagrams a call */
+#define N_ROUNDS   8  /* calls a turn, so that others have theirs */
+#define DATAGRAM   ((size_t)17 << 10) /* more than a sender's batch */
+#define OUT_MAX    ((size_t)4 << 20)  /* lines that wait for a slow output */
+#define LINE_MAX_N ((size_t)EVENT_MAX_BYTES * 8)
 
 struct logger {
     struct log_settings settings;

@@ -1,7 +1,7 @@
 /* The commands' side of the control socket. */
 #include "ipc/bchan.h"
 #include "ipc/ipc.h"
-#include "master/master.h"
+#include "master/master_priv.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -26,8 +26,7 @@ static int connect_control(const struct conf *c, int *fd_out, struct err *err)
             return err_temp(err, "the mail system is not running");
         return err_sys(err, "connect to %s", sa.sun_path);
     }
-    *fd_out = fd;
-    fd = -1;
+    *fd_out = take_fd(&fd);
     return 0;
 }
 

@@ -26,7 +26,7 @@ static void ended(pid_t pid UNUSED, int wstatus, void *arg)
 }
 
 /* Waits for the child whatever happens: its record is on this stack. */
-static int wait_child(pid_t pid, struct err *err)
+MAY_WAIT static int wait_child(pid_t pid, struct err *err)
 {
     struct building b = { .task = task_self() };
     msec deadline = clock_after(BUILD_MS);
@@ -53,8 +53,9 @@ static int wait_child(pid_t pid, struct err *err)
     return 0;
 }
 
-static int run_child(struct master *m, struct source *s, int source_fd,
-                     int out_fd, const struct stat *st, struct err *err)
+MAY_WAIT static int run_child(struct master *m, struct source *s, int source_fd,
+                              int out_fd, const struct stat *st,
+                              struct err *err)
 {
     const char *argv[] = { "hato: build", s->is_alias ? "aliases" : "map",
                            s->path, NULL };
@@ -87,8 +88,8 @@ static int open_fresh(int dir, const char *name, const struct stat *st)
     return fd;
 }
 
-static int build(struct master *m, struct source *s, int dir, int source_fd,
-                 const struct stat *st, struct err *err)
+MAY_WAIT static int build(struct master *m, struct source *s, int dir,
+                          int source_fd, const struct stat *st, struct err *err)
 {
     char name[TABLE_FILE_NAME], tmp[TABLE_FILE_NAME + 8];
     int out CLEANUP(close_fd) = -1;

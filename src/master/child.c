@@ -72,7 +72,7 @@ static void on_connect(struct child *c, struct msg *m)
 {
     uint64_t to = attr_u64_or(m->body, AT_PTYPE, PT_NONE);
     struct err err;
-    int fd;
+    int fd = -1;
 
     if (child_connect(c->m, c->type, to < PT_N ? (enum ptype)to : PT_NONE, &fd,
                       &err) < 0) {

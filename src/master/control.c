@@ -4,7 +4,7 @@
 /* -------------------------------------------------------------------- status
  */
 
-static void ask_status(struct child *c, struct buf *out)
+MAY_WAIT static void ask_status(struct child *c, struct buf *out)
 {
     struct chan *ch = chan_ref(c->chan);
     slice text = SLICE_NONE, line;
@@ -52,7 +52,8 @@ static struct child *child_after(struct master *m, pid_t pid)
     return best;
 }
 
-static int status(struct master *m, struct buf *out, struct err *err UNUSED)
+MAY_WAIT static int status(struct master *m, struct buf *out,
+                           struct err *err UNUSED)
 {
     struct child *c;
     pid_t last = 0;
@@ -72,34 +73,35 @@ static int status(struct master *m, struct buf *out, struct err *err UNUSED)
 /* ------------------------------------------------------------------ requests
  */
 
-static int reload(struct master *m, struct buf *out, struct err *err)
+MAY_WAIT static int reload(struct master *m, struct buf *out, struct err *err)
 {
     if (m->state != MASTER_RUNNING)
         return err_temp(err, "the mail system is not running yet, or stops");
     return master_reload(m, out, err);
 }
 
-static int stop(struct master *m, struct buf *out UNUSED,
-                struct err *err UNUSED)
+MAY_WAIT static int stop(struct master *m, struct buf *out UNUSED,
+                         struct err *err UNUSED)
 {
     master_stop(m);
     return 0;
 }
 
-static int abort_all(struct master *m, struct buf *out UNUSED,
-                     struct err *err UNUSED)
+MAY_WAIT static int abort_all(struct master *m, struct buf *out UNUSED,
+                              struct err *err UNUSED)
 {
     master_abort(m);
     return 0;
 }
 
 /* QUEUE_FLUSH of everything, for who has no channel to qmgr. */
-static int flush(struct master *m, struct buf *out UNUSED, struct err *err)
+MAY_WAIT static int flush(struct master *m, struct buf *out UNUSED,
+                          struct err *err)
 {
     static const struct chan_ops none = { .on_msg = NULL };
     struct msg answer;
     struct chan *c;
-    int fd, rc;
+    int fd = -1, rc;
 
     if (child_connect(m, PT_COMMAND, PT_QMGR, &fd, err) < 0)
         return -1;
@@ -126,7 +128,7 @@ static void serve_connect(struct master *master, struct chan *c, struct msg *m)
 {
     uint64_t to = attr_u64_or(m->body, AT_PTYPE, PT_NONE);
     struct err err;
-    int fd;
+    int fd = -1;
 
     if (child_connect(master, PT_COMMAND, to < PT_N ? (enum ptype)to : PT_NONE,
                       &fd, &err) < 0) {
@@ -150,12 +152,12 @@ static void serve_reopen(struct master *master, struct chan *c, struct msg *m)
 }
 
 /* A worker is reached through the broker. */
-static int probe_worker(struct master *m, slice body, struct msg *answer,
-                        struct err *err)
+MAY_WAIT static int probe_worker(struct master *m, slice body,
+                                 struct msg *answer, struct err *err)
 {
     static const struct chan_ops none = { .on_msg = NULL };
     struct chan *c;
-    int fd, rc;
+    int fd = -1, rc;
 
     if (child_connect(m, PT_MASTER, PT_BROKER, &fd, err) < 0)
         return -1;
@@ -166,8 +168,8 @@ static int probe_worker(struct master *m, slice body, struct msg *answer,
     return rc;
 }
 
-static int probe_child(struct master *m, enum ptype type, struct msg *answer,
-                       struct err *err)
+MAY_WAIT static int probe_child(struct master *m, enum ptype type,
+                                struct msg *answer, struct err *err)
 {
     struct child *child = child_of(m, type);
     struct chan *c;
@@ -183,10 +185,11 @@ static int probe_child(struct master *m, enum ptype type, struct msg *answer,
 }
 
 /* Builds for development: a process tries what its sandbox must refuse. */
-static void serve_probe(struct master *master, struct chan *c, struct msg *m)
+MAY_WAIT static void serve_probe(struct master *master, struct chan *c,
+                                 struct msg *m)
 {
     uint64_t type = attr_u64_or(m->body, AT_PTYPE, PT_NONE);
-    struct msg answer;
+    struct msg answer = { 0 };
     struct err err;
     int rc;
 
@@ -203,7 +206,8 @@ static void serve_probe(struct master *master, struct chan *c, struct msg *m)
     msg_free(&answer);
 }
 
-static void run(struct master *m, struct chan *c, struct msg *msg, size_t i)
+MAY_WAIT static void run(struct master *m, struct chan *c, struct msg *msg,
+                         size_t i)
 {
     struct buf text, body;
     struct err err;
@@ -230,7 +234,7 @@ static void run(struct master *m, struct chan *c, struct msg *msg, size_t i)
         sema_up(&m->admin);
 }
 
-static void serve(struct chan *c, struct msg *msg, void *arg)
+MAY_WAIT static void serve(struct chan *c, struct msg *msg, void *arg)
 {
     struct master *m = arg;
     struct err err;

@@ -111,6 +111,15 @@ struct master {
     int status;
 };
 
+/* Hand a descriptor on: a CLEANUP(close_fd) variable lets it be. */
+static inline int take_fd(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
+
 /* start.c */
 void master_trouble(struct master *m, const char *fmt, ...) PRINTF(2, 3);
 /* A memfd with the configuration. */

@@ -146,16 +146,14 @@ static int open_syslog(int *fd_out, struct err *err)
     return 0;
 }
 
-static int open_log_file(const char *path, int *fd_out, struct err *err)
+/* A descriptor, or -1. */
+static int open_log_file(const char *path, struct err *err)
 {
     int fd = strcmp(path, "/dev/stdout") == 0
                  ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
                  : open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 
-    if (fd < 0)
-        return err_sys(err, "open the log %s", path);
-    *fd_out = fd;
-    return 0;
+    return fd >= 0 ? fd : err_sys(err, "open the log %s", path);
 }
 
 int place_log(struct master *m, const struct conf *c, struct err *err)
@@ -167,7 +165,8 @@ int place_log(struct master *m, const struct conf *c, struct err *err)
     if (!m->is_syslog) {
         if (strcmp(path, "/dev/stdout") == 0 && !m->is_foreground)
             return err_perm(err, "maillog_file = /dev/stdout is for start-fg");
-        return open_log_file(path, &m->log_fd, err);
+        m->log_fd = open_log_file(path, err);
+        return m->log_fd < 0 ? -1 : 0;
     }
     /* A machine without syslog can have mail: events go to our standard error
      * in the foreground, and nowhere otherwise, as with Postfix. */
@@ -184,14 +183,15 @@ int place_reopen_log(struct master *m, slice old_name, struct err *err)
 {
     const char *path = conf_str(m->conf, NULL, "maillog_file");
     struct child *log = child_of(m, PT_LOG);
-    char *old CLEANUP(free_ptr) = slice_xstrdup(old_name);
+    char *moved CLEANUP(free_ptr) = slice_xstrdup(old_name);
     int fd;
 
     if (path[0] != '/' || strcmp(path, "/dev/stdout") == 0)
         return err_perm(err, "maillog_file is not a file");
-    if (old[0] != '\0' && rename(path, old) < 0)
-        return err_sys(err, "rename %s to %s", path, old);
-    if (open_log_file(path, &fd, err) < 0)
+    if (moved[0] != '\0' && renameat(AT_FDCWD, path, AT_FDCWD, moved) < 0)
+        return err_sys(err, "rename %s to %s", path, moved);
+    fd = open_log_file(path, err);
+    if (fd < 0)
         return -1;
     close_fd(&m->log_fd);
     m->log_fd = fd;

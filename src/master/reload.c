@@ -83,7 +83,7 @@ static int look_at_next(struct master *m)
     return 1;
 }
 
-static int wait_next(struct master *m, struct err *err)
+MAY_WAIT static int wait_next(struct master *m, struct err *err)
 {
     msec deadline = clock_after(READY_MS);
     int got;
@@ -129,7 +129,7 @@ static void switch_over(struct master *m)
 /* ------------------------------------------------------------------ in place
  */
 
-static void reload_in_place(struct master *m, struct buf *text)
+MAY_WAIT static void reload_in_place(struct master *m, struct buf *text)
 {
     static const enum ptype order[] = { PT_LOG, PT_TEMPLATE, PT_BROKER,
                                         PT_QMGR };
@@ -163,8 +163,8 @@ static void adopt(struct master *m, struct conf *c, int conf_fd)
 }
 
 /* Everything that may fail, before anything is changed. */
-static int prepare(struct master *m, const struct conf *c, int *conf_fd,
-                   struct err *err)
+MAY_WAIT static int prepare(struct master *m, const struct conf *c,
+                            int *conf_fd, struct err *err)
 {
     if (ports_open(m, c, err) < 0 || sources_load(m, c, err) < 0 ||
         master_conf_fd(c, conf_fd, err) < 0)

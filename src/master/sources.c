@@ -89,7 +89,7 @@ static bool same_file(const struct stat *a, const struct stat *b)
 }
 
 /* Bring s->fd up to what the source is now. */
-static int refresh(struct master *m, struct source *s, struct err *err)
+MAY_WAIT static int refresh(struct master *m, struct source *s, struct err *err)
 {
     int fd CLEANUP(close_fd) =
         open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -108,8 +108,7 @@ static int refresh(struct master *m, struct source *s, struct err *err)
         if (source_build(m, s, fd, &st, &built, err) < 0)
             return -1;
     } else {
-        built = fd;
-        fd = -1;
+        built = take_fd(&fd);
     }
     close_fd(&s->fd);
     s->fd = built;
@@ -119,7 +118,8 @@ static int refresh(struct master *m, struct source *s, struct err *err)
 }
 
 /* One at a time for each source: building waits. */
-static int refresh_alone(struct master *m, struct source *s, struct err *err)
+MAY_WAIT static int refresh_alone(struct master *m, struct source *s,
+                                  struct err *err)
 {
     int rc;
 
@@ -202,7 +202,7 @@ void sources_give(struct master *m, struct child *c)
 
 /* ----------------------------------------------------------------- watching */
 
-static void refresh_task(void *arg)
+MAY_WAIT static void refresh_task(void *arg)
 {
     struct source *s = arg;
     struct master *m = s->m;

@@ -44,10 +44,8 @@ int master_conf_fd(const struct conf *c, int *fd_out, struct err *err)
         fcntl(fd, F_ADD_SEALS,
               F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         rc = err_sys(err, "seal the configuration");
-    if (rc == 0) {
-        *fd_out = fd;
-        fd = -1;
-    }
+    if (rc == 0)
+        *fd_out = take_fd(&fd);
     return rc;
 }
 
@@ -175,7 +173,7 @@ static bool all_ready(struct master *m)
     return true;
 }
 
-static int start_children(struct master *m, struct err *err)
+MAY_WAIT static int start_children(struct master *m, struct err *err)
 {
     msec deadline = clock_after(READY_MS);
 
@@ -229,7 +227,7 @@ static void let_go(struct master *m)
     close(null);
 }
 
-static int start_all(struct master *m, struct err *err)
+MAY_WAIT static int start_all(struct master *m, struct err *err)
 {
     slots_make(m);
     if (ports_open(m, m->conf, err) < 0 || sources_load(m, m->conf, err) < 0 ||
@@ -238,7 +236,7 @@ static int start_all(struct master *m, struct err *err)
     return 0;
 }
 
-static void start_task(void *arg)
+MAY_WAIT static void start_task(void *arg)
 {
     struct master *m = arg;
     struct err err;
@@ -262,7 +260,7 @@ static void start_task(void *arg)
 
 /* ------------------------------------------------------------------ signals */
 
-static void stop_task(void *arg)
+MAY_WAIT static void stop_task(void *arg)
 {
     struct master *m = arg;
     struct err err;
@@ -273,7 +271,7 @@ static void stop_task(void *arg)
     loop_stop();
 }
 
-static void reload_task(void *arg)
+MAY_WAIT static void reload_task(void *arg)
 {
     struct master *m = arg;
     struct buf text;

@@ -24,7 +24,7 @@ static void signal_all(struct master *m, unsigned types, int signo)
     }
 }
 
-static void wait_gone(struct master *m, unsigned types, msec ms)
+MAY_WAIT static void wait_gone(struct master *m, unsigned types, msec ms)
 {
     msec deadline = clock_after(ms);
 
@@ -32,7 +32,7 @@ static void wait_gone(struct master *m, unsigned types, msec ms)
         ;
 }
 
-static void end_types(struct master *m, unsigned types, msec limit)
+MAY_WAIT static void end_types(struct master *m, unsigned types, msec limit)
 {
     list_each(it, &m->children) {
         struct child *c = CONTAINER_OF(it, struct child, link);
