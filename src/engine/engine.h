@@ -223,6 +223,11 @@ MAY_WAIT enum engine_outcome engine_log_seal(struct engine_log *l,
 enum engine_outcome engine_log_remove(struct engine_dir *d, const char *name,
                                       struct err *err);
 
+/* A log whose creation did not reach the disk whole: its header is damaged or
+ * missing, and nothing stands where the first record should be.  Nothing that
+ * was promised can be in it, since the first sync covers the header. */
+bool engine_log_is_blank(int fd);
+
 /* Reading, independent of appending (the payload's copy is in the reader). */
 struct engine_reader;
 

@@ -32,6 +32,8 @@ struct engine_dir {
 /* Fill err from errno and turn it into an outcome. */
 enum engine_outcome engine_fail(struct err *err, const char *fmt, ...)
     PRINTF(2, 3);
+/* Magic and CRC of a log's header are right. */
+bool engine_log_head_is_whole(const uint8_t in[static ENGINE_LOG_HEAD]);
 /* Refuses names that are empty, too long, absolute or hold "..". */
 enum engine_outcome engine_name_check(const char *name, struct err *err);
 

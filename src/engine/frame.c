@@ -1,4 +1,4 @@
-#include "engine/engine.h"
+#include "engine/engine_priv.h"
 
 #include "base/codec.h"
 #include "base/digest.h"
@@ -40,6 +40,12 @@ void engine_log_head_encode(uint8_t out[static ENGINE_LOG_HEAD],
     set_u64(out + HEAD_NUMBER, spec->number);
     set_u64(out + HEAD_EPOCH, epoch);
     set_u32(out + HEAD_CRC, crc32c(0, out, HEAD_CRC));
+}
+
+bool engine_log_head_is_whole(const uint8_t in[static ENGINE_LOG_HEAD])
+{
+    return memcmp(in, "HATO", 4) == 0 &&
+           get_u32(in + HEAD_CRC) == crc32c(0, in, HEAD_CRC);
 }
 
 enum engine_outcome engine_log_head_decode(

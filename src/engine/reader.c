@@ -53,6 +53,27 @@ static const char *reader_need(struct engine_reader *r, uint64_t at, size_t n)
     return r->data;
 }
 
+/* Is there anything but zeroes? */
+static bool has_bytes(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] != 0)
+            return true;
+    }
+    return false;
+}
+
+bool engine_log_is_blank(int fd)
+{
+    char head[ENGINE_LOG_HEAD + ENGINE_RECORD_HEAD] = { 0 };
+    const uint8_t *h = (const uint8_t *)head;
+    ssize_t n = pread(fd, head, sizeof head, 0);
+
+    if (n < 0 || has_bytes(head + ENGINE_LOG_HEAD, ENGINE_RECORD_HEAD))
+        return false;
+    return n < ENGINE_LOG_HEAD || !engine_log_head_is_whole(h);
+}
+
 static enum engine_outcome reader_start(int fd, bool owns_fd,
                                         const struct engine_log_spec *spec,
                                         struct engine_reader **out,
@@ -120,16 +141,6 @@ void engine_reader_seek(struct engine_reader *r, uint64_t at)
     r->torn = false;
     r->sealed = false;
     r->data_n = 0; /* the file may have grown or changed */
-}
-
-/* Is there anything but zeroes where the record should be? */
-static bool has_bytes(const char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (p[i] != 0)
-            return true;
-    }
-    return false;
 }
 
 static int reader_stop(struct engine_reader *r, bool torn)

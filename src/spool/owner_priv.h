@@ -160,6 +160,10 @@ struct spool_peer {
     unsigned refs;
 };
 
+/* Memory only, no files. */
+struct spool *spool_alloc(const struct spool_conf *conf,
+                          const struct spool_ops *ops, void *arg);
+void spool_delete_memory(struct spool *s);
 void spool_trouble(struct spool *s, const char *fmt, ...) PRINTF(2, 3);
 /* A background task of the spool, counted so that close waits for it. */
 void spool_spawn(struct spool *s, const char *name, task_fn *fn, void *arg);
@@ -273,6 +277,8 @@ void snapshot_remove_above(struct spool *s, uint64_t number);
 /* ---- replay.c */
 /* Read `current`, the snapshot and the journals; -1 when they are damaged. */
 MAY_WAIT int replay_all(struct spool *s, bool *is_new, struct err *err);
+/* Drop what was not whole and what was finished. */
+void replay_finish(struct spool *s);
 /* For the fuzzer: one batch. */
 int replay_batch(struct spool *s, slice batch, bool *end_seen, struct err *err);
 

@@ -286,24 +286,17 @@ int replay_batch(struct spool *s, slice batch, bool *end_seen, struct err *err)
 /* --------------------------------------------------------------- whole files
  */
 
-/* A file whose header never reached the disk holds nothing that was promised:
- * the first sync of a log covers its header. */
-static bool has_no_header(struct spool *s, const char *name)
+static bool is_blank(struct spool *s, const char *name)
 {
-    uint8_t head[ENGINE_LOG_HEAD];
     uint64_t size;
-    ssize_t n;
+    bool blank;
     int fd;
 
     if (engine_get(s->dir, name, &fd, &size, NULL) != ENGINE_OK)
         return false;
-    n = pread(fd, head, sizeof head, 0);
+    blank = engine_log_is_blank(fd);
     close_fd(&fd);
-    for (ssize_t i = 0; i < n; i++) {
-        if (head[i] != 0)
-            return n < (ssize_t)sizeof head;
-    }
-    return n >= 0;
+    return blank;
 }
 
 static MAY_WAIT int replay_log(struct spool *s, const char *what,
@@ -321,7 +314,7 @@ static MAY_WAIT int replay_log(struct spool *s, const char *what,
     journal_name(name, what, number);
     spec = journal_spec(s, name, kind, number);
     o = engine_reader_open(s->dir, &spec, &r, &info, err);
-    if (o == ENGINE_NOENT || (o == ENGINE_CHANGED && has_no_header(s, name)))
+    if (o == ENGINE_NOENT || (o == ENGINE_CHANGED && is_blank(s, name)))
         return 0;
     if (o != ENGINE_OK)
         return -1;
@@ -385,6 +378,12 @@ static void drop_finished(struct spool *s)
         if (m->n_pending == 0)
             message_drop(s, m);
     }
+}
+
+void replay_finish(struct spool *s)
+{
+    drop_half_expansions(s);
+    drop_finished(s);
 }
 
 static int read_current(struct spool *s, bool *is_new, struct err *err)
@@ -451,8 +450,7 @@ int replay_all(struct spool *s, bool *is_new, struct err *err)
         s->next_log = s->log_number;
         s->log_number--;
     }
-    drop_half_expansions(s);
-    drop_finished(s);
+    replay_finish(s);
     s->is_replaying = false;
     return 0;
 }

@@ -232,20 +232,6 @@ static int scan_own(struct seg_scan *s)
     return 0;
 }
 
-/* A header that never reached the disk: then no record did. */
-static bool has_header(const struct seg_scan *s)
-{
-    uint8_t head[ENGINE_LOG_HEAD];
-
-    if (read_at(s->fd, head, sizeof head, 0) < 0)
-        return false;
-    for (size_t i = 0; i < sizeof head; i++) {
-        if (head[i] != 0)
-            return true;
-    }
-    return false;
-}
-
 int seg_scan_run(void *arg)
 {
     struct seg_scan *s = arg;
@@ -256,7 +242,7 @@ int seg_scan_run(void *arg)
     s->end = s->from;
     if (s->sync_first && file_fdatasync(s->fd) < 0)
         s->sync_failed = true;
-    if (!has_header(s))
+    if (engine_log_is_blank(s->fd))
         return 0;
     if (s->kind == SEGMENT_OWN) {
         if (s->from > SEG_FIRST)

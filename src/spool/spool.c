@@ -108,8 +108,8 @@ static void set_defaults(struct spool_conf *c)
         c->straggler_age_ms = 10 * 60 * 1000;
 }
 
-static struct spool *spool_alloc(const struct spool_conf *conf,
-                                 const struct spool_ops *ops, void *arg)
+struct spool *spool_alloc(const struct spool_conf *conf,
+                          const struct spool_ops *ops, void *arg)
 {
     struct spool *s = xcalloc(1, sizeof *s);
 
@@ -155,7 +155,7 @@ static void free_messages(struct spool *s)
     }
 }
 
-static void spool_delete_memory(struct spool *s)
+void spool_delete_memory(struct spool *s)
 {
     journal_close(s);
     timer_cancel(&s->tick_timer);
