@@ -144,7 +144,8 @@ static struct converter *open_converter(const char *name)
         }
     }
     cd = iconv_open("UTF-8", iconv_name(name));
-    if (cd == (iconv_t)-1) // NOLINT(performance-no-int-to-ptr)
+    if (cd == (iconv_t)-1) /* NOLINT(performance-no-int-to-ptr): iconv's way to
+                              say no */
         return NULL;
     c = oldest();
     if (c->used > 0)

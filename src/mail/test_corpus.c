@@ -158,7 +158,8 @@ static void check_file(const char *path, bool dump)
 }
 
 /* The corpus is a few levels deep. */
-static void check_tree(const char *dir, int depth) // NOLINT(misc-no-recursion)
+static void check_tree(const char *dir,
+                       int depth) /* NOLINT(misc-no-recursion) */
 {
     DIR *d = opendir(dir);
     struct dirent *e;
