@@ -17,13 +17,15 @@
  * With smtpd_delay_reject the lists of CONNECT, HELO and MAIL are evaluated at
  * RCPT (and ETRN); the function does that by itself.
  *
- * Invariants: (1) no recipient passes RCPT unless some rule permitted relaying
- * (mynetworks, authentication) or the domain is one that this system is
- * responsible for: reject_unauth_destination is applied at the end even when
- * the lists do not name it; (2) a lookup that fails answers 4xx; (3)
- * restriction classes nest at most ACCESS_DEPTH deep; (4) every refusal is
- * logged here, in Postfix's words, once; (5) the counters bound memory and
- * survive a process that dies at any instruction.
+ * Invariants: (1) no recipient passes RCPT unless its domain is one that this
+ * system is responsible for, or relaying was granted by what a stranger cannot
+ * choose: permit_mynetworks, permit_inet_interfaces, authentication, or an
+ * access table of clients (check_client_access).  A bare `permit`, and tables
+ * asked by helo name, sender or recipient, grant none, wherever they stand; (2)
+ * a lookup that fails answers 4xx; (3) restriction classes nest at most
+ * ACCESS_DEPTH deep; (4) every refusal is logged here, in Postfix's words,
+ * once; (5) the counters bound memory and survive a process that dies at any
+ * instruction.
  *
  * access_check() may wait (tables).  It never talks to the client.
  */
@@ -88,9 +90,10 @@ struct access_session {
                            * must not have (no PIPELINING, or DATA) */
     const char *queue_id; /* NULL: "NOQUEUE" in the log */
     struct arena *arena;  /* of the message (or session): effects, replies */
-    /* ---- kept by access */
+    /* ---- kept by access; zeroed at the start */
     struct access_effects effects;
-    bool is_warned; /* internal */
+    unsigned char deferred_stage; /* DEFER_IF_PERMIT of an earlier stage .. */
+    char deferred[160];           /* .. and its reply */
 };
 
 /* Forget the effects (message ended or RSET); the arena is the caller's. */
