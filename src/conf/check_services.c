@@ -120,27 +120,56 @@ static bool is_guard(slice word)
            slice_ieqs(word, "defer_if_permit");
 }
 
+/* What a list says to a stranger who wants to relay. */
+enum guard {
+    GUARD_NONE,  /* nothing: the next list decides */
+    GUARD_THERE, /* no */
+    GUARD_OPEN,  /* yes: "permit" stands before a no */
+};
+
 /* NOLINTNEXTLINE(misc-no-recursion): classes, at most CONF_MAX_NESTED deep */
-static bool has_guard(const struct conf *c, const struct conf_service *s,
-                      slice list, unsigned depth)
+static enum guard find_guard(const struct conf *c, const struct conf_service *s,
+                             slice list, unsigned depth)
 {
     slice w;
 
     while (conf_list_next(&list, &w)) {
         const struct conf_restriction *r = conf_restriction_find(w);
+        enum guard inside = GUARD_NONE;
         char name[200];
 
         if (is_guard(w))
-            return true;
+            return GUARD_THERE;
+        if (slice_ieqs(w, "permit"))
+            return GUARD_OPEN;
         if (r != NULL && r->arg != CONF_ARG_NONE)
             conf_list_next(&list, &w);
         else if (r == NULL && depth < CONF_MAX_NESTED &&
                  slice_copy_to(w, name, sizeof(name)) &&
-                 conf_is_set(c, s, name) &&
-                 has_guard(c, s, conf_slice(c, s, name), depth + 1))
-            return true;
+                 conf_is_set(c, s, name))
+            inside = find_guard(c, s, conf_slice(c, s, name), depth + 1);
+        if (inside != GUARD_NONE)
+            return inside;
     }
-    return false;
+    return GUARD_NONE;
+}
+
+/* Networks that hold everybody. */
+static void check_mynetworks(struct conf_check *k, const struct conf_service *s)
+{
+    struct conf_items items = conf_match_list(k->c, s, "mynetworks");
+    const char *file;
+    int line;
+
+    conf_where(k->c, s, "mynetworks", &file, &line);
+    for (size_t i = 0; i < items.n; i++)
+        if (!items.v[i].negated && slice_ends(items.v[i].text, SL("/0")))
+            conf_diags_add(k->d, CONF_ERROR, file, line,
+                           "name your own networks",
+                           "mynetworks: %.*s would let the whole Internet "
+                           "relay",
+                           (int)min_size(items.v[i].text.n, 100),
+                           items.v[i].text.p);
 }
 
 static void check_relay_rules(struct conf_check *k,
@@ -149,18 +178,22 @@ static void check_relay_rules(struct conf_check *k,
     const char *file;
     int line;
 
-    if (has_guard(k->c, s, conf_slice(k->c, s, "smtpd_relay_restrictions"),
-                  0) ||
-        has_guard(k->c, s, conf_slice(k->c, s, "smtpd_recipient_restrictions"),
-                  0))
+    check_mynetworks(k, s);
+    /* Both lists are asked; one no is enough. */
+    if (find_guard(k->c, s, conf_slice(k->c, s, "smtpd_relay_restrictions"),
+                   0) == GUARD_THERE ||
+        find_guard(k->c, s, conf_slice(k->c, s, "smtpd_recipient_restrictions"),
+                   0) == GUARD_THERE)
         return;
     conf_where(k->c, s, "smtpd_relay_restrictions", &file, &line);
     if (line == 0)
         conf_where(k->c, s, "smtpd_recipient_restrictions", &file, &line);
     conf_diags_add(k->d, CONF_ERROR, file, line,
                    "add reject_unauth_destination",
-                   "service %s: neither smtpd_relay_restrictions nor "
-                   "smtpd_recipient_restrictions has one of "
+                   "service %s would relay for everybody: neither "
+                   "smtpd_relay_restrictions nor "
+                   "smtpd_recipient_restrictions has, before any permit, one "
+                   "of "
                    "reject_unauth_destination, defer_unauth_destination, "
                    "reject, defer, defer_if_permit",
                    s->name);

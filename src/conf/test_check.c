@@ -134,10 +134,24 @@ static const struct {
       "" },
     /* Relaying. */
     { "smtpd_relay_restrictions =\n",
-      "main.cf:2: error: service smtp: neither smtpd_relay_restrictions nor "
-      "smtpd_recipient_restrictions has one of reject_unauth_destination, "
+      "main.cf:2: error: service smtp would relay for everybody: neither "
+      "smtpd_relay_restrictions nor smtpd_recipient_restrictions has, before "
+      "any permit, one of reject_unauth_destination, "
       "defer_unauth_destination, reject, defer, defer_if_permit (add "
       "reject_unauth_destination)\n" },
+    { "smtpd_relay_restrictions = all, reject_unauth_destination\n"
+      "smtpd_restriction_classes = all\nall = permit\n",
+      "main.cf:2: error: service smtp would relay for everybody: neither "
+      "smtpd_relay_restrictions nor smtpd_recipient_restrictions has, before "
+      "any permit, one of reject_unauth_destination, "
+      "defer_unauth_destination, reject, defer, defer_if_permit (add "
+      "reject_unauth_destination)\n" },
+    { "smtpd_relay_restrictions = permit\n"
+      "smtpd_recipient_restrictions = sleep 1, reject\n",
+      "" },
+    { "mynetworks = 127.0.0.0/8, 0.0.0.0/0\n",
+      "main.cf:2: error: mynetworks: 0.0.0.0/0 would let the whole Internet "
+      "relay (name your own networks)\n" },
     { "smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = guard\n"
       "guard = permit_mynetworks, reject_unauth_destination\n"
       "smtpd_restriction_classes = guard\n",
