@@ -32,9 +32,51 @@ static int on_start(struct process *p, struct err *err)
     return process_sandbox(p, SANDBOX_OPEN | SANDBOX_UNIX, paths, NULL, err);
 }
 
-static void on_peer(struct process *p UNUSED, enum ptype from UNUSED, int fd)
+/* Who asks.  The server's operations, but that we know of the end: a process
+ * that drains answers what was asked before it goes. */
+struct asker {
+    struct list link;
+    struct process *p;
+    struct chan *chan;
+};
+
+static struct list askers = { &askers, &askers };
+
+static void serve(struct chan *c, struct msg *m, void *arg UNUSED)
 {
-    (void)chan_new(fd, table_server_ops(), server);
+    table_server_ops()->serve(c, m, server);
+}
+
+static void on_close(struct chan *c UNUSED, void *arg)
+{
+    struct asker *a = arg;
+
+    list_remove(&a->link);
+    chan_free(&a->chan);
+    if (a->p->is_draining && list_empty(&askers))
+        process_exit(a->p, 0);
+    free(a);
+}
+
+static void on_peer(struct process *p, enum ptype from UNUSED, int fd)
+{
+    static struct chan_ops ops = { .serve = serve, .on_close = on_close };
+    struct asker *a = xcalloc(1, sizeof *a);
+
+    ops.max_tasks = table_server_ops()->max_tasks;
+    a->p = p;
+    list_push(&askers, &a->link);
+    a->chan = chan_new(fd, &ops, a);
+    if (p->is_draining)
+        chan_bye(a->chan);
+}
+
+static void on_drain(struct process *p)
+{
+    list_each(it, &askers)
+        chan_bye(CONTAINER_OF(it, struct asker, link)->chan);
+    if (list_empty(&askers) || p->is_stopping)
+        process_exit(p, 0);
 }
 
 static void on_status(struct process *p UNUSED, struct buf *out)
@@ -47,6 +89,7 @@ static const struct process_ops ops = {
     .on_start = on_start,
     .on_table = on_table,
     .on_peer = on_peer,
+    .on_drain = on_drain,
     .on_status = on_status,
 };
 

@@ -307,13 +307,21 @@ static void route(struct local_job *j, struct local_rcpt *r)
     }
 }
 
+/* A peer that heard our goodbye closes when its last call is answered; until
+ * then more calls may be on their way. */
+static void tell_idle(struct local *l)
+{
+    if (l->is_draining && l->n_jobs == 0 && list_empty(&l->peers) &&
+        l->on_idle != NULL)
+        l->on_idle(l->on_idle_arg);
+}
+
 static void job_done(struct local *l)
 {
     CHECK(l->n_jobs > 0);
     l->n_jobs--;
     l->n_done++;
-    if (l->is_draining && l->n_jobs == 0 && l->on_idle != NULL)
-        l->on_idle(l->on_idle_arg);
+    tell_idle(l);
 }
 
 static void serve(struct chan *c, struct msg *m, void *arg)
@@ -347,11 +355,13 @@ static void serve(struct chan *c, struct msg *m, void *arg)
 static void on_close(struct chan *c, void *arg)
 {
     struct peer *peer = arg;
+    struct local *l = peer->local;
 
     (void)c;
     list_remove(&peer->link);
     chan_free(&peer->chan);
     free(peer);
+    tell_idle(l);
 }
 
 static const struct chan_ops peer_ops = {
@@ -411,8 +421,7 @@ void local_drain(struct local *l, void (*on_idle)(void *arg), void *arg)
     l->on_idle_arg = arg;
     list_each(it, &l->peers)
         chan_bye(CONTAINER_OF(it, struct peer, link)->chan);
-    if (l->n_jobs == 0)
-        on_idle(arg);
+    tell_idle(l);
 }
 
 void local_dump(const struct local *l, struct buf *out)
