@@ -304,7 +304,7 @@ static bool is_meant(const struct request *r, const struct spool_message *m)
 
     if (!is_kind_wanted(r, m))
         return false;
-    if (r->m->type == QUEUE_HOLD)
+    if (r->m->type == QUEUE_HOLD || r->m->type == QUEUE_FLUSH)
         return !is_held;
     if (r->m->type == QUEUE_RELEASE)
         return is_held;
