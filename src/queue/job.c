@@ -473,6 +473,7 @@ void jobs_free(struct queue *q)
         dest_free(q, CONTAINER_OF(n, struct dest, node));
         pos = 0;
     }
+    pos = 0;
     while ((n = map_next(&q->transports, &pos, NULL)) != NULL) {
         struct transport *t = CONTAINER_OF(n, struct transport, node);
 

@@ -327,7 +327,7 @@ uint64_t world_mail_of(struct world *w, struct envelope *e, const char *rcpts,
                        slice body)
 {
     struct spool_draft *d = NULL;
-    struct envelope_rcpt *v = xcalloc(ENVELOPE_MAX_RCPTS, sizeof(*v));
+    struct envelope_rcpt *v = xcalloc(1 + strlen(rcpts) / 2, sizeof(*v));
     struct err err;
     slice in = slice_str(rcpts);
     slice one;
