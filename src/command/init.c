@@ -6,6 +6,7 @@
 
 #include <crypt.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <sysexits.h>
 
 /*
@@ -13,6 +14,8 @@
  * domain with a first user.  Everything lies below DIR, so it runs as root with
  * separate users as well as all in one as an ordinary user.
  */
+
+#define MAIL_USER "hato-mail"
 
 struct init {
     char *dir; /* absolute */
@@ -229,6 +232,28 @@ static void check_names(const struct init *in)
     arena_free(&a);
 }
 
+/* DIR/log and DIR/mail; the latter for the users' uid. */
+static void make_dirs(const struct init *in)
+{
+    static const char *const names[] = { "log", "mail" };
+    const struct passwd *pw = in->is_root ? getpwnam(MAIL_USER) : NULL;
+    struct err err;
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char *path = xasprintf("%s/%s", in->dir, names[i]);
+
+        if (file_mkdirs(path, 0755, &err) < 0)
+            command_die(EX_CANTCREAT, "%s", err.log);
+        if (i == 1 && pw != NULL && chown(path, pw->pw_uid, pw->pw_gid) < 0)
+            command_die(EX_CANTCREAT, "chown %s: %s", path, strerror(errno));
+        free(path);
+    }
+    if (in->is_root && pw == NULL)
+        command_warn("create the user of virtual mail before the start:  "
+                     "useradd --system --user-group %s && chown %s: %s/mail",
+                     MAIL_USER, MAIL_USER, in->dir);
+}
+
 static void emit(const struct init *in, int dirfd, const char *name,
                  mode_t mode, void (*fn)(const struct init *in, struct buf *b))
 {
@@ -260,6 +285,7 @@ int command_init(int argc, char **argv)
     dirfd = open(in.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
         command_die(EX_CANTCREAT, "%s: %s", in.dir, strerror(errno));
+    make_dirs(&in);
     emit(&in, dirfd, "main.cf", 0644, main_cf);
     emit(&in, dirfd, "master.cf", 0644, master_cf);
     emit(&in, dirfd, "aliases", 0644, aliases);

@@ -4,6 +4,7 @@
 #include "engine/engine.h"
 #include "lmtp/lmtp.h"
 #include "local/local.h"
+#include "mail/mail.h"
 #include "store/store.h"
 
 static struct engine *engine;
@@ -45,6 +46,7 @@ static int on_start(struct worker *w, struct err *err)
     struct store_config cfg = { .note = note };
     struct lmtp_server_parts parts = { .busy = busy, .on_fs = on_fs, .arg = w };
 
+    mail_charset_setup(); /* iconv loads its tables from files */
     conf = conf_ref(w->conf);
     engine = engine_local_new();
     cfg.engine = engine;

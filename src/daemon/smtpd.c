@@ -2,15 +2,73 @@
 #include "daemon/daemon.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
+#include "smtp/smtp.h"
+#include "spool/spool.h"
+#include "table/table.h"
+
+static struct tables *tables;
+static struct smtp_server *server;
+
+static void on_table(struct process *p UNUSED, slice name, int fd,
+                     int64_t mtime)
+{
+    struct err err;
+
+    if (tables == NULL)
+        tables = tables_new();
+    if (tables_give(tables, name, fd, mtime, &err) < 0)
+        log_error("%s", err.log);
+}
 
 static int on_start(struct process *p, struct err *err)
 {
+    static const struct chan_ops ops = { 0 };
+    struct smtp_server_parts parts = { .process = p,
+                                       .counters_fd = p->counters_fd };
+
+    if (tables == NULL)
+        tables = tables_new();
+    tables_set_server(tables, link_new(p, PT_TABLES, &ops, NULL, NULL));
+    parts.tables = tables;
+    parts.spool = spool_writer_link(p, NULL);
+    if (smtp_server_new(&parts, &server, err) < 0)
+        return -1;
     return process_sandbox(p, 0, NULL, NULL, err);
+}
+
+static void on_listener(struct process *p UNUSED,
+                        const struct process_listener *l)
+{
+    struct err err;
+
+    if (smtp_server_listen(server, l, &err) < 0)
+        log_error("%s", err.log);
+}
+
+static void on_idle(void *arg)
+{
+    process_exit(arg, 0);
+}
+
+static void on_drain(struct process *p)
+{
+    smtp_server_drain(server, on_idle, p);
+    if (p->is_stopping)
+        smtp_server_close_all(server);
+}
+
+static void on_status(struct process *p UNUSED, struct buf *out)
+{
+    smtp_server_dump(server, out);
 }
 
 static const struct process_ops ops = {
     .type = PT_SMTPD,
     .on_start = on_start,
+    .on_table = on_table,
+    .on_listener = on_listener,
+    .on_drain = on_drain,
+    .on_status = on_status,
 };
 
 int daemon_smtpd(void)

@@ -27,6 +27,7 @@ static int on_start(struct process *p, struct err *err)
 
     if (tables == NULL)
         tables = tables_new();
+    tables_set_direct(tables, NULL); /* what is not handed down: NSS, sockets */
     server = table_server_new(tables);
     table_server_set_conf(server, p->conf);
     return process_sandbox(p, SANDBOX_OPEN | SANDBOX_UNIX, paths, NULL, err);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define COPY_BYTES (64u << 10)
+#define ANSWER_MS  (1800 * 1000)
 
 /* A transaction that was written and is not answered yet. */
 struct pending {
@@ -33,6 +34,7 @@ struct lmtp_client {
     size_t n_pending;
     bool is_broken;
     bool is_reading;
+    bool is_released;
 };
 
 struct lmtp_client *lmtp_client_new(int fd)
@@ -46,8 +48,12 @@ struct lmtp_client *lmtp_client_new(int fd)
     return c;
 }
 
-bool lmtp_client_is_broken(const struct lmtp_client *c)
+bool lmtp_client_is_broken(struct lmtp_client *c)
 {
+    /* Nobody reads a quiet connection: look whether the worker has left. */
+    if (!c->is_broken && !c->is_reading && c->n_pending == 0 &&
+        (stream_fill_now(c->stream) || stream_eof(c->stream)))
+        c->is_broken = true;
     return c->is_broken;
 }
 
@@ -56,16 +62,24 @@ size_t lmtp_client_pending(const struct lmtp_client *c)
     return c->n_pending;
 }
 
+static void client_free(struct lmtp_client *c)
+{
+    stream_free(&c->stream);
+    free(c);
+}
+
 void lmtp_client_free(struct lmtp_client **cp)
 {
     struct lmtp_client *c = *cp;
 
     if (c == NULL)
         return;
-    CHECK(c->n_pending == 0 && !c->is_reading);
-    stream_free(&c->stream);
-    free(c);
+    CHECK(c->n_pending == 0);
     *cp = NULL;
+    if (c->is_reading)
+        c->is_released = true; /* the reader is about to end and frees it */
+    else
+        client_free(c);
 }
 
 /* ---- reading answers */
@@ -162,13 +176,6 @@ static void answer(struct lmtp_client *c, int code, slice text)
     }
 }
 
-static void on_input(void *arg, enum stream_why why);
-
-static void park(struct lmtp_client *c)
-{
-    stream_park(c->stream, MSEC_NEVER, on_input, c);
-}
-
 static int read_answers(struct lmtp_client *c)
 {
     slice line;
@@ -191,17 +198,28 @@ static int read_answers(struct lmtp_client *c)
     }
 }
 
-static void on_input(void *arg, enum stream_why why)
+/* Reads while answers are outstanding. */
+static void reader(void *arg)
 {
     struct lmtp_client *c = arg;
+    struct err err;
 
-    (void)why;
-    c->is_reading = true;
-    if (read_answers(c) < 0)
-        break_all(c);
+    while (c->n_pending > 0 && !c->is_broken) {
+        stream_deadline(c->stream, clock_after(ANSWER_MS));
+        if (stream_fill(c->stream, &err) < 0 || read_answers(c) < 0)
+            break_all(c);
+    }
     c->is_reading = false;
-    if (!c->is_broken)
-        park(c);
+    if (c->is_released)
+        client_free(c);
+}
+
+static void start_reader(struct lmtp_client *c)
+{
+    if (c->is_reading)
+        return;
+    c->is_reading = true;
+    (void)task_spawn("lmtp-answers", reader, c);
 }
 
 /* ---- writing a transaction */
@@ -295,12 +313,12 @@ static int write_transaction(struct lmtp_client *c,
     stream_deadline(c->stream, deadline);
     list_push(&c->pending, &p->link);
     c->n_pending++;
+    start_reader(c);
     r = copy_body(c, m, &b, err);
     buf_done(&b);
     if (r < 0) {
         /* Half a transaction is on the wire: nothing can follow it. */
         break_all(c);
-        stream_kick(c->stream);
     }
     return r;
 }
@@ -344,8 +362,6 @@ int lmtp_deliver(struct lmtp_client *c, const struct lmtp_message *m,
         sema_up(&c->writing);
         return err_temp(err, "the mailbox worker went away");
     }
-    if (!stream_is_parked(c->stream) && !c->is_reading)
-        park(c);
     r = write_transaction(c, m, &p, deadline, err);
     sema_up(&c->writing);
     return r < 0 ? -1 : wait_answers(c, &p, deadline, err);

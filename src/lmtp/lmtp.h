@@ -71,7 +71,8 @@ void lmtp_server_free(struct lmtp_server **server); /* no sessions left */
 struct lmtp_client;
 /* Take over a connected socket. */
 struct lmtp_client *lmtp_client_new(int fd);
-bool lmtp_client_is_broken(const struct lmtp_client *c);
+/* Also looks whether the worker closed a quiet connection. */
+bool lmtp_client_is_broken(struct lmtp_client *c);
 size_t lmtp_client_pending(const struct lmtp_client *c);
 /* No delivery may be pending. */
 void lmtp_client_free(struct lmtp_client **c);

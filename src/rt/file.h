@@ -12,7 +12,7 @@
  * record before its result is used (format: doc/fstrace.md), so that a power
  * cut can be simulated from one ordered trace of all processes.  With
  * HATO_FAULT="fdatasync:3:EIO,pwrite:10:ENOSPC" the n-th call of that name in
- * the process fails, with "10+" all from the 10th on (test builds only).
+ * the process fails (test builds only).
  */
 #include "base/base.h"
 #include <sys/stat.h>

@@ -32,10 +32,7 @@
 #include "rt/task.h"
 
 /* Make the process's one loop.  Raises RLIMIT_NOFILE to its hard limit.
- * Ignores SIGPIPE.  `n_threads` is the size of offload's pool (0: 4).  In a
- * child of fork() it begins anew: the parent's tasks and streams stay behind as
- * memory, its registrations are not touched; such a child never returns into
- * the parent's code but ends by _exit(). */
+ * Ignores SIGPIPE.  `n_threads` is the size of offload's pool (0: 4). */
 void loop_init(const char *process_name, unsigned n_threads);
 /* Run until loop_stop(), then return.  Not a task. */
 void loop_run(void);

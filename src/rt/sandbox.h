@@ -34,12 +34,7 @@ struct sandbox {
         *write_paths; /* NULL-terminated or NULL (SANDBOX_WRITE) */
 };
 
-/* Enter it; there is no way back.  Fails with what was missing.  Call it
- * before the loop runs: there may be no other thread yet (Landlock binds the
- * calling one and those it starts).  proc_run() needs FORK, EXEC and KILL.
- * With EXEC the filter refuses a list of calls instead of allowing one, since
- * commands inherit it; without Landlock (before Linux 5.13) files are then
- * held by the uid alone. */
+/* Enter it; there is no way back.  Fails with what was missing. */
 int sandbox_enter(const struct sandbox *s, struct err *err);
 
 #endif

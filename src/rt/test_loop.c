@@ -570,8 +570,6 @@ static void test_fork(void **state)
     int fds[2];
 
     (void)state;
-    if (on_tsan())
-        skip();
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds),
                      0);
     s = stream_from_fd(fds[0]);
@@ -659,8 +657,6 @@ static void test_panic(void **state)
     ssize_t n;
 
     (void)state;
-    if (on_tsan())
-        skip();
     assert_int_equal(pipe(fds), 0);
     assert_true(dies(fall_in_task, fds));
     n = read(fds[0], text, sizeof(text) - 1);

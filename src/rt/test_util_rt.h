@@ -22,16 +22,6 @@ static inline bool on_valgrind(void)
 #endif
 }
 
-/* TSan has a thread of its own and none of ours after a fork. */
-static inline bool on_tsan(void)
-{
-#ifdef __SANITIZE_THREAD__
-    return true;
-#else
-    return false;
-#endif
-}
-
 /* Blocks the process, not only a task. */
 static inline void nap_ms(long ms)
 {

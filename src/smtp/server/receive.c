@@ -43,6 +43,8 @@ int smtp_body_begin(struct smtp *s, bool stuffed, struct err *err)
     struct mail_dot_options opt = {
         .stuffed = stuffed,
         .bare_lf = service->bare_lf,
+        .from_line = MAIL_FROM_RENAME,
+        .stray_cr_to_space = service->stray_cr_to_space,
         .strip = service->has_strip ? service->strip : NULL,
         .reject = service->has_reject ? service->reject : NULL,
     };
@@ -54,7 +56,7 @@ int smtp_body_begin(struct smtp *s, bool stuffed, struct err *err)
     b = xcalloc(1, sizeof *b);
     mail_dot_init(&b->dot, &opt);
     mail_head_init(&b->head, service->header_max);
-    buf_init(&b->chunk, FEED_MAX + 16);
+    buf_init(&b->chunk, FEED_MAX + 2 * MAIL_DOT_SLACK);
     buf_init(&b->out, service->header_max + FEED_MAX + (1u << 20));
     b->context = (struct filter_context){
         .queue_id = "NOQUEUE",
@@ -169,7 +171,7 @@ void smtp_body_feed(struct smtp *s, slice *in)
         size_t had = part.n;
 
         buf_clear(&b->chunk);
-        CHECK(buf_reserve(&b->chunk, had + 8) != NULL);
+        CHECK(buf_reserve(&b->chunk, had + MAIL_DOT_SLACK) != NULL);
         mail_dot_feed(&b->dot, &part, &b->chunk);
         *in = slice_from(*in, had - part.n);
         take(s, buf_view(&b->chunk));
@@ -370,9 +372,12 @@ static void finish_bytes(struct smtp *s)
 {
     struct smtp_body *b = s->tx->body;
 
-    buf_clear(&b->chunk);
-    mail_dot_finish(&b->dot, &b->chunk);
-    take(s, buf_view(&b->chunk));
+    if (!b->dot.done) { /* BDAT: there is no dot */
+        buf_clear(&b->chunk);
+        CHECK(buf_reserve(&b->chunk, MAIL_DOT_SLACK) != NULL);
+        mail_dot_finish(&b->dot, &b->chunk);
+        take(s, buf_view(&b->chunk));
+    }
     if (!b->is_header_done && !s->tx->is_failed)
         header_done(s);
 }

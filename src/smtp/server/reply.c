@@ -1,6 +1,6 @@
 #include "smtp/server/server_priv.h"
 
-#define REPLY_MAX 900 /* RFC 5321 4.5.3.1.5 says 512; long texts are cut */
+#define REPLY_MAX 640 /* RFC 5321 4.5.3.1.5 says 512; long texts are cut */
 
 static int reply_text(struct smtp *s, int code, const char *status,
                       const char *text)

@@ -61,13 +61,13 @@ struct smtp_service {
     bool strict_paths;
     bool smtputf8;
     bool always_add_headers;
+    bool stray_cr_to_space;
     enum mail_bare_lf bare_lf;
     bool has_strip;
     bool has_reject;
     uint8_t strip[32];
     uint8_t reject[32];
     unsigned ehlo_off;
-    unsigned long authorized; /* unused bits kept for pickup */
     struct access *access;
     struct address *address;
     struct filter *filter;

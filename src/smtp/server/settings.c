@@ -97,6 +97,8 @@ static int switches(struct smtp_service *v, struct err *err)
     v->smtputf8 = conf_bool(v->conf, v->line, "smtputf8_enable");
     v->always_add_headers =
         conf_bool(v->conf, v->line, "always_add_missing_headers");
+    v->stray_cr_to_space =
+        conf_bool(v->conf, v->line, "cleanup_replace_stray_cr_lf");
     v->ehlo_off = ehlo_keywords(
         conf_slice(v->conf, v->line, "smtpd_discard_ehlo_keywords"));
     if (slice_ieqs(bare, "reject"))
