@@ -352,28 +352,31 @@ static int listen_mapped(void)
 
 static void test_unix(void)
 {
+    char path[64], where[80];
     struct server s = { 0 };
     struct stat st;
     int fd;
 
-    (void)unlink("/tmp/hato-test.sock");
-    fd = listen_at("unix:/tmp/hato-test.sock");
+    (void)snprintf(path, sizeof(path), "/tmp/hato-test-%d.sock", (int)getpid());
+    (void)snprintf(where, sizeof(where), "unix:%s", path);
+    (void)unlink(path);
+    fd = listen_at(where);
     assert_true(fd >= 0);
-    assert_int_equal(stat("/tmp/hato-test.sock", &st), 0);
+    assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     /* Somebody listens there; when nobody does, it is taken over. */
-    assert_int_equal(listen_at("unix:/tmp/hato-test.sock"), -1);
+    assert_int_equal(listen_at(where), -1);
     assert_int_equal(close(fd), 0);
-    fd = listen_at("unix:/tmp/hato-test.sock");
+    fd = listen_at(where);
     assert_true(fd >= 0);
     s.l = listener_new(fd, accepted, &s);
-    call("unix:/tmp/hato-test.sock", &s);
+    call(where, &s);
     assert_int_equal(s.peer.family, AF_UNIX);
     assert_int_equal(s.peer.uid, getuid());
     assert_int_equal(s.peer.pid, getpid());
     listener_free(&s.l);
     assert_int_equal(close(fd), 0);
-    assert_int_equal(unlink("/tmp/hato-test.sock"), 0);
+    assert_int_equal(unlink(path), 0);
 }
 
 static void listeners(UNUSED void *arg)
