@@ -1,7 +1,5 @@
 /* From a command to a running server. */
-#ifdef HATO_HAVE_ACCESS
-# include "access/access.h"
-#endif
+#include "access/access.h"
 #include "master/master_priv.h"
 #include "rt/file.h"
 
@@ -111,16 +109,6 @@ static int make_pipes(struct master *m, struct err *err)
         m->trace_fd = (int)fd;
     return 0;
 }
-
-#ifndef HATO_HAVE_ACCESS
-static int access_counters_create(size_t n, int *fd_out, struct err *err)
-{
-    *fd_out = memfd_create("hato-clients", MFD_CLOEXEC);
-    return *fd_out < 0 || ftruncate(*fd_out, 1 << 20) < 0
-               ? err_sys(err, "counters of %zu", n)
-               : 0;
-}
-#endif
 
 static int prepare(struct master *m, const struct master_options *o,
                    struct err *err)
