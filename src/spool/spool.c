@@ -274,11 +274,11 @@ void spool_close(struct spool **sp)
     while (s->n_tasks > 0)
         (void)waitq_wait(&s->idle, MSEC_NEVER, NULL);
     spool_writer_free(&s->own);
+    spool_tick(s); /* may move messages into the bulk segment */
     if (s->bulk != NULL)
         segment_seal(s, s->bulk_segment, s->bulk_segment->known_end);
     engine_log_close(&s->bulk);
     s->bulk_segment = NULL;
-    spool_tick(s);
     if (journal_sync(s, &err) < 0)
         spool_trouble(s, "journal: %s", err.log);
     spool_delete_memory(s);
