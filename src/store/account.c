@@ -106,6 +106,11 @@ static int64_t gone_keep(const struct store_account *a)
     return keep > 0 ? keep : 8 * 86400;
 }
 
+bool account_may_retry(const struct store_account *a, int64_t delivered)
+{
+    return delivered >= clock_wall() / 1000 - gone_keep(a);
+}
+
 static bool apply_gone(struct store_account *a, slice p)
 {
     ssize_t n = list_count(p, 8, ID_BYTES);
@@ -114,7 +119,7 @@ static bool apply_gone(struct store_account *a, slice p)
     if (n < 0)
         return false;
     when = (int64_t)get_u64(p.p);
-    if (when < clock_wall() / 1000 - gone_keep(a))
+    if (!account_may_retry(a, when))
         return true;
     for (ssize_t i = 0; i < n; i++)
         gone_put(a, (const uint8_t *)p.p + 8 + ID_BYTES * i, when);

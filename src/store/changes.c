@@ -2,7 +2,10 @@
 
 /* Messages come, change and go: the index first, then the names of files. */
 
-enum { UNLINK_BATCH = 256 };
+enum {
+    UNLINK_BATCH = 256,
+    EXPUNGE_BYTES = 3600, /* of one record: the reserve takes it */
+};
 
 int mailbox_add(struct store_mailbox *m, struct row *r, slice name,
                 slice strings, struct err *err)
@@ -74,7 +77,7 @@ int store_set_flags(struct store_mailbox *m, const struct store_change *c,
 }
 
 /* Their ids first: should the log of the index get lost, they must be known
- * before the files go. */
+ * before the files go.  What came long ago cannot come again. */
 static int remember_ids(struct store_mailbox *m, const uint32_t *uids, size_t n,
                         struct err *err)
 {
@@ -89,14 +92,39 @@ static int remember_ids(struct store_mailbox *m, const uint32_t *uids, size_t n,
         if (r >= rows_count(m))
             continue;
         row_load(m, r, &row);
-        if (!id_is_zero(row.id))
+        if (!id_is_zero(row.id) && account_may_retry(m->account, row.sdate))
             memcpy(ids[n_ids++], row.id, ID_BYTES);
     }
     if (n_ids > 0)
         rc = account_gone(m->account, (const uint8_t(*)[ID_BYTES])ids, n_ids,
                           err);
     free(ids);
+    /* A full disk must be emptied.  What it costs: a delivery of these days
+     * that was never reported to its queue would come again. */
+    if (rc < 0 && err && (err->sys == ENOSPC || err->sys == EDQUOT)) {
+        store_note(m->account, "ids of expunged mail not kept: %s", err->log);
+        rc = 0;
+    }
     return rc;
+}
+
+static int append_expunge(struct store_mailbox *m, slice payload,
+                          struct err *err)
+{
+    uint16_t type = IR_EXPUNGE | ENGINE_MUST_UNDERSTAND;
+    size_t left = m->n_doomed;
+    size_t before;
+
+    if (index_append_buf(m, type, payload, err) == 0)
+        return 0;
+    if (!err || (err->sys != ENOSPC && err->sys != EDQUOT) || left == 0)
+        return -1;
+    /* The reserve is used up: what was expunged before makes room. */
+    do {
+        before = left;
+        left = store_mailbox_tidy(m, before);
+    } while (left > 0 && left < before);
+    return index_append_buf(m, type, payload, err);
 }
 
 int store_expunge(struct store_mailbox *m, const uint32_t *uids, size_t n,
@@ -110,18 +138,17 @@ int store_expunge(struct store_mailbox *m, const uint32_t *uids, size_t n,
     if (remember_ids(m, uids, n, err) < 0 ||
         account_next_modseq(m->account, m, &modseq, err) < 0)
         return -1;
-    buf_init(&b, ENGINE_RECORD_MAX);
+    buf_init(&b, EXPUNGE_BYTES);
     while (done < n) {
         buf_clear(&b);
         buf_u64(&b, modseq);
         buf_u64(&b, (uint64_t)(clock_wall() / 1000));
-        for (; done < n && b.n < ENGINE_RECORD_MAX - 64; done++)
+        for (; done < n && b.n < EXPUNGE_BYTES; done++)
             if (row_find(m, uids[done]) < rows_count(m))
                 buf_u32(&b, uids[done]);
         if (b.n == 16)
             continue;
-        if (index_append_buf(m, IR_EXPUNGE | ENGINE_MUST_UNDERSTAND,
-                             buf_view(&b), err) < 0)
+        if (append_expunge(m, buf_view(&b), err) < 0)
             return -1;
         CHECK(index_apply(m, IR_EXPUNGE, buf_view(&b), 0));
     }

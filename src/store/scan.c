@@ -52,7 +52,7 @@ struct scan {
     struct found *found;
     size_t n_found, found_size;
     bool in_new;     /* being listed */
-    uint32_t *table; /* row + 1 by base name */
+    uint32_t *table; /* row + 1 by base name; behind the rows the doomed */
     size_t n_table;
     uint8_t *seen;   /* in this pass */
     uint8_t *missed; /* passes in which the row was not seen */
@@ -157,46 +157,47 @@ static bool in_scope(const struct scan *s, size_t r)
 
 /* ---- matching ---- */
 
-static void table_make(struct scan *s)
+static slice table_name(const struct scan *s, size_t i)
 {
     size_t n = rows_count(s->m);
+
+    return i < n ? row_name(s->m, i) : slice_str(s->m->doomed[i - n].name);
+}
+
+static void table_make(struct scan *s)
+{
+    size_t rows = rows_count(s->m);
+    size_t n = rows + s->m->n_doomed;
 
     s->n_table = 16;
     while (s->n_table < 2 * n)
         s->n_table *= 2;
     s->table = xcalloc(s->n_table, sizeof *s->table);
-    for (size_t r = 0; r < n; r++) {
+    for (size_t i = 0; i < n; i++) {
         size_t at;
 
-        if (row_is_hole(s->m, r))
+        if (i < rows && row_is_hole(s->m, i))
             continue;
-        at = slice_hash(row_name(s->m, r)) & (s->n_table - 1);
+        at = slice_hash(table_name(s, i)) & (s->n_table - 1);
         while (s->table[at])
             at = (at + 1) & (s->n_table - 1);
-        s->table[at] = (uint32_t)(r + 1);
+        s->table[at] = (uint32_t)(i + 1);
     }
 }
 
+/* A row, or at least rows_count(): a doomed file; SIZE_MAX: neither. */
 static size_t table_find(const struct scan *s, slice base)
 {
     size_t at = slice_hash(base) & (s->n_table - 1);
 
     while (s->table[at]) {
-        size_t r = s->table[at] - 1;
+        size_t i = s->table[at] - 1;
 
-        if (slice_eq(row_name(s->m, r), base))
-            return r;
+        if (slice_eq(table_name(s, i), base))
+            return i;
         at = (at + 1) & (s->n_table - 1);
     }
-    return rows_count(s->m);
-}
-
-static bool is_doomed(const struct store_mailbox *m, slice base)
-{
-    for (size_t i = 0; i < m->n_doomed; i++)
-        if (slice_eqs(base, m->doomed[i].name))
-            return true;
-    return false;
+    return SIZE_MAX;
 }
 
 /* Bits of the keywords that have a name and a letter. */
@@ -280,7 +281,7 @@ static void match(struct scan *s)
         r = table_find(s, f.base);
         if (r < rows_count(m))
             match_row(s, r, &f, e->in_new);
-        else if (!is_doomed(m, f.base))
+        else if (r == SIZE_MAX)
             s->adds[s->n_adds++] =
                 (struct add){ name, f.base, f.sec, e->in_new };
     }
@@ -311,13 +312,6 @@ static int scan_pass(struct scan *s, bool *again, struct err *err)
 }
 
 /* ---- what a power cut may have hurt ---- */
-
-static bool is_recent(const struct store_mailbox *m, int64_t sec)
-{
-    int64_t keep = m->account->store->cfg.gone_keep_s;
-
-    return sec >= clock_wall() / 1000 - (keep > 0 ? keep : 8 * 86400);
-}
 
 static bool bytes_ok(struct store_mailbox *m, const char *path, uint64_t size,
                      uint32_t crc, bool has_crc)
@@ -359,7 +353,8 @@ static void check_rows(struct scan *s)
 
         row_load(m, r, &row);
         if ((row.state & (ROW_HOLE | ROW_FOREIGN)) || !s->seen[r] ||
-            !is_recent(m, row.sdate) || !row_path(m, r, path, sizeof path) ||
+            !account_may_retry(m->account, row.sdate) ||
+            !row_path(m, r, path, sizeof path) ||
             bytes_ok(m, path, row.size, row.crc, row.crc != 0))
             continue;
         move_aside(m, path, row_name(m, r));
@@ -468,7 +463,8 @@ static int add_file(struct scan *s, const struct add *a, struct err *err)
                 AT_SYMLINK_NOFOLLOW) < 0 ||
         !S_ISREG(st.st_mode))
         return 0;
-    if (s->recover && f.has_id && f.has_crc && is_recent(m, f.sec) &&
+    if (s->recover && f.has_id && f.has_crc &&
+        account_may_retry(m->account, f.sec) &&
         !bytes_ok(m, path, f.size, f.crc, true)) {
         move_aside(m, path, f.base);
         return 0;
@@ -491,7 +487,7 @@ static int add_file(struct scan *s, const struct add *a, struct err *err)
         foreign_id(f.base, row.emailid);
     }
     buf_init(&strings, ENGINE_RECORD_MAX / 2);
-    if (s->recover && f.has_id && is_recent(m, f.sec))
+    if (s->recover && f.has_id && account_may_retry(m->account, f.sec))
         fill_strings(m, path, &row, &strings);
     s->changed = true;
     return mailbox_add(m, &row, f.base, buf_view(&strings), err);

@@ -474,6 +474,8 @@ int account_add_mailbox(struct store_account *a, slice name,
                         struct err *err);
 int account_gone(struct store_account *a, const uint8_t (*ids)[ID_BYTES],
                  size_t n, struct err *err);
+/* May the queue still hold what was delivered then? */
+bool account_may_retry(const struct store_account *a, int64_t delivered);
 bool account_knows_gone(const struct store_account *a, const uint8_t *id);
 int account_raise_floor(struct store_account *a, uint64_t floor,
                         struct err *err);
