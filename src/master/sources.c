@@ -174,17 +174,33 @@ static bool takes_tables(enum ptype t)
     return t == PT_SMTPD || t == PT_LOCAL || t == PT_QMGR || t == PT_TABLES;
 }
 
+/* The same file with an offset of its own: who parses a source reads on from
+ * where the last reader of a shared descriptor stopped. */
+static int own_offset(int fd)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 static void give(const struct source *s, struct child *c)
 {
+    int fd CLEANUP(close_fd) = -1;
     struct buf b;
 
     if (s->fd < 0 || !takes_tables(c->type) ||
         (s->only_tables && c->type != PT_TABLES))
         return;
+    fd = own_offset(s->fd);
+    if (fd < 0) {
+        log_warning("open the table %s again: %s", s->whole, strerror(errno));
+        return;
+    }
     buf_init(&b, 8192);
     attr_put_str(&b, AT_NAME, s->whole);
     attr_put_u64(&b, AT_TIME, (uint64_t)s->seen.st_mtim.tv_sec);
-    if (chan_send(c->chan, MASTER_TABLE, buf_view(&b), &s->fd, 1, NULL) < 0)
+    if (chan_send(c->chan, MASTER_TABLE, buf_view(&b), &fd, 1, NULL) < 0)
         log_warning("%s did not get the table %s", ptype_name(c->type),
                     s->whole);
     buf_done(&b);
