@@ -673,7 +673,8 @@ void chan_pause(struct chan *c, bool paused)
 
 int chan_socketpair(int fds[2], struct err *err)
 {
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+                   fds) < 0)
         return err_sys(err, "make a socket pair");
     return 0;
 }

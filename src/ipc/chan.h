@@ -89,7 +89,8 @@ struct msg *msg_take(struct msg *m); /* heap copy that owns body and fds */
 void msg_free(struct msg *m);        /* contents only: closes fds left */
 void msg_delete(struct msg **m);     /* msg_free() and free() */
 
-/* A connected pair of sockets for a channel, close-on-exec. */
+/* A connected pair of sockets for a channel or a stream, close-on-exec and
+ * non-blocking. */
 int chan_socketpair(int fds[2], struct err *err);
 
 #endif
