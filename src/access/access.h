@@ -153,8 +153,9 @@ MAY_WAIT int access_count(const struct access *a, struct access_counters *c,
                           struct access_reply *out, struct err *err);
 void access_client_gone(struct access_counters *c,
                         struct access_client *client);
-/* master: connections of a process that died are taken back. */
-void access_counters_process_died(struct access_counters *c, pid_t pid);
+/* master: connections of a process that died are taken back at once (else when
+ * the next process opens the counters).  Cheap for other processes. */
+void access_counters_process_died(int fd, pid_t pid);
 void access_counters_dump(struct access_counters *c, struct buf *out);
 
 #endif

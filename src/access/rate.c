@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "ipc/event.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -87,9 +88,23 @@ static void row_clear(struct access_counters *c, size_t row)
     }
 }
 
+/* Rows of processes that are gone, should master not have said so. */
+static void rows_reclaim(struct access_counters *c)
+{
+    for (size_t i = 0; i < RATE_PROCS; i++) {
+        int32_t pid = atomic_load(&c->header->pids[i]);
+
+        if (pid <= 0 || kill((pid_t)pid, 0) == 0 || errno != ESRCH)
+            continue;
+        row_clear(c, i);
+        (void)atomic_compare_exchange_strong(&c->header->pids[i], &pid, 0);
+    }
+}
+
 /* A row of our own; none left: this process counts no connections. */
 static void row_take(struct access_counters *c)
 {
+    rows_reclaim(c);
     for (c->row = 0; c->row < RATE_PROCS; c->row++) {
         int32_t none = 0;
 
@@ -101,7 +116,7 @@ static void row_take(struct access_counters *c)
     }
 }
 
-int access_counters_open(int fd, struct access_counters **out, struct err *err)
+static int counters_map(int fd, struct access_counters **out, struct err *err)
 {
     struct access_counters *c;
     struct rate_header *h;
@@ -126,6 +141,17 @@ int access_counters_open(int fd, struct access_counters **out, struct err *err)
     c->n_slots = h->n_slots;
     c->slots = (struct slot *)(void *)((char *)map + RATE_HEADER);
     c->rows = (_Atomic uint16_t *)(void *)(c->slots + c->n_slots);
+    c->row = RATE_PROCS;
+    *out = c;
+    return 0;
+}
+
+int access_counters_open(int fd, struct access_counters **out, struct err *err)
+{
+    struct access_counters *c;
+
+    if (counters_map(fd, &c, err) < 0)
+        return -1;
     row_take(c);
     *out = c;
     return 0;
@@ -146,14 +172,22 @@ void access_counters_close(struct access_counters **cp)
     *cp = NULL;
 }
 
-void access_counters_process_died(struct access_counters *c, pid_t pid)
+void access_counters_process_died(int fd, pid_t pid)
 {
+    struct access_counters *c;
+    struct err err;
+
+    if (counters_map(fd, &c, &err) < 0) {
+        log_warning("%s", err.log);
+        return;
+    }
     for (size_t i = 0; i < RATE_PROCS; i++) {
         if (atomic_load(&c->header->pids[i]) != (int32_t)pid)
             continue;
         row_clear(c, i);
         atomic_store(&c->header->pids[i], 0);
     }
+    access_counters_close(&c);
 }
 
 /* ------------------------------------------------------------------ *

@@ -55,6 +55,9 @@ static const struct list_case cases[] = {
       ACCESS_RCPT, "554 5.7.1 <else.org!a@example.com>: Relay access denied" },
     { RELAY "reject_unauth_destination\n", "rcpt=a@else.org@example.com",
       ACCESS_RCPT, "554 5.7.1 <a@else.org@example.com>: Relay access denied" },
+    { RELAY "reject_unauth_destination\nrelay_domains = relay.example\n"
+            "allow_untrusted_routing = yes\n",
+      "rcpt=a%x.org@relay.example", ACCESS_RCPT, "" },
     { RELAY "permit_sasl_authenticated, reject\n", "rcpt=a@else.org,sasl=joe",
       ACCESS_RCPT, "" },
     { RELAY "permit_sasl_authenticated, reject\n", "rcpt=joe@example.com",

@@ -148,8 +148,36 @@ static void test_death(void **state)
     assert_true(WIFSIGNALED(status));
     assert_int_not_equal(count(&r, &v, ACCESS_EVENT_CONNECT)[0], '\0');
     access_client_gone(r.c, &v);
-    access_counters_process_died(r.c, pid);
+    access_counters_process_died(r.fd, pid);
     assert_string_equal(count(&r, &v, ACCESS_EVENT_CONNECT), "");
+    rates_done(&r);
+}
+
+/* .. also without master's word, when the next process comes. */
+static void test_death_untold(void **state)
+{
+    struct access_client v = { 0 };
+    struct access_counters *next;
+    struct rates r;
+    struct err err;
+    int status;
+    pid_t pid;
+
+    (void)state;
+    rates_init(&r, "smtpd_client_connection_count_limit = 1\n", 0);
+    r.t.s.addr = SL("198.51.100.1");
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        access_counters_close(&r.c);
+        if (access_counters_open(r.fd, &r.c, &err) == 0)
+            (void)count(&r, &v, ACCESS_EVENT_CONNECT);
+        (void)kill(getpid(), SIGKILL);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(access_counters_open(r.fd, &next, &err), 0);
+    assert_string_equal(count(&r, &v, ACCESS_EVENT_CONNECT), "");
+    access_counters_close(&next);
     rates_done(&r);
 }
 
@@ -186,8 +214,14 @@ static void test_many_processes(void **state)
     struct err err;
     pid_t pids[4];
     struct buf out;
+    int done[2]; /* the children tell that they have counted .. */
+    int go[2];   /* .. and end when this is closed */
+    char c4[4];
+    size_t n = 0;
 
     (void)state;
+    assert_int_equal(pipe(done), 0);
+    assert_int_equal(pipe(go), 0);
     rates_init(&r, "smtpd_client_connection_count_limit = 60000\n", 0);
     r.t.s.addr = SL("198.51.100.1");
     for (int p = 0; p < 4; p++) {
@@ -208,18 +242,29 @@ static void test_many_processes(void **state)
             if (i % 5 != 0)
                 access_client_gone(c, &v);
         }
-        _exit(0);
+        (void)close(go[1]);
+        _exit(write(done[1], "x", 1) == 1 && read(go[0], c4, 1) == 0 ? 0 : 1);
     }
+    while (n < 4) {
+        ssize_t got = read(done[0], c4, 4 - n);
+
+        assert_true(got > 0);
+        n += (size_t)got;
+    }
+    buf_init(&out, 200);
+    access_counters_dump(r.c, &out);
+    assert_string_equal(buf_cstr(&out),
+                        "clients 1 of 16384, connections 400\n");
+    (void)close(go[1]);
     for (int p = 0; p < 4; p++) {
         int status;
 
         assert_int_equal(waitpid(pids[p], &status, 0), pids[p]);
         assert_int_equal(status, 0);
     }
-    buf_init(&out, 200);
-    access_counters_dump(r.c, &out);
-    assert_string_equal(buf_cstr(&out),
-                        "clients 1 of 16384, connections 400\n");
+    (void)close(go[0]);
+    (void)close(done[0]);
+    (void)close(done[1]);
     buf_done(&out);
     rates_done(&r);
 }
@@ -240,13 +285,10 @@ static void test_damaged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_connections),
-        cmocka_unit_test(test_rates),
-        cmocka_unit_test(test_exceptions),
-        cmocka_unit_test(test_death),
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_many_processes),
-        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_connections),    cmocka_unit_test(test_rates),
+        cmocka_unit_test(test_exceptions),     cmocka_unit_test(test_death),
+        cmocka_unit_test(test_death_untold),   cmocka_unit_test(test_full),
+        cmocka_unit_test(test_many_processes), cmocka_unit_test(test_damaged),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

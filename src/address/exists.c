@@ -76,24 +76,22 @@ struct class_maps {
 };
 
 /* The table of the class; NULL: everybody is taken. */
-static bool maps_of_class(const struct address *a, enum address_class class,
+static bool maps_of_class(const struct address *a, enum address_class of,
                           struct class_maps *out)
 {
     *out = (struct class_maps){ .why = "User unknown" };
-    if (class == ADDRESS_CLASS_LOCAL) {
+    if (of == ADDRESS_CLASS_LOCAL) {
         out->maps = &a->local_rcpt;
         out->code = a->local_code;
         out->why_table = "User unknown in local recipient table";
-
-    } else if (class == ADDRESS_CLASS_VIRTUAL) {
+    } else if (of == ADDRESS_CLASS_VIRTUAL) {
         /* Without virtual_mailbox_maps the users are those of userdb. */
         out->maps = table_list_is_empty(a->virtual_mailbox.list)
                         ? &a->userdb
                         : &a->virtual_mailbox;
         out->code = a->mailbox_code;
         out->why_table = "User unknown in virtual mailbox table";
-
-    } else if (class == ADDRESS_CLASS_RELAY) {
+    } else if (of == ADDRESS_CLASS_RELAY) {
         out->maps = &a->relay_rcpt;
         out->code = a->relay_code;
         out->why_table = "User unknown in relay recipient table";

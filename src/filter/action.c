@@ -179,11 +179,12 @@ int filter_ask(struct filter_message *m, enum filter_class class, slice text,
     *verdict = FILTER_KEEP;
     if (m->stopped || table_list_is_empty(list))
         return 0;
-    if (table_list_lookup(list, text, 0, m->arena, &value, err) < 0)
+    arena_reset(m->scratch);
+    if (table_list_lookup(list, text, 0, m->scratch, &value, err) < 0)
         return -1;
     if (value.p == NULL)
         return 0;
-    value = slice_trim(value);
+    value = slice_trim(slice_dup(m->arena, value)); /* results keep parts */
     if (!slice_token(&value, " \t", &word))
         return 0;
     value = slice_trim(value);

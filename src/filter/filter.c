@@ -18,6 +18,9 @@ int filter_new(const struct conf *c, const struct conf_service *service,
     f->nesting_max = (size_t)conf_int(c, service, "mime_nesting_limit");
     if (f->nesting_max > FILTER_NESTING_MAX)
         f->nesting_max = FILTER_NESTING_MAX;
+    f->boundary_max =
+        (size_t)conf_int(c, service, "mime_boundary_length_limit");
+    f->is_mime_off = conf_bool(c, service, "disable_mime_input_processing");
     for (size_t i = 0; i < FILTER_N; i++) {
         if (table_list_param(t, c, service, params[i], &f->lists[i], err) < 0) {
             filter_free(&f);
@@ -55,6 +58,7 @@ struct filter_message *filter_begin(const struct filter *f,
     m->filter = f;
     m->context = context;
     m->arena = arena;
+    m->scratch = arena_new(4u << 20);
     m->state = FILTER_HEADER;
     buf_init(&m->line, FILTER_LINE_MAX);
     buf_init(&m->header, f->header_max + FILTER_LINE_MAX);
@@ -76,6 +80,7 @@ void filter_end(struct filter_message **mp)
         free(m->boundaries[i]);
     buf_done(&m->line);
     buf_done(&m->header);
+    arena_free(&m->scratch);
     free(m->boundary);
     free(m);
     *mp = NULL;

@@ -22,6 +22,8 @@ struct filter {
     size_t header_max;
     uint64_t body_max;
     size_t nesting_max;
+    size_t boundary_max; /* mime_boundary_length_limit */
+    bool is_mime_off;    /* disable_mime_input_processing */
     bool has_work;
 };
 
@@ -29,6 +31,7 @@ struct filter_message {
     const struct filter *filter;
     const struct filter_context *context;
     struct arena *arena;
+    struct arena *scratch; /* of one lookup */
     struct filter_result result;
     bool stopped; /* REJECT, DISCARD, PASS: the rest passes unchecked */
     enum filter_class state;

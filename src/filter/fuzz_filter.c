@@ -14,10 +14,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t step = size > 0 ? (size_t)data[0] + 1 : 1;
 
     if (filter == NULL) {
-        struct conf *c = conf_from_text(
-            SL("header_checks = inline:{none=REJECT}\n"
-               "body_checks = inline:{none=REJECT}\n"),
-            SLICE_NONE, NULL);
+        struct conf *c =
+            conf_from_text(SL("header_checks = inline:{none=REJECT}\n"
+                              "body_checks = inline:{none=REJECT}\n"),
+                           SLICE_NONE, NULL);
         struct tables *t = tables_new();
 
         tables_set_direct(t, NULL);
@@ -26,8 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     m = filter_begin(filter, &context, arena);
     buf_init(&out, 64u << 20);
     for (size_t at = 0; at < size; at += step)
-        CHECK(filter_feed(m,
-                          slice_of(data + at, min_size(step, size - at)),
+        CHECK(filter_feed(m, slice_of(data + at, min_size(step, size - at)),
                           &out, &err) == 0);
     CHECK(filter_finish(m, &out, &err) == 0);
     CHECK(out.n == size && (size == 0 || memcmp(out.p, data, size) == 0));

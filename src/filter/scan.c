@@ -22,15 +22,16 @@ static void note_content_type(struct filter_message *m, slice raw)
         if (m->is_multipart && mail_value_param(a, &v, "boundary", &boundary) &&
             boundary.n > 0) {
             free(m->boundary);
-            m->boundary = slice_xstrdup(slice_sub(boundary, 0, 200));
+            m->boundary =
+                slice_xstrdup(slice_sub(boundary, 0, m->filter->boundary_max));
         }
     }
     arena_free(&a);
 }
 
-static void header_begins(struct filter_message *m, enum filter_class class)
+static void header_begins(struct filter_message *m, enum filter_class state)
 {
-    m->state = class;
+    m->state = state;
     m->is_multipart = false;
     m->is_message = false;
     free(m->boundary);
@@ -67,7 +68,11 @@ static bool is_boundary(struct filter_message *m, slice line)
         if (!slice_starts(text, b))
             continue;
         rest = slice_from(text, b.n);
-        if (rest.n > 0 && !slice_starts(rest, SL("--")))
+        /* Of a long boundary only the front is told apart. */
+        if (b.n == m->filter->boundary_max && !slice_ends(rest, SL("--")))
+            rest = SLICE_NONE;
+        if (rest.n > 0 && !slice_starts(rest, SL("--")) &&
+            b.n < m->filter->boundary_max)
             continue;
         while (m->n_boundaries > i)
             free(m->boundaries[--m->n_boundaries]);
@@ -86,13 +91,13 @@ static bool is_boundary(struct filter_message *m, slice line)
 /* ---- lines */
 
 /* A field that is complete, with its folded lines and last LF. */
-static int flush_header(struct filter_message *m, struct buf *out,
-                        struct err *err)
+MAY_WAIT static int flush_header(struct filter_message *m, struct buf *out,
+                                 struct err *err)
 {
     slice whole = buf_view(&m->header);
     slice text = whole;
     slice name = SLICE_NONE;
-    enum filter_class class = m->state;
+    enum filter_class kind = m->state;
     enum filter_verdict verdict;
 
     if (whole.n == 0)
@@ -102,12 +107,12 @@ static int flush_header(struct filter_message *m, struct buf *out,
     ssize_t colon = slice_chr(text, ':');
     if (colon > 0)
         name = slice_rtrim(slice_sub(text, 0, (size_t)colon));
-    if (slice_ieqs(name, "Content-Type"))
+    if (slice_ieqs(name, "Content-Type") && !m->filter->is_mime_off)
         note_content_type(m, slice_from(text, (size_t)colon + 1));
-    if (class == FILTER_HEADER && is_mime_field(name))
-        class = FILTER_MIME;
-    if (filter_ask(m, class, slice_sub(text, 0, m->filter->header_max),
-                   &verdict, out, err) < 0)
+    if (kind == FILTER_HEADER && is_mime_field(name) && !m->filter->is_mime_off)
+        kind = FILTER_MIME;
+    if (filter_ask(m, kind, slice_sub(text, 0, m->filter->header_max), &verdict,
+                   out, err) < 0)
         return -1;
     if (verdict == FILTER_KEEP)
         (void)buf_slice(out, whole);
@@ -123,8 +128,8 @@ static bool is_field_start(slice line)
                             slice_rtrim(slice_sub(line, 0, (size_t)colon)));
 }
 
-static int body_line(struct filter_message *m, slice line, slice text,
-                     struct buf *out, struct err *err)
+MAY_WAIT static int body_line(struct filter_message *m, slice line, slice text,
+                              struct buf *out, struct err *err)
 {
     enum filter_verdict verdict = FILTER_KEEP;
 
@@ -142,8 +147,8 @@ static int body_line(struct filter_message *m, slice line, slice text,
 }
 
 /* `line` with its LF, if it has one. */
-static int one_line(struct filter_message *m, slice line, struct buf *out,
-                    struct err *err)
+MAY_WAIT static int one_line(struct filter_message *m, slice line,
+                             struct buf *out, struct err *err)
 {
     slice text = line;
 
@@ -178,8 +183,8 @@ static int one_line(struct filter_message *m, slice line, struct buf *out,
 /* ---- pieces */
 
 /* Bytes that belong to an incomplete line. */
-static int keep_piece(struct filter_message *m, slice piece, struct buf *out,
-                      struct err *err)
+MAY_WAIT static int keep_piece(struct filter_message *m, slice piece,
+                               struct buf *out, struct err *err)
 {
     size_t room = FILTER_LINE_MAX - 1 - m->line.n;
     int r;

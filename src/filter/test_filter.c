@@ -1,5 +1,6 @@
 /* covers: header_checks mime_header_checks nested_header_checks body_checks
- * body_checks_size_limit mime_nesting_limit */
+ * body_checks_size_limit mime_nesting_limit mime_boundary_length_limit
+ * disable_mime_input_processing header_size_limit */
 #include "base/test_util.h"
 #include "filter/filter.h"
 
@@ -186,6 +187,55 @@ static void test_body_limit(void **state)
     free(cf);
 }
 
+static void with_settings(struct run *r, const char *settings, const char *text)
+{
+    const char *path = write_table("/^X-Part: bad/ REJECT\n/^Content-/ HOLD\n"
+                                   "/fold [0-9]+[[:space:]]*last/ DISCARD\n");
+    char *cf = xasprintf("mime_header_checks = regexp:%s\n"
+                         "header_checks = regexp:%s\n%s",
+                         path, path, settings);
+
+    start(r, cf);
+    feed(r, text, 11);
+    unlink(path);
+    free(cf);
+}
+
+static void test_limits(void **state)
+{
+    static const char one[] = "Content-Type: multipart/mixed; boundary=abcd\n\n"
+                              "--abXX\nX-Part: bad\n\n--abcd--\n";
+    static const char two[] = "Content-Type: multipart/mixed; boundary=a\n\n"
+                              "--a\nContent-Type: multipart/x; boundary=b\n\n"
+                              "--b\nX-Part: bad\n\n--b--\n--a--\n";
+    struct run r;
+
+    (void)state;
+    with_settings(&r, "", one);
+    assert_false(filter_result(r.m)->reject);
+    assert_true(filter_result(r.m)->hold);
+    done(&r);
+    with_settings(&r, "mime_boundary_length_limit = 2\n", one);
+    assert_true(filter_result(r.m)->reject);
+    done(&r);
+    with_settings(&r, "", two);
+    assert_true(filter_result(r.m)->reject);
+    done(&r);
+    with_settings(&r, "mime_nesting_limit = 1\n", two);
+    assert_false(filter_result(r.m)->reject);
+    done(&r);
+    with_settings(&r, "disable_mime_input_processing = yes\n", two);
+    assert_false(filter_result(r.m)->reject);
+    done(&r);
+    with_settings(&r, "", "Subject: fold 1\n  last\n\n");
+    assert_true(filter_result(r.m)->discard);
+    done(&r);
+    with_settings(&r, "header_size_limit = 10\n",
+                  "Subject: fold 1\n  last\n\n");
+    assert_false(filter_result(r.m)->discard);
+    done(&r);
+}
+
 static void test_long_line(void **state)
 {
     struct run r;
@@ -212,6 +262,7 @@ int main(void)
         cmocka_unit_test(test_ignore_prepend_replace),
         cmocka_unit_test(test_classes),
         cmocka_unit_test(test_body_limit),
+        cmocka_unit_test(test_limits),
         cmocka_unit_test(test_long_line),
     };
 

@@ -1,4 +1,5 @@
 /* Slots and their children: birth, messages, death. */
+#include "access/access.h"
 #include "master/master_priv.h"
 #include "rt/proc.h"
 
@@ -140,13 +141,14 @@ static void tell_death(const struct child *c, int wstatus)
                        code);
 }
 
-static void child_ended(pid_t pid UNUSED, int wstatus, void *arg)
+static void child_ended(pid_t pid, int wstatus, void *arg)
 {
     struct child *c = arg;
     struct master *m = c->m;
     struct slot *s = c->slot;
 
     tell_death(c, wstatus);
+    access_counters_process_died(m->counters_fd, pid);
     list_remove(&c->link);
     chan_free(&c->chan);
     if (s->next == c)
