@@ -357,8 +357,14 @@ static void session_run(struct session *s)
         }
         if (stream_peek(s->stream).n > LMTP_LINE_MAX)
             goto gone;
-        if (!stream_fill_now(s->stream))
+        if (stream_fill_now(s->stream))
+            continue;
+        if (stream_eof(s->stream) || stream_peek(s->stream).n == 0)
             break;
+        /* Half a line: parking would fire at once, so wait for the rest. */
+        if (stream_flush(s->stream, &err) < 0 ||
+            stream_fill(s->stream, &err) < 0)
+            goto gone;
     }
     if (stream_flush(s->stream, &err) < 0 || s->is_closing ||
         stream_eof(s->stream))

@@ -364,6 +364,7 @@ static void session_run(struct smtp *s)
     unsigned n = 0;
     int r;
 
+again:
     for (;;) {
         stream_deadline(s->stream, clock_after(s->service->timeout_ms));
         r = s->must_close ? 0 : next_command(s);
@@ -390,6 +391,15 @@ static void session_run(struct smtp *s)
     if (stream_eof(s->stream)) {
         session_broken(s, "lost connection");
         return;
+    }
+    if (stream_peek(s->stream).n > 0) {
+        /* Half a line: parking would fire at once, so wait for the rest. */
+        if (stream_fill(s->stream, &err) < 0) {
+            session_broken(s, err.class == ERR_TEMP ? "timeout"
+                                                    : "lost connection");
+            return;
+        }
+        goto again;
     }
     session_park(s);
 }
