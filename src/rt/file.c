@@ -87,6 +87,7 @@ int file_read(int dirfd, const char *path, struct buf *b, struct err *err)
 int file_read_fd(int fd, struct buf *b, struct err *err)
 {
     enum { STEP = 65536 };
+    off_t at = 0;
 
     for (;;) {
         size_t room = min_size(STEP, b->max - b->n);
@@ -100,7 +101,11 @@ int file_read_fd(int fd, struct buf *b, struct err *err)
             p = &beyond;
             room = 1;
         }
-        n = read(fd, p, room);
+        /* By place: several processes hold descriptors of one opening, and so
+         * share its position. */
+        n = pread(fd, p, room, at);
+        if (n < 0 && errno == ESPIPE)
+            n = read(fd, p, room);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -110,6 +115,7 @@ int file_read_fd(int fd, struct buf *b, struct err *err)
         if (p == &beyond)
             return err_temp(err, "file is larger than %zu bytes", b->max);
         buf_commit(b, (size_t)n);
+        at += n;
     }
 }
 

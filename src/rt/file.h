@@ -39,6 +39,7 @@ int file_replace(int dirfd, const char *name, slice data, mode_t mode,
                  struct err *err);
 /* Read a whole file of at most max bytes into b. */
 int file_read(int dirfd, const char *path, struct buf *b, struct err *err);
+/* The same over a descriptor, from its beginning whatever its position. */
 int file_read_fd(int fd, struct buf *b, struct err *err);
 /* mkdir -p of `path` with `mode` for what is made. */
 int file_mkdirs(const char *path, mode_t mode, struct err *err);
