@@ -177,10 +177,14 @@ static void put_typed(struct buf *b, const char *field, slice addr,
                       bool is_utf8)
 {
     const char *type = is_utf8 && !mail_is_ascii(addr) ? "utf-8" : "rfc822";
+    struct buf quoted;
 
+    buf_init(&quoted, 8192);
+    (void)put_addr(&quoted, addr);
     (void)buf_printf(b, "%s: %s; ", field, type);
-    put_clean(b, addr, is_utf8);
+    put_clean(b, buf_view(&quoted), is_utf8);
     (void)buf_byte(b, '\n');
+    buf_done(&quoted);
 }
 
 static void put_date(struct buf *b, const char *field, msec at)
