@@ -1,4 +1,5 @@
 #include "broker/broker.h"
+#include "base/digest.h"
 #include "base/map.h"
 #include "broker/broker_priv.h"
 #include "rt/rt.h"
@@ -223,11 +224,21 @@ static int read_request(struct broker *b, slice body, struct entry *out,
     /* A command belongs to no account: one worker for all of its user. */
     slot = slice_eqs(kind, "command")
                ? 0
-               : (unsigned)(slice_hash(account) % b->n_slots);
+               : crc32c(0, account.p, account.n) % b->n_slots;
     out->kind = kind;
     (void)snprintf(out->key, sizeof out->key, "%" PRIu64 ":%" PRIu64 ":%.*s:%u",
                    out->uid, out->gid, SLF(kind), slot);
     return 0;
+}
+
+static void answer_slots(struct broker *b, struct chan *c, uint32_t id, int fd)
+{
+    struct buf body;
+
+    buf_init(&body, 64);
+    attr_put_u64(&body, AT_NSLOTS, b->n_slots);
+    chan_answer(c, id, buf_view(&body), &fd, 1);
+    buf_done(&body);
 }
 
 MAY_WAIT static void deliver(struct broker *b, struct chan *c, struct msg *m)
@@ -249,7 +260,7 @@ MAY_WAIT static void deliver(struct broker *b, struct chan *c, struct msg *m)
     } else {
         e->n_given++;
         e->last_used = loop_now();
-        chan_answer(c, m->id, SLICE_NONE, &fds[0], 1);
+        answer_slots(b, c, m->id, fds[0]);
     }
     close(fds[0]);
     close(fds[1]);

@@ -10,10 +10,11 @@
  * `broker` (hato-broker, sandboxed) knows every worker.  deliver(account)
  * gives the caller a socket to the one worker that holds the account: accounts
  * of one uid are spread over as many workers as there are processors by a hash
- * of their name, so an account always has the same one; a user with a uid of
- * his own has one worker.  sync(file system) is answered when everything that
- * was visible before is durable: one syncfs per file system runs at a time,
- * and all who asked before it began share it.
+ * of their name (CRC-32C, so that who keeps a connection knows which accounts
+ * it is for), so an account always has the same one; a user with a uid of his
+ * own has one worker.  sync(file system) is answered when everything that was
+ * visible before is durable: one syncfs per file system runs at a time, and all
+ * who asked before it began share it.
  *
  * `template` (root, blocking, no loop) forks a worker when broker asks: of
  * kind "mailbox" with a uid within first_valid_uid and last_valid_uid, of kind

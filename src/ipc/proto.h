@@ -173,8 +173,10 @@ enum {
 /* ---- local, lmtpd -> broker */
 enum {
     /* deliver(account): UID GID USER ACCOUNT KIND("mailbox", "command")
-     * -> ; fd: a socket to the worker of that uid that speaks LMTP with the
-     * extension XHATO (doc/lmtp-xhato.md).  Never yields a readable session. */
+     * -> NSLOTS; fd: a socket to the worker of that uid that speaks LMTP with
+     * the extension XHATO (doc/lmtp-xhato.md), non-blocking.  Never yields a
+     * readable session.  The same worker serves every account of this uid and
+     * gid whose name has the same CRC-32C modulo NSLOTS. */
     BROKER_DELIVER = 100,
     /* As above, but the socket is a channel for the WORKER_* questions. */
     BROKER_ASK = 101,
