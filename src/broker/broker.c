@@ -221,7 +221,9 @@ static int read_request(struct broker *b, slice body, struct entry *out,
         return err_temp(err, "a request without uid");
     if (!slice_eqs(kind, "mailbox") && !slice_eqs(kind, "command"))
         return err_temp(err, "a request for an unknown kind of worker");
-    /* A command belongs to no account: one worker for all of its user. */
+    /* A command belongs to no account: one worker for all of its user.  The
+     * hash is the same in every process and at every start: local chooses its
+     * connections by it, and a new broker finds the workers of the old one. */
     slot = slice_eqs(kind, "command")
                ? 0
                : crc32c(0, account.p, account.n) % b->n_slots;

@@ -15,7 +15,7 @@
 struct local_worker {
     struct list link;
     struct map_node node;
-    char key[64]; /* "uid:kind:slot" */
+    char key[64]; /* "uid:gid:kind:slot" */
     struct local_workers *workers;
     struct lmtp_client *client; /* NULL while it is being made */
     unsigned n_users;
@@ -118,8 +118,8 @@ static void make_key(const struct local_workers *w,
 
     if (!place->by_command_worker && w->n_slots > 1)
         slot = crc32c(0, place->account.p, place->account.n) % w->n_slots;
-    (void)snprintf(key, 64, "%" PRIu64 ":%s:%u", place->uid, kind_of(place),
-                   slot);
+    (void)snprintf(key, 64, "%" PRIu64 ":%" PRIu64 ":%s:%u", place->uid,
+                   place->gid, kind_of(place), slot);
 }
 
 static struct local_worker *find(struct local_workers *w, const char *key)
