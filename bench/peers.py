@@ -4,7 +4,6 @@ Both run as root with users of their own (a private passwd in a mount namespace)
 in a directory of their own, each in a cgroup that counts its CPU time.
 """
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +48,9 @@ class Server:
         self.write("group", group)
 
     def write_boxes(self):
-        users = ["tomo"] + [f"user{i}" for i in range(1000)]
+        fresh = [f"fresh{i}" for i in range(100)]
+        users = fresh + [f"user{i}" for i in range(1000)]
+        self.users = iter(fresh)  # one for each measurement
         self.write("boxes", "".join(f"{u}@{DOMAIN} {u}/\n" for u in users))
 
     def run(self, args, env=None):
@@ -93,9 +94,6 @@ class Server:
             return sum(1 for _ in os.scandir(f"{self.mail}/{user}/new"))
         except FileNotFoundError:
             return 0
-
-    def clear(self, user):
-        shutil.rmtree(f"{self.mail}/{user}", ignore_errors=True)
 
     def kill_left(self):
         for _ in range(100):
@@ -206,7 +204,7 @@ default_process_limit = 1000
 in_flow_delay = 0
 """)
         self.write_boxes()
-        internal = "".join(f"{n} unix {p} - n {w} {m} {c}\n" for n, p, w, m, c in [
+        internal = "".join(f"{n} unix {p} {'n' if c in ('local', 'virtual') else '-'} n {w} {m} {c}\n" for n, p, w, m, c in [
             ("pickup", "n", "60", "1", "pickup"), ("cleanup", "n", "-", "0", "cleanup"),
             ("qmgr", "n", "300", "1", "qmgr"), ("rewrite", "-", "-", "-", "trivial-rewrite"),
             ("bounce", "-", "-", "0", "bounce"), ("defer", "-", "-", "0", "bounce"),

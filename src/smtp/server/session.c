@@ -357,50 +357,62 @@ static void session_close(struct smtp *s)
     session_free(s);
 }
 
-/* Answer all that is complete, flush, park. */
+/* Answer all that is complete.  1: nothing complete is left; 0: the session is
+ * to be closed; -1: the client is gone. */
+static int answer_all(struct smtp *s)
+{
+    unsigned n = 0;
+
+    for (;;) {
+        stream_deadline(s->stream, clock_after(s->service->timeout_ms));
+        if (s->must_close)
+            return 0;
+        switch (next_command(s)) {
+        case -1:
+            return -1;
+        case 0:
+            if (!stream_fill_now(s->stream))
+                return 1;
+            break;
+        default:
+            if (stream_eof(s->stream) && !stream_has_line(s->stream))
+                return 1;
+            break;
+        }
+        if (++n % COMMANDS_A_TURN == 0)
+            task_yield();
+    }
+}
+
+/* Answer, flush, and park until the client speaks again.  With half a line
+ * buffered parking would fire at once: then the task waits for the rest. */
 static void session_run(struct smtp *s)
 {
     struct err err;
-    unsigned n = 0;
     int r;
 
-again:
-    for (;;) {
-        stream_deadline(s->stream, clock_after(s->service->timeout_ms));
-        r = s->must_close ? 0 : next_command(s);
+    do {
+        r = answer_all(s);
         if (r < 0) {
             session_broken(s, "lost connection");
             return;
         }
-        if (s->must_close) {
+        if (r == 0) {
             session_close(s);
             return;
         }
-        if (r == 0 && !stream_fill_now(s->stream))
-            break;
-        if (stream_eof(s->stream) && !stream_has_line(s->stream))
-            break;
-        if (++n % COMMANDS_A_TURN == 0)
-            task_yield();
-    }
-    if (stream_flush(s->stream, &err) < 0) {
-        session_broken(s,
-                       err.class == ERR_TEMP ? "timeout" : "lost connection");
-        return;
-    }
-    if (stream_eof(s->stream)) {
-        session_broken(s, "lost connection");
-        return;
-    }
-    if (stream_peek(s->stream).n > 0) {
-        /* Half a line: parking would fire at once, so wait for the rest. */
-        if (stream_fill(s->stream, &err) < 0) {
+        if (stream_flush(s->stream, &err) < 0 ||
+            (stream_peek(s->stream).n > 0 && !stream_eof(s->stream) &&
+             stream_fill(s->stream, &err) < 0)) {
             session_broken(s, err.class == ERR_TEMP ? "timeout"
                                                     : "lost connection");
             return;
         }
-        goto again;
-    }
+        if (stream_eof(s->stream) && !stream_has_line(s->stream)) {
+            session_broken(s, "lost connection");
+            return;
+        }
+    } while (stream_peek(s->stream).n > 0);
     session_park(s);
 }
 
