@@ -40,7 +40,7 @@ static void writer_close(struct chan *c, void *arg)
     writer_free(arg);
 }
 
-static void command_serve(struct chan *c, struct msg *m, void *arg)
+static MAY_WAIT void command_serve(struct chan *c, struct msg *m, void *arg)
 {
     (void)arg;
     if (queue != NULL)
@@ -82,7 +82,7 @@ static void on_table(struct process *p, slice name, int fd, int64_t mtime)
     qmgr_table(name, fd, mtime);
 }
 
-static int on_start(struct process *p, struct err *err)
+static MAY_WAIT int on_start(struct process *p, struct err *err)
 {
     static char spool[1024];
     static const char *const paths[] = { spool, NULL };
@@ -110,7 +110,7 @@ static void on_reload(struct process *p, struct conf *conf)
     queue_set_conf(queue, conf);
 }
 
-static void drain_task(void *arg)
+static MAY_WAIT void drain_task(void *arg)
 {
     queue_stop(queue, clock_after(DRAIN_MS));
     qmgr_links_free();

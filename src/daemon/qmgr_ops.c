@@ -55,8 +55,9 @@ int qmgr_rules_set(struct conf *c, struct err *err)
     return 0;
 }
 
-static int resolve(void *arg, slice sender, slice addr, struct arena *a,
-                   struct queue_route *out, struct err *err)
+static MAY_WAIT int resolve(void *arg, slice sender, slice addr,
+                            struct arena *a, struct queue_route *out,
+                            struct err *err)
 {
     struct rules *r = rules;
     struct address_route route;
@@ -72,8 +73,8 @@ static int resolve(void *arg, slice sender, slice addr, struct arena *a,
     return rc;
 }
 
-static int expand(struct address *address, slice addr, struct address_list *l,
-                  struct err *err)
+static MAY_WAIT int expand(struct address *address, slice addr,
+                           struct address_list *l, struct err *err)
 {
     slice full;
 
@@ -82,8 +83,9 @@ static int expand(struct address *address, slice addr, struct address_list *l,
     return address_add_recipient(address, l, full, SLICE_NONE, 0, err);
 }
 
-static int recipients(void *arg, slice addr, struct arena *a, const slice **out,
-                      size_t *n_out, struct err *err)
+static MAY_WAIT int recipients(void *arg, slice addr, struct arena *a,
+                               const slice **out, size_t *n_out,
+                               struct err *err)
 {
     struct rules *r = rules;
     struct address_list l;
@@ -107,8 +109,8 @@ static int recipients(void *arg, slice addr, struct arena *a, const slice **out,
 
 /* --------------------------------------------------------------- deliveries */
 
-static int deliver(void *arg, slice body, int fd, msec deadline,
-                   struct msg *answer, struct err *err)
+static MAY_WAIT int deliver(void *arg, slice body, int fd, msec deadline,
+                            struct msg *answer, struct err *err)
 {
     int own CLEANUP(close_fd) = -1;
 
@@ -127,7 +129,7 @@ static int deliver(void *arg, slice body, int fd, msec deadline,
 
 const struct queue_ops qmgr_queue_ops = { resolve, recipients, deliver };
 
-static void local_serve(struct chan *c, struct msg *m, void *arg)
+static MAY_WAIT void local_serve(struct chan *c, struct msg *m, void *arg)
 {
     (void)c;
     if (m->type == DELIVER_PARTIAL)

@@ -180,7 +180,7 @@ bool active_take(struct active *a, const struct envelope *e)
 
 /* ------------------------------------------- a message that waited on disk */
 
-static int load(struct active *a, struct err *err)
+static MAY_WAIT int load(struct active *a, struct err *err)
 {
     struct spool_detail d;
     size_t n_pending = 0;

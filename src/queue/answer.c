@@ -239,8 +239,8 @@ static bool adopt(struct active *a, const struct reply *y,
     return true;
 }
 
-static void journal_expansion(struct active *a, const struct reply *y,
-                              struct growth *g)
+static MAY_WAIT void journal_expansion(struct active *a, const struct reply *y,
+                                       struct growth *g)
 {
     struct err err;
     uint32_t first = 0;
@@ -266,7 +266,7 @@ static void journal_expansion(struct active *a, const struct reply *y,
         active_route(a, first, g->n);
 }
 
-static void expand(struct active *a, const struct reply *y)
+static MAY_WAIT void expand(struct active *a, const struct reply *y)
 {
     size_t max = count_rcpts(y->expansion);
     struct growth g = { .n = 0 };
@@ -297,7 +297,7 @@ static void expand(struct active *a, const struct reply *y)
 
 /* ----------------------------------------------------------------- answers */
 
-static void apply_one(struct active *a, const struct reply *y)
+static MAY_WAIT void apply_one(struct active *a, const struct reply *y)
 {
     /* A repetition, or what another answer settled. */
     if (y->index >= a->n || a->v[y->index].state != RS_JOB)

@@ -29,7 +29,7 @@ static void mail_task(void *arg)
     b->left--;
 }
 
-static void run(struct world *w)
+static MAY_WAIT void run(struct world *w)
 {
     double began = cpu();
     double took;

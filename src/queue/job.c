@@ -261,7 +261,7 @@ static size_t put_request(struct buf *b, const struct job *j, uint64_t body_at,
 
 /* One request and its answer.  *n_left tells for how many recipients none came
  * (all, when -1 is returned). */
-static int ask(struct job *j, size_t *n_left, struct err *err)
+static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
 {
     struct active *a = j->a;
     struct queue *q = a->q;
@@ -304,7 +304,7 @@ static void give_up(struct job *j)
                         SL("mail transport unavailable"));
 }
 
-static void job_run(struct job *j)
+static MAY_WAIT void job_run(struct job *j)
 {
     struct active *a = j->a;
     struct queue *q = a->q;
@@ -338,7 +338,7 @@ struct start {
     struct transport *t;
 };
 
-static void job_task(void *arg);
+static MAY_WAIT void job_task(void *arg);
 
 static void transport_pump(struct queue *q, struct transport *t)
 {
@@ -370,7 +370,7 @@ static struct job *next_job(struct transport *t)
     return j;
 }
 
-static void job_end(struct job *j)
+static MAY_WAIT void job_end(struct job *j)
 {
     struct active *a = j->a;
     struct queue *q = a->q;
@@ -386,7 +386,7 @@ static void job_end(struct job *j)
     active_unref(a);
 }
 
-static void job_task(void *arg)
+static MAY_WAIT void job_task(void *arg)
 {
     struct start s = *(struct start *)arg;
     struct job *j;

@@ -71,8 +71,8 @@ static int open_original(struct maker *k, struct err *err)
 }
 
 /* Bytes [from, from + n) of the body; *got may be short at the end only. */
-static int read_body(struct maker *k, uint64_t from, char *p, size_t n,
-                     size_t *got, struct err *err)
+static MAY_WAIT int read_body(struct maker *k, uint64_t from, char *p, size_t n,
+                              size_t *got, struct err *err)
 {
     struct read_job j = { .fd = k->fd, .p = p };
     size_t done = 0;
@@ -93,7 +93,8 @@ static int read_body(struct maker *k, uint64_t from, char *p, size_t n,
     return 0;
 }
 
-static int write_body(struct maker *k, struct spool_draft *d, struct err *err)
+static MAY_WAIT int write_body(struct maker *k, struct spool_draft *d,
+                               struct err *err)
 {
     char *p CLEANUP(free_ptr) = xmalloc(READ_BYTES);
     uint64_t from = 0;
@@ -110,7 +111,8 @@ static int write_body(struct maker *k, struct spool_draft *d, struct err *err)
 
 /* The original's own header: our trace fields are in the envelope, the rest is
  * the front of the body. */
-static int write_header(struct maker *k, struct spool_draft *d, struct err *err)
+static MAY_WAIT int write_header(struct maker *k, struct spool_draft *d,
+                                 struct err *err)
 {
     char *p CLEANUP(free_ptr) = xmalloc(HEADER_MAX);
     struct mail_header_iter it;
@@ -288,7 +290,8 @@ static void set_dsn(struct maker *k)
     };
 }
 
-static int write_report(struct maker *k, struct spool_draft *d, struct err *err)
+static MAY_WAIT int write_report(struct maker *k, struct spool_draft *d,
+                                 struct err *err)
 {
     struct buf b CLEANUP(buf_done);
     int rc = -1;
@@ -307,7 +310,8 @@ static int write_report(struct maker *k, struct spool_draft *d, struct err *err)
     return spool_draft_write(d, buf_view(&b), err);
 }
 
-static int make(struct maker *k, struct spool_draft **d, struct err *err)
+static MAY_WAIT int make(struct maker *k, struct spool_draft **d,
+                         struct err *err)
 {
     struct queue *q = k->a->q;
     uint64_t hint =

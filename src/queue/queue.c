@@ -8,7 +8,7 @@
 #define SCRATCH_MAX  (CHAN_MAX_BYTES)
 
 static void on_pump(struct deferred *d);
-static void router_task(void *arg);
+static MAY_WAIT void router_task(void *arg);
 
 /* ------------------------------------------------------------- the heap */
 
@@ -104,7 +104,7 @@ static struct active *next_active(struct queue *q)
     return active_new(q, qm);
 }
 
-static void router_task(void *arg)
+static MAY_WAIT void router_task(void *arg)
 {
     struct queue *q = arg;
     struct active *a;

@@ -169,8 +169,8 @@ static void log_notice(const struct active *a, const char *what, const char *id)
 }
 
 /* Send one report and log it; -1 when it could not be queued. */
-static int send_notice(struct active *a, const struct notice *n,
-                       const char *what)
+static MAY_WAIT int send_notice(struct active *a, const struct notice *n,
+                                const char *what)
 {
     char id[MAIL_QUEUE_ID_SIZE];
     struct err err;
@@ -189,9 +189,9 @@ static int send_notice(struct active *a, const struct notice *n,
 }
 
 /* A copy for the postmaster (notify_classes); losing it loses no mail. */
-static void send_copy(struct active *a, const struct group *g,
-                      enum dsn_kind kind, const char *rcpt_param,
-                      const char *what)
+static MAY_WAIT void send_copy(struct active *a, const struct group *g,
+                               enum dsn_kind kind, const char *rcpt_param,
+                               const char *what)
 {
     struct notice n = {
         .kind = kind,
@@ -211,7 +211,7 @@ static void send_copy(struct active *a, const struct group *g,
 /* -------------------------------------------------------------- failures */
 
 /* The report about one group.  0 when it is queued, or none is due. */
-static int bounce_group(struct active *a, const struct group *g)
+static MAY_WAIT int bounce_group(struct active *a, const struct group *g)
 {
     struct queue *q = a->q;
     uint32_t *due CLEANUP(free_ptr) = xcalloc(g->n, sizeof(*due));
@@ -254,7 +254,7 @@ static int bounce_group(struct active *a, const struct group *g)
         a, &n, is_null ? "postmaster non-delivery" : "sender non-delivery");
 }
 
-static void report_failures(struct active *a)
+static MAY_WAIT void report_failures(struct active *a)
 {
     struct group g;
 
@@ -274,7 +274,7 @@ static void report_failures(struct active *a)
 
 /* --------------------------------------------------------------- success */
 
-static void report_success(struct active *a)
+static MAY_WAIT void report_success(struct active *a)
 {
     struct notice n = {
         .kind = DSN_SUCCESS,
@@ -330,7 +330,7 @@ static void expire(struct active *a, msec now)
     }
 }
 
-static void warn_group(struct active *a, const struct group *g)
+static MAY_WAIT void warn_group(struct active *a, const struct group *g)
 {
     uint32_t *due CLEANUP(free_ptr) = xcalloc(g->n, sizeof(*due));
     struct notice n = {
@@ -353,7 +353,7 @@ static void warn_group(struct active *a, const struct group *g)
 }
 
 /* Once in a message's life; the journal remembers by ATTEMPTS_WARNED. */
-static bool warn_delay(struct active *a, msec now)
+static MAY_WAIT bool warn_delay(struct active *a, msec now)
 {
     struct group g;
 
@@ -394,7 +394,7 @@ static bool has_untried(const struct active *a)
     return false;
 }
 
-static void defer_rest(struct active *a, msec now)
+static MAY_WAIT void defer_rest(struct active *a, msec now)
 {
     struct spool_deferral *v CLEANUP(free_ptr) = xcalloc(a->n + 1, sizeof(*v));
     uint32_t attempts = spool_message_attempts(a->qm->sm);

@@ -146,7 +146,7 @@ static void put_item(struct buf *b, const struct spool_message *m,
 }
 
 /* Send one message's item; false when the reader is gone. */
-static bool list_one(struct request *r, uint64_t seq)
+static MAY_WAIT bool list_one(struct request *r, uint64_t seq)
 {
     struct arena *a CLEANUP(arena_free) = arena_new(VIEW_MESSAGE_MAX);
     struct spool_message *m = spool_find(r->q->spool, seq);
@@ -165,7 +165,7 @@ static bool list_one(struct request *r, uint64_t seq)
     return chan_send(r->c, QUEUE_ITEM, buf_view(&b), NULL, 0, &err) == 0;
 }
 
-static void serve_list(struct request *r)
+static MAY_WAIT void serve_list(struct request *r)
 {
     uint64_t *seqs CLEANUP(free_ptr) = NULL;
     size_t n = chosen(r, &seqs);
@@ -183,7 +183,8 @@ static void serve_list(struct request *r)
     chan_answer(r->c, r->m->id, SL(""), NULL, 0);
 }
 
-static int cat(struct request *r, struct spool_message *m, struct err *err)
+static MAY_WAIT int cat(struct request *r, struct spool_message *m,
+                        struct err *err)
 {
     struct arena *a CLEANUP(arena_free) = arena_new(VIEW_MESSAGE_MAX);
     uint64_t seq = spool_message_seq(m);
@@ -213,7 +214,7 @@ static int cat(struct request *r, struct spool_message *m, struct err *err)
     return 0;
 }
 
-static void serve_cat(struct request *r)
+static MAY_WAIT void serve_cat(struct request *r)
 {
     struct spool_message *m = NULL;
     struct err err;
@@ -283,7 +284,7 @@ static void change_flush(struct queue *q, struct spool_message *m)
     schedule_now(q, m);
 }
 
-static bool is_at_site(struct request *r, uint64_t seq)
+static MAY_WAIT bool is_at_site(struct request *r, uint64_t seq)
 {
     struct arena *a CLEANUP(arena_free) = NULL;
     struct spool_message *m = spool_find(r->q->spool, seq);
@@ -311,7 +312,7 @@ static bool is_meant(const struct request *r, const struct spool_message *m)
     return true;
 }
 
-static void serve_change(struct request *r, change_fn *fn)
+static MAY_WAIT void serve_change(struct request *r, change_fn *fn)
 {
     uint64_t *seqs CLEANUP(free_ptr) = NULL;
     size_t n = chosen(r, &seqs);
@@ -353,7 +354,7 @@ static const struct {
     { QUEUE_REQUEUE, change_requeue },
 };
 
-static void serve(struct request *r)
+static MAY_WAIT void serve(struct request *r)
 {
     struct err err;
 
