@@ -122,7 +122,7 @@ static bool apply_gone(struct store_account *a, slice p)
     if (!account_may_retry(a, when))
         return true;
     for (ssize_t i = 0; i < n; i++)
-        gone_put(a, (const uint8_t *)p.p + 8 + ID_BYTES * i, when);
+        gone_put(a, (const uint8_t *)p.p + 8 + ID_BYTES * (size_t)i, when);
     return true;
 }
 

@@ -84,8 +84,10 @@ static void put_from(struct buf *b, const struct store_append *a)
     put_line(b, "From ",
              a->envelope_from.n > 0 ? a->envelope_from : SL("MAILER-DAEMON"),
              " ");
-    buf_printf(b, "%.3s %.3s %2d %02d:%02d:%02d %d\n", days + 3 * c.wday,
-               months + 3 * (c.month - 1), c.day, c.hour, c.min, c.sec, c.year);
+    buf_printf(b, "%.3s %.3s %2d %02d:%02d:%02d %d\n",
+               days + 3 * (ptrdiff_t)c.wday,
+               months + 3 * (ptrdiff_t)(c.month - 1), c.day, c.hour, c.min,
+               c.sec, c.year);
 }
 
 struct quoter {
@@ -264,7 +266,7 @@ static int mbox_write(const struct store_append *a, int fd, off_t *at,
     char *chunk CLEANUP(free_ptr) = a->body.p ? NULL : xmalloc(CHUNK);
     struct source_bytes src = { a, 0, chunk };
     struct quoter q = { &b, true, SLICE_NONE };
-    slice piece;
+    slice piece = SLICE_NONE;
     char last = '\n';
 
     buf_init(&b, (a->body.p ? a->body.n : CHUNK) * 2 + 65536);
@@ -323,7 +325,7 @@ MAY_WAIT static int mbox_append(struct store_append *a, struct err *err)
 {
     const char *lock CLEANUP(free_ptr) = lock_path(a);
     int fd CLEANUP(close_fd) = -1;
-    struct stat st;
+    struct stat st = { 0 };
     bool made = false;
     int rc = -1;
 
@@ -364,7 +366,7 @@ MAY_WAIT static int maildir_write(const struct store_append *a, int fd,
     struct source_bytes src = { a, 0, chunk };
     struct fsync_job job = { fd };
     off_t at = 0;
-    slice piece;
+    slice piece = SLICE_NONE;
 
     buf_init(&b, 65536);
     put_prefix(&b, a);

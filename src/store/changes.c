@@ -25,8 +25,8 @@ int mailbox_add(struct store_mailbox *m, struct row *r, slice name,
     r->cache_len = (uint32_t)strings.n;
     add_encode(fixed, r, instance, name.n);
     v[0] = (struct iovec){ fixed, sizeof fixed };
-    v[1] = (struct iovec){ (void *)(uintptr_t)name.p, name.n };
-    v[2] = (struct iovec){ (void *)(uintptr_t)strings.p, strings.n };
+    v[1] = piece_of(name.p, name.n);
+    v[2] = piece_of(strings.p, strings.n);
     if (index_append(m, IR_ADD | ENGINE_MUST_UNDERSTAND, v, strings.n ? 3 : 2,
                      &at, err) < 0)
         return -1;
@@ -36,6 +36,25 @@ int mailbox_add(struct store_mailbox *m, struct row *r, slice name,
     m->last_instance = instance;
     m->log_bytes_live += ENGINE_RECORD_HEAD + ADD_FIXED + name.n + strings.n;
     return 0;
+}
+
+/* Items of as many changes as one record takes, from *done on; what changes
+ * nothing is passed over. */
+static void put_changes(const struct store_mailbox *m,
+                        const struct store_change *c, size_t n, size_t *done,
+                        struct buf *b)
+{
+    for (; *done < n && b->n < ENGINE_RECORD_MAX - 64; ++*done) {
+        const struct store_change *one = &c[*done];
+        size_t r = row_find(m, one->uid);
+
+        if (r >= rows_count(m) || (ROW_FIELD(m, r, flags) == one->flags &&
+                                   ROW_FIELD(m, r, keywords) == one->keywords))
+            continue;
+        buf_u32(b, one->uid);
+        buf_u32(b, one->flags & STORE_FLAGS_ALL);
+        buf_u64(b, one->keywords);
+    }
 }
 
 int store_set_flags(struct store_mailbox *m, const struct store_change *c,
@@ -52,17 +71,7 @@ int store_set_flags(struct store_mailbox *m, const struct store_change *c,
     while (done < n) {
         buf_clear(&b);
         buf_u64(&b, modseq);
-        for (; done < n && b.n < ENGINE_RECORD_MAX - 64; done++) {
-            size_t r = row_find(m, c[done].uid);
-
-            if (r >= rows_count(m) ||
-                (ROW_FIELD(m, r, flags) == c[done].flags &&
-                 ROW_FIELD(m, r, keywords) == c[done].keywords))
-                continue;
-            buf_u32(&b, c[done].uid);
-            buf_u32(&b, c[done].flags & STORE_FLAGS_ALL);
-            buf_u64(&b, c[done].keywords);
-        }
+        put_changes(m, c, n, &done, &b);
         if (b.n == 8)
             continue;
         if (index_append_buf(m, IR_FLAGS | ENGINE_MUST_UNDERSTAND, buf_view(&b),
@@ -180,7 +189,7 @@ static size_t tidy_doomed(struct store_mailbox *m, size_t max_ops)
     size_t left = 0;
     struct err err;
 
-    buf_init(&done, 4 * UNLINK_BATCH);
+    buf_init(&done, (size_t)4 * UNLINK_BATCH);
     for (size_t i = 0; i < m->n_doomed; i++) {
         const struct doomed *d = &m->doomed[i];
         enum engine_outcome o;
@@ -231,7 +240,7 @@ size_t store_mailbox_tidy(struct store_mailbox *m, size_t max_ops)
 
     CHECK_OBJ(m, MAILBOX_MAGIC);
     left = tidy_doomed(m, max_ops);
-    buf_init(&done, 12 * UNLINK_BATCH);
+    buf_init(&done, (size_t)12 * UNLINK_BATCH);
     for (size_t r = 0; r < n; r++) {
         uint32_t letters;
 

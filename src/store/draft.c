@@ -44,7 +44,8 @@ static bool put_preview(struct buf *out, const struct mail_part *part,
     buf_init(&body, MAIL_PREVIEW_READ);
     ok = mail_preview_text(&b, part,
                            preview_bytes(part, from, fd, &body, PREVIEW_FRONT));
-    if (part->body.stored > PREVIEW_FRONT && b.n < MAIL_PREVIEW_CHARS * 4) {
+    if (part->body.stored > PREVIEW_FRONT &&
+        b.n < (size_t)MAIL_PREVIEW_CHARS * 4) {
         size_t chars = 0;
 
         for (size_t i = 0; i < b.n; i++)

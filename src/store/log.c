@@ -426,7 +426,7 @@ int index_append(struct store_mailbox *m, uint16_t type, const struct iovec *v,
 int index_append_buf(struct store_mailbox *m, uint16_t type, slice payload,
                      struct err *err)
 {
-    struct iovec v = { (void *)(uintptr_t)payload.p, payload.n };
+    struct iovec v = piece_of(payload.p, payload.n);
 
     if (log_need(m, err) < 0)
         return -1;

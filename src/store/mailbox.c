@@ -95,7 +95,7 @@ static int make_folder(struct store_mailbox *m, struct err *err)
 {
     struct engine_dir *d = m->account->dir;
     char path[PATH_IN_DIR_MAX];
-    int fd CLEANUP(close_fd) = -1;
+    int fd;
 
     if (make_dir(d, m->dir, "", err) < 0 ||
         make_dir(d, m->dir, "cur", err) < 0 ||
@@ -106,6 +106,7 @@ static int make_folder(struct store_mailbox *m, struct err *err)
     (void)snprintf(path, sizeof path, "%smaildirfolder", m->dir);
     fd = file_openat(engine_dir_fd(d), path, O_WRONLY | O_CREAT | O_CLOEXEC,
                      0600);
+    close_fd(&fd);
     return 0;
 }
 
@@ -316,7 +317,7 @@ static bool list_entry(const char *entry, void *arg)
     struct err err;
     uint64_t size;
 
-    buf_init(&name, 4 * MAILBOX_DIR_MAX);
+    buf_init(&name, (size_t)4 * MAILBOX_DIR_MAX);
     if (!mailbox_name_of(slice_str(entry), &name))
         return true;
     (void)snprintf(cur, sizeof cur, "%s/cur", entry);

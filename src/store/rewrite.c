@@ -11,7 +11,7 @@
 static int put(struct engine_log *log, uint16_t type, const void *p, size_t n,
                struct err *err)
 {
-    struct iovec v = { (void *)(uintptr_t)p, n };
+    struct iovec v = piece_of(p, n);
     enum engine_outcome o = engine_log_append(log, type, &v, 1, 0, NULL, err);
 
     return o == ENGINE_OK ? 0 : store_fail(o, err, "write index", "");
@@ -49,7 +49,7 @@ static int rewrite_row(struct store_mailbox *m, struct engine_log *log,
         row.cache_version = 0;
     add_encode(fixed, &row, m->last_instance, name.n);
     v[0] = (struct iovec){ fixed, sizeof fixed };
-    v[1] = (struct iovec){ (void *)(uintptr_t)name.p, name.n };
+    v[1] = piece_of(name.p, name.n);
     v[2] = (struct iovec){ strings->p, strings->n };
     o = engine_log_append(log, IR_ADD | ENGINE_MUST_UNDERSTAND, v,
                           strings->n ? 3 : 2, 0, &at, err);

@@ -244,8 +244,8 @@ static void head_put(const struct compact *c, const struct buf *b)
     set_u64(p + AT_FILE_BYTES, b->n);
     set_u32(p + AT_BODY_CRC, crc32c(0, p + HEAD_BYTES, b->n - HEAD_BYTES));
     for (unsigned s = 0; s < N_SECTIONS; s++) {
-        set_u64(p + AT_SECTIONS + 16 * s, c->at[s]);
-        set_u64(p + AT_SECTIONS + 16 * s + 8, c->len[s]);
+        set_u64(p + AT_SECTIONS + (size_t)16 * s, c->at[s]);
+        set_u64(p + AT_SECTIONS + (size_t)16 * s + 8, c->len[s]);
     }
     set_u32(p + AT_HEAD_CRC, crc32c(0, p, AT_HEAD_CRC));
 }
@@ -333,8 +333,8 @@ static bool sections_take(struct store_mailbox *m, char *p, size_t n)
     slice sec[N_SECTIONS];
 
     for (unsigned s = 0; s < N_SECTIONS; s++) {
-        uint64_t at = get_u64(p + AT_SECTIONS + 16 * s);
-        uint64_t len = get_u64(p + AT_SECTIONS + 16 * s + 8);
+        uint64_t at = get_u64(p + AT_SECTIONS + (size_t)16 * s);
+        uint64_t len = get_u64(p + AT_SECTIONS + (size_t)16 * s + 8);
 
         if (at % 8 != 0 || at > n || len > n - at)
             return false;
@@ -343,7 +343,7 @@ static bool sections_take(struct store_mailbox *m, char *p, size_t n)
         sec[s] = slice_of(p + at, len);
     }
     for (unsigned s = 0; s < N_COLUMNS; s++) {
-        void *cells = p + get_u64(p + AT_SECTIONS + 16 * s);
+        void *cells = p + get_u64(p + AT_SECTIONS + (size_t)16 * s);
 
         memcpy((char *)&m->base + column_table[s].member, &cells, sizeof cells);
     }

@@ -184,7 +184,7 @@ static int parse_location(slice location, struct place *out, struct err *err)
 {
     struct place p = { 0 };
     slice rest = location;
-    slice part;
+    slice part = SLICE_NONE;
 
     if (location.n > LOCATION_MAX)
         return err_temp(err, "mail_location is too long");
@@ -237,7 +237,7 @@ static struct store_account *account_new(struct store *s, slice user,
                                          struct err *err)
 {
     struct store_account *a;
-    struct place place;
+    struct place place = { 0 };
 
     if (parse_location(location, &place, err) < 0)
         return NULL;

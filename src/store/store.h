@@ -278,19 +278,19 @@ struct store_rcpt {
     slice user;
     slice location;     /* expanded mail_location */
     slice mailbox;      /* empty: INBOX */
-    uint8_t id[16];     /* delivery id */
-    bool has_id;        /* false: one is drawn */
     slice delivered_to; /* external form; empty: none */
     slice orig_to;      /* X-Original-To; empty: none */
+    uint8_t id[16];     /* delivery id */
     uint32_t flags;     /* enum store_flag: put into cur/ with them */
+    bool has_id;        /* false: one is drawn */
 
-    /* Filled by store_deliver() (and by store_draft_new() on failure): */
-    bool failed; /* then err tells why: ERR_TEMP or ERR_PERM */
-    struct err err;
+    /* Filled by store_deliver(). */
+    bool failed;    /* then err tells why: ERR_TEMP or ERR_PERM */
     bool duplicate; /* the id was known: delivered before */
     bool durable;   /* else only visible: sync fs */
-    uint64_t fs;    /* st_dev */
     uint32_t uid;
+    uint64_t fs; /* st_dev */
+    struct err err;
     char file[256]; /* base name */
 };
 

@@ -47,6 +47,17 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 #define INDEX_NEW   "hato.index.log.new"
 #define SNAPSHOT    "hato.index"
 
+/* A piece of an append: writev() does not write to it. */
+static inline struct iovec piece_of(const void *p, size_t n)
+{
+    union {
+        const void *in;
+        void *out;
+    } u = { .in = p };
+
+    return (struct iovec){ u.out, n };
+}
+
 /* ---- names.c ---- */
 
 /* A file's name in new/ or cur/, taken apart. */

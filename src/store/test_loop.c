@@ -115,7 +115,7 @@ static void run(uint64_t seed)
     loop_init("test", 2);
     task_schedule_seed(seed);
     for (unsigned i = 0; i < TASKS; i++) {
-        jobs[i] = (struct job){ i * EACH, EACH, 100 };
+        jobs[i] = (struct job){ (uint64_t)i * EACH, EACH, 100 };
         if (i == 0) /* the same again, at the same time, and big */
             jobs[i].n = 20;
         (void)task_spawn("deliver", deliver_task, &jobs[i]);

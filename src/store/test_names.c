@@ -154,7 +154,8 @@ static void test_add_record(void **state)
     memset(row.emailid, 2, 16);
     memset(row.threadid, 3, 16);
     add_encode(bytes, &row, 42, 4);
-    memcpy(bytes + ADD_FIXED, "nameAAAA", 8);
+    for (size_t i = 0; i < 8; i++)
+        bytes[ADD_FIXED + i] = (uint8_t) "nameAAAA"[i];
     assert_true(add_decode(slice_of(bytes, sizeof bytes), &a));
     assert_int_equal(a.instance, 42);
     assert_true(slice_eqs(a.name, "name"));
