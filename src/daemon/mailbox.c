@@ -52,6 +52,9 @@ static int on_start(struct worker *w, struct err *err)
     cfg.engine = engine;
     cfg.host = conf_str(conf, NULL, "myhostname");
     cfg.fsync = fsync_mode(conf);
+    /* Ids of expunged mail outlive every retry of the queue. */
+    cfg.gone_keep_s =
+        conf_time(conf, NULL, "maximal_queue_lifetime") + 3 * 86400;
     store = store_new(&cfg);
     parts.store = store;
     parts.conf = conf;

@@ -2,8 +2,12 @@
 
 #include "rt/rt.h"
 
+#include <sys/resource.h>
+
 enum {
-    ACCOUNTS_DEFAULT = 256,
+    ACCOUNTS_DEFAULT = 1024,
+    FDS_OF_ACCOUNT = 5,
+    FDS_OF_OTHERS = 256,
     PINNED_FACTOR = 4, /* how far beyond max_accounts pinned ones may go */
     BYTES_DEFAULT = 64 << 20,
     LOCATION_MAX = 3000,
@@ -46,6 +50,21 @@ void store_note(const struct store_account *a, const char *fmt, ...)
     cfg->note(cfg->note_arg, a->user, text);
 }
 
+/* As many as there are descriptors for. */
+static unsigned places_default(void)
+{
+    struct rlimit l;
+    rlim_t n = ACCOUNTS_DEFAULT;
+
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur != RLIM_INFINITY) {
+        n = l.rlim_cur > FDS_OF_OTHERS ? l.rlim_cur - FDS_OF_OTHERS : 0;
+        n /= FDS_OF_ACCOUNT;
+    }
+    if (n > ACCOUNTS_DEFAULT)
+        n = ACCOUNTS_DEFAULT;
+    return n > 16 ? (unsigned)n : 16;
+}
+
 struct store *store_new(const struct store_config *cfg)
 {
     struct store *s = xcalloc(1, sizeof *s);
@@ -54,7 +73,7 @@ struct store *store_new(const struct store_config *cfg)
     s->magic = STORE_MAGIC;
     s->cfg = *cfg;
     if (s->cfg.max_accounts == 0)
-        s->cfg.max_accounts = ACCOUNTS_DEFAULT;
+        s->cfg.max_accounts = places_default();
     if (s->cfg.max_bytes == 0)
         s->cfg.max_bytes = BYTES_DEFAULT;
     if (s->cfg.instance == 0)
