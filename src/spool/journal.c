@@ -39,6 +39,7 @@ static enum engine_outcome create_log(struct spool *s, uint64_t number,
     journal_name(name, "journal", number);
     spec = journal_spec(s, name, "JRNL", number);
     spec.preallocate_bytes = s->conf.journal_bytes;
+    s->dir_changes++;
     return engine_log_create(s->dir, s->lease, &spec, out, err);
 }
 
@@ -53,21 +54,49 @@ static enum engine_outcome open_log(struct spool *s, uint64_t number,
     return engine_log_open(s->dir, s->lease, &spec, ENGINE_LOG_HEAD, out, err);
 }
 
+static void remove_log(struct spool *s, uint64_t number)
+{
+    char name[JOURNAL_NAME_SIZE];
+
+    journal_name(name, "journal", number);
+    (void)engine_unlink(s->dir, name, NULL);
+}
+
+/* The header goes to the disk before any record, so that after a power cut a
+ * record never stands behind a header that is not there.  Rare here: no file
+ * was made ahead, or only just now; then the loop waits. */
+static enum engine_outcome next_or_new(struct spool *s, struct engine_log **out,
+                                       struct err *err)
+{
+    uint64_t number = s->log_number + 1;
+    enum engine_outcome o;
+
+    if (s->next_log != 0 && !s->next_unsynced)
+        return open_log(s, number, out, err);
+    if (s->next_log != 0)
+        o = open_log(s, number, out, err);
+    else
+        o = create_log(s, number, out, err);
+    if (o != ENGINE_OK)
+        return o;
+    if (file_fdatasync(engine_log_fd(*out)) == 0)
+        return ENGINE_OK;
+    (void)err_sys(err, "sync a new journal");
+    engine_log_close(out);
+    remove_log(s, number);
+    s->next_log = 0;
+    return ENGINE_UNKNOWN;
+}
+
 int journal_roll(struct spool *s, struct err *err)
 {
     struct engine_log *fresh = NULL;
-    enum engine_outcome o;
 
-    if (s->next_log != 0) {
-        o = open_log(s, s->next_log, &fresh, err);
-    } else {
-        o = create_log(s, s->log_number + 1, &fresh, err);
-        s->dir_unsynced = true;
-    }
-    if (o != ENGINE_OK)
+    if (next_or_new(s, &fresh, err) != ENGINE_OK)
         return -1;
     s->log_number++;
     s->next_log = 0;
+    s->next_unsynced = false;
     if (s->log != NULL && engine_log_is_open(s->log)) {
         struct old_log *old = xcalloc(1, sizeof *old);
 
@@ -90,11 +119,18 @@ static MAY_WAIT void make_next_task(void *arg)
     spool_task_end(s);
 }
 
+static int sync_header(void *arg)
+{
+    return file_fdatasync(*(int *)arg);
+}
+
 void journal_make_next(struct spool *s)
 {
     struct engine_log *l = NULL;
     uint64_t number = s->log_number + 1;
     struct err err;
+    int fd;
+    int r;
 
     if (s->next_log != 0)
         return;
@@ -104,12 +140,20 @@ void journal_make_next(struct spool *s)
         s->was_full = true;
         return;
     }
-    /* The file is empty: nothing is lost when the sync fails, and it is tried
-     * again with the first record. */
-    engine_log_close(&l);
     s->next_log = number;
-    if (engine_dir_sync(s->dir, "", &err) != ENGINE_OK)
-        s->dir_unsynced = true;
+    s->next_unsynced = true; /* a roll meanwhile syncs it itself */
+    fd = engine_log_fd(l);
+    r = offload(sync_header, &fd);
+    engine_log_close(&l);
+    if (s->next_log != number)
+        return; /* it is in use by now */
+    if (r < 0) {
+        remove_log(s, number);
+        s->next_log = 0;
+        return;
+    }
+    s->next_unsynced = false;
+    (void)journal_sync_names(s, &err); /* if not: with the next sync */
 }
 
 bool journal_is_tight(const struct spool *s)
@@ -210,6 +254,19 @@ static MAY_WAIT int sync_old_logs(struct spool *s, struct err *err)
     return 0;
 }
 
+int journal_sync_names(struct spool *s, struct err *err)
+{
+    uint64_t want = s->dir_changes;
+
+    if (s->dir_synced >= want)
+        return 0;
+    if (engine_dir_sync(s->dir, "", err) != ENGINE_OK)
+        return -1;
+    if (s->dir_synced < want)
+        s->dir_synced = want;
+    return 0;
+}
+
 int journal_sync(struct spool *s, struct err *err)
 {
     struct engine_log *l;
@@ -222,13 +279,8 @@ int journal_sync(struct spool *s, struct err *err)
         return -1;
     }
     l = s->log;
-    if (s->dir_unsynced) {
-        s->dir_unsynced = false;
-        if (engine_dir_sync(s->dir, "", err) != ENGINE_OK) {
-            s->dir_unsynced = true;
-            return -1;
-        }
-    }
+    if (journal_sync_names(s, err) < 0)
+        return -1;
     if (sync_old_logs(s, err) < 0)
         return -1;
     if (l != s->log) /* rolled meanwhile: it was among the old ones */

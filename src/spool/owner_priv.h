@@ -124,9 +124,11 @@ struct spool {
     struct engine_log *log; /* NULL: none could be made */
     uint64_t log_number;
     uint64_t next_log;    /* made ahead: its number, 0: none */
+    bool next_unsynced;   /* its header may not be on the disk yet */
     struct list old_logs; /* rolled, not yet known to be durable */
-    bool dir_unsynced;
-    struct buf batch; /* operations of this turn */
+    uint64_t dir_changes; /* journal files made */
+    uint64_t dir_synced;  /* of these, whose names are durable */
+    struct buf batch;     /* operations of this turn */
     struct deferred flush;
     struct timer sync_timer;
     uint64_t base;        /* generation that `current` names */
@@ -263,6 +265,8 @@ int journal_roll(struct spool *s, struct err *err);
 /* Make the next file ahead. */
 MAY_WAIT void journal_make_next(struct spool *s);
 void journal_close(struct spool *s);
+/* Names of all journal files made so far are durable on 0. */
+MAY_WAIT int journal_sync_names(struct spool *s, struct err *err);
 
 /* ---- snapshot.c */
 MAY_WAIT int snapshot_write(struct spool *s, struct err *err);

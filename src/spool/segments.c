@@ -180,6 +180,11 @@ static struct segment *made(struct spool *s, enum segment_kind kind,
     return g;
 }
 
+static int sync_header(void *arg)
+{
+    return file_fdatasync(*(int *)arg);
+}
+
 int segment_create(struct spool *s, enum segment_kind kind,
                    struct segment **out, int *fd_out, struct err *err)
 {
@@ -193,8 +198,9 @@ int segment_create(struct spool *s, enum segment_kind kind,
     if (fd < 0)
         return -1;
     *out = made(s, kind, number);
-    /* Invariant 1: the entry is durable before anything is in the file. */
-    if (engine_dir_sync(s->dir, "segments", err) != ENGINE_OK) {
+    /* Invariant 1: header and entry are durable before anything is in it. */
+    if (offload(sync_header, &fd) < 0 ||
+        engine_dir_sync(s->dir, "segments", err) != ENGINE_OK) {
         close_fd(&fd);
         segment_seal(s, *out, SEG_FIRST);
         return -1;

@@ -128,6 +128,7 @@ static int sync_fd(void *arg)
 static MAY_WAIT int publish(struct snapshot *n, struct err *err)
 {
     struct spool *s = n->s;
+    uint64_t dir_changes = s->dir_changes;
     uint8_t was[ENGINE_LOG_HEAD];
     uint8_t now[ENGINE_LOG_HEAD];
     int fd = engine_log_fd(n->log);
@@ -141,7 +142,7 @@ static MAY_WAIT int publish(struct snapshot *n, struct err *err)
     if (engine_dir_sync(s->dir, "segments", err) != ENGINE_OK ||
         engine_dir_sync(s->dir, "", err) != ENGINE_OK)
         return -1;
-    s->dir_unsynced = false;
+    s->dir_synced = dir_changes;
     current_encode(s, n->number, now);
     buf_init(&have, 4096);
     o = engine_load(s->dir, "current", &have, err);

@@ -174,17 +174,48 @@ void spool_delete_memory(struct spool *s)
     free(s);
 }
 
+static int sync_all(void *arg)
+{
+    return file_syncfs(*(int *)arg);
+}
+
+static bool stop_at_first(const char *entry, void *arg)
+{
+    (void)entry;
+    *(bool *)arg = true;
+    return false;
+}
+
+/* `current` is durable before the first segment is made: where there are
+ * segments and no `current`, this is damage and not a new spool. */
+static int check_is_new(struct spool *s, struct err *err)
+{
+    bool has_segments = false;
+
+    if (engine_list(s->dir, "segments", stop_at_first, &has_segments, err) !=
+        ENGINE_OK)
+        return -1;
+    if (has_segments)
+        return err_temp(err, "\"current\" is missing, yet there are segments");
+    snapshot_remove_above(s, 0); /* of a first start that did not end */
+    return 0;
+}
+
 static MAY_WAIT int make_new(struct spool *s, struct err *err)
 {
     uint8_t now[ENGINE_LOG_HEAD];
+    int fd = engine_dir_fd(s->dir);
 
+    if (check_is_new(s, err) < 0)
+        return -1;
     random_bytes(s->uuid, sizeof s->uuid);
     s->base = 1;
     s->log_number = 0;
-    if (journal_roll(s, err) < 0 ||
-        engine_dir_sync(s->dir, "", err) != ENGINE_OK)
+    if (journal_roll(s, err) < 0 || journal_sync_names(s, err) < 0)
         return -1;
-    s->dir_unsynced = false;
+    /* The directories above may be as new as this one: once, sync it all. */
+    if (offload(sync_all, &fd) < 0)
+        return err_sys(err, "sync the file system of the spool");
     current_encode(s, s->base, now);
     if (engine_swap(s->dir, "current", SLICE_NONE, slice_of(now, sizeof now), 0,
                     err) != ENGINE_OK)
