@@ -35,8 +35,8 @@ struct rule;
 
 struct restriction {
     const char *name;
-    enum rule_arg arg;
     MAY_WAIT enum verdict (*fn)(struct check *c, const struct rule *r);
+    enum rule_arg arg;
     bool grants_relay; /* its OK lets strangers' mail through: invariant 1 */
 };
 
@@ -73,7 +73,7 @@ struct access {
     struct tables *tables;
     const struct address *address;
     struct arena *arena;
-    struct map classes;
+    struct map *classes;
     struct rules client, helo, sender, relay, recipient, data, end_of_data,
         etrn;
     struct table_match *mynetworks, *limit_exceptions;

@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "ipc/event.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -73,9 +74,8 @@ int access_counters_create(size_t n_clients, int *fd_out, struct err *err)
     if (fd < 0 || ftruncate(fd, (off_t)map_bytes(n)) < 0 ||
         pwrite(fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header))
         return err_sys(err, "memory for client rates");
-    *fd_out = fd;
-    fd = -1;
-    return 0;
+    *fd_out = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return *fd_out < 0 ? err_sys(err, "memory for client rates") : 0;
 }
 
 static void row_clear(struct access_counters *c, size_t row)
@@ -118,7 +118,7 @@ static void row_take(struct access_counters *c)
 
 static int counters_map(int fd, struct access_counters **out, struct err *err)
 {
-    struct access_counters *c;
+    struct access_counters *c = NULL;
     struct rate_header *h;
     struct stat st;
     void *map;
@@ -148,7 +148,7 @@ static int counters_map(int fd, struct access_counters **out, struct err *err)
 
 int access_counters_open(int fd, struct access_counters **out, struct err *err)
 {
-    struct access_counters *c;
+    struct access_counters *c = NULL;
 
     if (counters_map(fd, &c, err) < 0)
         return -1;
@@ -174,7 +174,7 @@ void access_counters_close(struct access_counters **cp)
 
 void access_counters_process_died(int fd, pid_t pid)
 {
-    struct access_counters *c;
+    struct access_counters *c = NULL;
     struct err err;
 
     if (counters_map(fd, &c, &err) < 0) {
@@ -296,24 +296,24 @@ static uint64_t client_key(const struct access_counters *c,
 
 struct event_kind {
     enum limit limit;
-    const char *log;
-    const char *reply; /* %s: the client's address; behind the code */
     int code;
+    const char *log;
+    const char *reply; /* the client's address follows */
     const char *status;
 };
 
 static const struct event_kind kinds[ACCESS_EVENT_N] = {
-    [ACCESS_EVENT_CONNECT] = { LIMIT_CONNECT_RATE, "Connection rate",
-                               "too many connections", 421, "4.7.0" },
-    [ACCESS_EVENT_MESSAGE] = { LIMIT_MESSAGE_RATE,
+    [ACCESS_EVENT_CONNECT] = { LIMIT_CONNECT_RATE, 421, "Connection rate",
+                               "too many connections", "4.7.0" },
+    [ACCESS_EVENT_MESSAGE] = { LIMIT_MESSAGE_RATE, 450,
                                "Message delivery request rate", "too much mail",
-                               450, "4.7.1" },
-    [ACCESS_EVENT_RCPT] = { LIMIT_RCPT_RATE, "Recipient address rate",
-                            "too many recipients", 450, "4.7.1" },
-    [ACCESS_EVENT_AUTH] = { LIMIT_AUTH_RATE, "AUTH command rate",
-                            "too many AUTH commands", 450, "4.7.1" },
-    [ACCESS_EVENT_TLS] = { LIMIT_TLS_RATE, "New TLS session rate",
-                           "too many new TLS sessions", 421, "4.7.0" },
+                               "4.7.1" },
+    [ACCESS_EVENT_RCPT] = { LIMIT_RCPT_RATE, 450, "Recipient address rate",
+                            "too many recipients", "4.7.1" },
+    [ACCESS_EVENT_AUTH] = { LIMIT_AUTH_RATE, 450, "AUTH command rate",
+                            "too many AUTH commands", "4.7.1" },
+    [ACCESS_EVENT_TLS] = { LIMIT_TLS_RATE, 421, "New TLS session rate",
+                           "too many new TLS sessions", "4.7.0" },
 };
 
 static void refuse(const struct access *a, struct access_session *s,

@@ -322,7 +322,7 @@ MAY_WAIT static enum verdict do_words(struct check *c, const struct result *r,
             return check_server_error(c);
         }
         if (one.what == NULL) {
-            n = map_get((struct map *)(uintptr_t)&c->a->classes, word);
+            n = map_get(c->a->classes, word);
             if (n == NULL) {
                 log_warning("unknown smtpd restriction: \"%.*s\"", SLF(word));
                 return check_server_error(c);

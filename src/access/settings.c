@@ -73,7 +73,7 @@ static int rule_init(struct compiling *k, struct rules *list, slice word,
                          word);
         return rule_table(k, r, word);
     }
-    n = map_get(&k->a->classes, word);
+    n = map_get(k->a->classes, word);
     if (n == NULL)
         return wrong(k, "unknown smtpd restriction:", word);
     r->class = CONTAINER_OF(n, struct rules, node);
@@ -110,12 +110,12 @@ static int classes_init(struct access *a, struct err *err)
     while (conf_list_next(&rest, &word)) {
         struct rules *class = ARENA_NEW(a->arena, struct rules);
 
-        if (map_get(&a->classes, word) != NULL)
+        if (map_get(a->classes, word) != NULL)
             continue;
         class->name = slice_dup(a->arena, word);
-        map_put(&a->classes, &class->node, class->name);
+        map_put(a->classes, &class->node, class->name);
     }
-    while ((n = map_next(&a->classes, &pos, n)) != NULL) {
+    while ((n = map_next(a->classes, &pos, n)) != NULL) {
         struct rules *class = CONTAINER_OF(n, struct rules, node);
         char *name = slice_cstr(a->arena, class->name);
 
@@ -209,7 +209,7 @@ static int safety_check(struct access *a, struct err *err)
     struct map_node *n = NULL;
     size_t pos = 0;
 
-    while ((n = map_next(&a->classes, &pos, n)) != NULL) {
+    while ((n = map_next(a->classes, &pos, n)) != NULL) {
         const struct rules *class = CONTAINER_OF(n, struct rules, node);
 
         if (is_deeper_than(class, ACCESS_DEPTH))
@@ -317,12 +317,14 @@ int access_new(const struct conf *c, const struct conf_service *service,
     struct access *a = xcalloc(1, sizeof(*a));
 
     a->magic = ACCESS_MAGIC;
-    a->conf = conf_ref((struct conf *)(uintptr_t)c);
+    memcpy(&a->conf, &c, sizeof(c)); /* a reference changes only the count */
+    (void)conf_ref(a->conf);
     a->service = service;
     a->tables = t;
     a->address = address;
     a->arena = arena_new(16u << 20);
-    map_init(&a->classes, true);
+    a->classes = ARENA_NEW(a->arena, struct map);
+    map_init(a->classes, true);
     values_init(a);
     limits_init(a);
     if (tables_init(a, err) < 0 || lists_init(a, err) < 0 ||
@@ -355,9 +357,9 @@ void access_free(struct access **ap)
 
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         rules_done(lists[i]);
-    while ((n = map_next(&a->classes, &pos, n)) != NULL)
+    while ((n = map_next(a->classes, &pos, n)) != NULL)
         rules_done(CONTAINER_OF(n, struct rules, node));
-    map_done(&a->classes);
+    map_done(a->classes);
     table_match_free(&a->mynetworks);
     table_match_free(&a->limit_exceptions);
     table_list_free(&a->sender_login);

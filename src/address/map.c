@@ -7,6 +7,7 @@
 
 #define MAP_RESULTS 100000 /* bound of one result list */
 
+/* NOLINTNEXTLINE(readability-function-size): a lookup has seven facts */
 int address_find(const struct address *a, const struct maps *m, slice addr,
                  struct arena *arena, slice *value, slice *ext, struct err *err)
 {
@@ -87,6 +88,7 @@ slice *address_list_parse(const struct address *a, slice text,
     return rc < 0 ? NULL : v;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a lookup and two results */
 int address_map(const struct address *a, const struct maps *m, slice addr,
                 bool propagates, struct arena *arena, slice **out,
                 size_t *n_out, struct err *err)

@@ -197,7 +197,8 @@ int address_new(const struct conf *c, const struct conf_service *service,
     struct address *a = xcalloc(1, sizeof(*a));
 
     a->magic = ADDRESS_MAGIC;
-    a->conf = conf_ref((struct conf *)(uintptr_t)c);
+    memcpy(&a->conf, &c, sizeof(c)); /* a reference changes only the count */
+    (void)conf_ref(a->conf);
     a->service = service;
     a->tables = t;
     a->arena = arena_new(16u << 20);

@@ -174,7 +174,7 @@ static int build_memory(const struct table_build *b, int fd, size_t *n_out,
         return err_prefix(err, "%s", b->source_name);
     w = xcalloc(1, sizeof(*w));
     w->b = b;
-    w->arena = arena_new(4 * TABLE_VALUE_MAX);
+    w->arena = arena_new((size_t)4 * TABLE_VALUE_MAX);
     rc = cdb_make_start(&w->make, fd) < 0
              ? err_sys(err, "%s: cannot index", b->source_name)
              : build_lines(w, buf_view(&bytes), &st, err);

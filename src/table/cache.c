@@ -62,7 +62,7 @@ void cache_put(struct tables *t, const struct table *of, slice key, slice value,
     struct cached *c;
     struct map_node *old;
 
-    if (value.n > 64 * 1024 || key.n > 1024)
+    if (value.n > (64u << 10) || key.n > 1024)
         return;
     c = xcalloc(1, sizeof(*c) + value.n + n_key + 1);
     c->until = clock_after(ttl_ms);
@@ -71,7 +71,8 @@ void cache_put(struct tables *t, const struct table *of, slice key, slice value,
     if (value.n > 0)
         memcpy(c->bytes, value.p, value.n);
     memcpy(c->bytes + value.n, of->whole, n_whole + 1);
-    memcpy(c->bytes + value.n + n_whole + 1, key.p, key.n);
+    if (key.n > 0)
+        memcpy(c->bytes + value.n + n_whole + 1, key.p, key.n);
     old = map_get(&t->cache, slice_of(c->bytes + value.n, n_key));
     if (old != NULL)
         drop(t, CONTAINER_OF(old, struct cached, node));

@@ -66,58 +66,69 @@ static void net_text(const struct net *n, char out[static 80])
     (void)snprintf(out, 80, "%s/%u", ip, n->bits);
 }
 
-/* NULL and *out, or what is wrong (in `why`). */
-static const char *net_parse(slice pattern, struct net *out, char *why,
-                             size_t why_size)
+static const char *say(char *why, size_t size, const char *what, slice pattern)
+{
+    (void)snprintf(why, size, "%s \"%.*s\"", what,
+                   SLF(slice_sub(pattern, 0, 100)));
+    return why;
+}
+
+/* "[ip]/bits" or "ip/bits" in its two parts; NULL, or what is wrong. */
+static const char *net_split(slice pattern, slice *ip, slice *bits,
+                             bool *has_bits)
 {
     slice rest = pattern;
-    slice ip;
+    ssize_t close = slice_chr(rest, ']');
+
+    if (!slice_starts(rest, SL("["))) {
+        *has_bits = slice_cut(&rest, '/', ip);
+        *bits = rest;
+        return NULL;
+    }
+    if (close < 0)
+        return "missing ']' character after IPv6 address";
+    *ip = slice_sub(rest, 1, (size_t)close - 1);
+    rest = slice_from(rest, (size_t)close + 1);
+    *has_bits = rest.n > 0 && rest.p[0] == '/';
+    if (rest.n > 0 && !*has_bits)
+        return "garbage after \"]\"";
+    *bits = slice_from(rest, *has_bits);
+    return NULL;
+}
+
+/* NULL and *out, or what is wrong (in `why`). */
+static const char *net_parse(slice pattern, struct net *out, char *why,
+                             size_t size)
+{
+    struct net n = { .bits = 0 };
+    const char *wrong;
+    char better[80];
+    slice ip = SLICE_NONE;
+    slice mask = SLICE_NONE;
+    bool has_mask = false;
     uint64_t bits;
     int family;
-    bool has_mask;
-    struct net n = { .bits = 0 };
 
-    if (slice_starts(rest, SL("["))) {
-        ssize_t close = slice_chr(rest, ']');
-
-        if (close < 0)
-            return "missing ']' character after IPv6 address";
-        ip = slice_sub(rest, 1, (size_t)close - 1);
-        rest = slice_from(rest, (size_t)close + 1);
-        has_mask = rest.n > 0 && rest.p[0] == '/';
-        if (rest.n > 0 && !has_mask)
-            return "garbage after \"]\"";
-        rest = slice_from(rest, has_mask);
-    } else {
-        has_mask = slice_cut(&rest, '/', &ip);
-    }
-    if (!mail_ip_parse(ip, &family, n.ip)) {
-        (void)snprintf(why, why_size, "bad net/mask pattern: \"%.*s\"",
-                       SLF(slice_sub(pattern, 0, 100)));
-        return why;
-    }
+    wrong = net_split(pattern, &ip, &mask, &has_mask);
+    if (wrong != NULL)
+        return wrong;
+    if (!mail_ip_parse(ip, &family, n.ip))
+        return say(why, size, "bad net/mask pattern:", pattern);
     n.bytes = family == 4 ? 4 : 16;
-    n.bits = (uint8_t)(n.bytes * 8u);
-    if (has_mask) {
-        if (!slice_u64(rest, &bits) || bits > n.bytes * 8u) {
-            (void)snprintf(why, why_size, "bad mask value in \"%.*s\"",
-                           SLF(slice_sub(pattern, 0, 100)));
-            return why;
-        }
-        n.bits = (uint8_t)bits;
+    bits = n.bytes * UINT64_C(8);
+    if (has_mask && (!slice_u64(mask, &bits) || bits > n.bytes * UINT64_C(8)))
+        return say(why, size, "bad mask value in", pattern);
+    n.bits = (uint8_t)bits;
+    if (host_bits_are_zero(&n)) {
+        *out = n;
+        return NULL;
     }
-    if (!host_bits_are_zero(&n)) {
-        char better[80];
-
-        net_text(&n, better);
-        (void)snprintf(why, why_size,
-                       "non-null host address bits in \"%.*s\", perhaps you "
-                       "should use \"%s\" instead",
-                       SLF(slice_sub(pattern, 0, 100)), better);
-        return why;
-    }
-    *out = n;
-    return NULL;
+    net_text(&n, better);
+    (void)snprintf(why, size,
+                   "non-null host address bits in \"%.*s\", perhaps you should "
+                   "use \"%s\" instead",
+                   SLF(slice_sub(pattern, 0, 100)), better);
+    return why;
 }
 
 /* The address is of the same family as the pattern. */
@@ -294,7 +305,7 @@ static int cidr_load(struct table *t, slice text, void **out, struct err *err)
     (void)err;
     r->t = t;
     r->cidr = xcalloc(1, sizeof(*r->cidr));
-    r->cidr->arena = arena_new(2 * TABLE_SOURCE_MAX);
+    r->cidr->arena = arena_new((size_t)2 * TABLE_SOURCE_MAX);
     source_init(&s, text);
     s.warn = warn_line;
     s.ctx = r;

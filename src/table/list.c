@@ -214,6 +214,7 @@ MAY_WAIT static int find_steps(struct finding *f, const struct address *x,
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a lookup has seven facts */
 int table_list_find_addr(struct table_list *l, slice internal,
                          const struct table_addr_find *how, struct arena *a,
                          slice *value, slice *ext, struct err *err)

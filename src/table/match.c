@@ -223,7 +223,7 @@ MAY_WAIT static int match_any(struct question *q, bool *out)
     if (q->m == NULL || q->m->n == 0)
         return 0;
     CHECK_OBJ(q->m, TABLE_MATCH_MAGIC);
-    a = arena_new(2 * TABLE_VALUE_MAX);
+    a = arena_new((size_t)2 * TABLE_VALUE_MAX);
     q->a = a;
     for (size_t i = 0; i < q->m->n; i++) {
         bool fits;

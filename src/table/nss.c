@@ -8,7 +8,7 @@
 /* unix:passwd.byname and unix:group.byname: the system's users, asked on a
  * pool thread, since NSS may wait for the network. */
 
-#define NSS_BYTES    (256u * 1024)
+#define NSS_BYTES    ((size_t)256 << 10)
 #define NSS_NAME_MAX 256
 
 struct nss_question {

@@ -96,7 +96,7 @@ static void warn_source(void *ctx, unsigned line, const char *text)
 static void texthash_line(struct table *t, struct pairs *p, slice text,
                           unsigned line)
 {
-    struct arena *a CLEANUP(arena_free) = arena_new(64 * 1024);
+    struct arena *a CLEANUP(arena_free) = arena_new(64u << 10);
     const char *wrong;
     slice key;
     slice value;
@@ -142,7 +142,7 @@ static int texthash_load(struct table *t, slice text, void **out,
 static int inline_item(struct table *t, struct pairs *p, slice item,
                        struct err *err)
 {
-    struct arena *a CLEANUP(arena_free) = arena_new(64 * 1024);
+    struct arena *a CLEANUP(arena_free) = arena_new(64u << 10);
     slice value = conf_list_unbrace(item);
     slice key;
 

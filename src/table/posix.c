@@ -144,35 +144,38 @@ static void repeat_put(struct posix *p, slice quantifier)
     p->was_repeat = true;
 }
 
+/* RE_DUP_MAX */
+static bool is_count(slice s)
+{
+    uint64_t value;
+
+    return slice_u64(s, &value) && value <= 32767;
+}
+
 /* {n}, {n,}, {n,m}, {,m}; `at` behind the brace. */
 static bool interval(struct posix *p)
 {
     slice rest = slice_from(p->in, p->at);
     slice close = p->is_extended ? SL("}") : SL("\\}");
     ssize_t n = slice_find(rest, close);
-    slice body;
+    slice high;
     slice low;
-    uint64_t value;
+    bool has_comma;
     char text[40];
 
     if (!p->can_repeat)
         return fail(p, "Invalid preceding regular expression");
     if (n < 0)
         return fail(p, "Unmatched \\{");
-    body = slice_sub(rest, 0, (size_t)n);
+    high = slice_sub(rest, 0, (size_t)n);
     p->at += (size_t)n + close.n;
-    if (slice_cut(&body, ',', &low)) {
-        if ((low.n > 0 && (!slice_u64(low, &value) || value > 32767)) ||
-            (body.n > 0 && (!slice_u64(body, &value) || value > 32767)))
-            return fail(p, "Invalid content of \\{\\}");
-        if (low.n == 0)
-            low = SL("0");
-        (void)snprintf(text, sizeof(text), "{%.*s,%.*s}", SLF(low), SLF(body));
-    } else {
-        if (!slice_u64(low, &value) || value > 32767)
-            return fail(p, "Invalid content of \\{\\}");
-        (void)snprintf(text, sizeof(text), "{%.*s}", SLF(low));
-    }
+    has_comma = slice_cut(&high, ',', &low);
+    if (has_comma && low.n == 0)
+        low = SL("0");
+    if (!is_count(low) || (high.n > 0 && !is_count(high)))
+        return fail(p, "Invalid content of \\{\\}");
+    (void)snprintf(text, sizeof(text), "{%.*s%s%.*s}", SLF(low),
+                   has_comma ? "," : "", SLF(high));
     repeat_put(p, slice_str(text));
     return true;
 }

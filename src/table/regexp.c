@@ -471,7 +471,7 @@ static int rules_load(struct table *t, slice text, void **out, struct err *err)
     r->t = t;
     r->rules = rules;
     r->is_pcre = slice_eqs(t->type, "pcre");
-    rules->arena = arena_new(2 * TABLE_SOURCE_MAX);
+    rules->arena = arena_new((size_t)2 * TABLE_SOURCE_MAX);
     source_init(&s, text);
     s.warn = warn_line;
     s.ctx = r;
@@ -489,7 +489,7 @@ static int rules_load(struct table *t, slice text, void **out, struct err *err)
     rules->limits = pcre2_match_context_create(NULL);
     CHECK(rules->match != NULL && rules->limits != NULL);
     (void)pcre2_set_match_limit(rules->limits, TABLE_MATCH_MAX);
-    (void)pcre2_set_heap_limit(rules->limits, 64 * 1024);
+    (void)pcre2_set_heap_limit(rules->limits, 64u << 10);
     *out = rules;
     return 0;
 }

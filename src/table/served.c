@@ -80,7 +80,7 @@ static msec keep_ms(const struct table *t, bool found)
 int served_lookup(struct table *t, slice key, unsigned flags, struct arena *a,
                   slice *value, struct err *err)
 {
-    slice found;
+    slice found = SLICE_NONE;
     msec keep;
 
     (void)flags;

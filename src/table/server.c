@@ -37,10 +37,10 @@ struct table_server *table_server_new(struct tables *local)
 
 static void allowed_clear(struct table_server *s)
 {
-    struct map_node *n = NULL;
+    struct map_node *n;
     size_t pos = 0;
 
-    while ((n = map_next(&s->allowed, &pos, n)) != NULL) {
+    while ((n = map_next(&s->allowed, &pos, NULL)) != NULL) {
         struct allowed *e = CONTAINER_OF(n, struct allowed, node);
 
         map_del(&s->allowed, n);

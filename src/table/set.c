@@ -78,6 +78,7 @@ bool table_canonical(slice spec, slice *type, slice *name, slice *whole)
     return true;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): bounded by TABLE_DEPTH */
 static void each_leaf(slice spec, unsigned depth, table_leaf_fn *fn, void *ctx)
 {
     slice type;
@@ -128,13 +129,13 @@ static void data_free(struct table *e)
 void tables_free(struct tables **tp)
 {
     struct tables *t = *tp;
-    struct map_node *n = NULL;
+    struct map_node *n;
     size_t pos = 0;
 
     if (t == NULL)
         return;
     CHECK_OBJ(t, TABLES_MAGIC);
-    while ((n = map_next(&t->by_name, &pos, n)) != NULL) {
+    while ((n = map_next(&t->by_name, &pos, NULL)) != NULL) {
         struct table *e = CONTAINER_OF(n, struct table, node);
 
         map_del(&t->by_name, n);
@@ -215,7 +216,7 @@ int tables_entry(struct tables *t, slice spec, unsigned depth,
     slice name;
     slice whole;
     struct map_node *n;
-    struct table *e;
+    struct table *e = NULL;
 
     if (!table_canonical(spec, &type, &name, &whole))
         return err_perm(err, "need type:name, not \"%.*s\"", SLF(spec));
@@ -246,7 +247,7 @@ int tables_entry(struct tables *t, slice spec, unsigned depth,
 
 void tables_set_alias_format(struct tables *t, slice whole)
 {
-    struct table *e;
+    struct table *e = NULL;
 
     if (tables_entry(t, whole, 0, &e, NULL) == 0)
         e->is_alias_format = true;
@@ -290,7 +291,7 @@ int tables_give(struct tables *t, slice name, int fd, int64_t mtime,
                 struct err *err)
 {
     struct err local;
-    struct table *e;
+    struct table *e = NULL;
     int rc;
 
     CHECK_OBJ(t, TABLES_MAGIC);
@@ -413,10 +414,11 @@ int table_ask(struct table *t, slice key, unsigned flags, struct arena *a,
     return t->ops->lookup(t, key, flags, a, value, err);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a lookup has seven facts */
 int table_lookup(struct tables *t, slice spec, slice key, unsigned flags,
                  struct arena *a, slice *value, struct err *err)
 {
-    struct table *e;
+    struct table *e = NULL;
 
     CHECK_OBJ(t, TABLES_MAGIC);
     if (tables_entry(t, spec, 0, &e, err) < 0)
@@ -427,7 +429,7 @@ int table_lookup(struct tables *t, slice spec, slice key, unsigned flags,
 int table_each(struct tables *t, slice spec, table_each_fn *fn, void *ctx,
                struct err *err)
 {
-    struct table *e;
+    struct table *e = NULL;
 
     if (tables_entry(t, spec, 0, &e, err) < 0 || table_ready(e, err) < 0)
         return -1;

@@ -87,7 +87,7 @@ static int randmap_load(struct table *t, slice text, void **out,
                         struct err *err)
 {
     struct words *w;
-    slice rest;
+    slice rest = SLICE_NONE;
     slice item;
 
     if (unbrace(t, text, &rest, err) < 0)
@@ -134,7 +134,7 @@ static void inner_free(void *data)
 static int inner_load(struct table *t, slice text, void **out, struct err *err)
 {
     struct inner *in;
-    slice rest;
+    slice rest = SLICE_NONE;
     slice item;
 
     if (unbrace(t, text, &rest, err) < 0)

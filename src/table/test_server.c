@@ -2,6 +2,8 @@
 
 #include "ipc/chan.h"
 #include "ipc/proto.h"
+#include "rt/rt.h"
+#include "rt/stream.h"
 
 /* The `tables` process's answers over a channel, and socketmap and tcp servers
  * as it asks them. */
@@ -106,10 +108,197 @@ static void test_lookups(void **state)
     loop_done();
 }
 
+/* ---- TABLES_USER */
+
+static void ask_user(void *arg)
+{
+    struct world *w = arg;
+    static const char *const names[] = { "root", "no-such-user" };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct msg answer;
+        struct buf body;
+        struct err err;
+        slice home;
+
+        buf_init(&body, 100);
+        attr_put_str(&body, AT_NAME, names[i]);
+        assert_int_equal(chan_call(w->client, TABLES_USER, buf_view(&body),
+                                   NULL, 0, clock_after(5000), &answer, &err),
+                         0);
+        assert_int_equal(attr_find(answer.body, AT_HOME, &home), i == 0);
+        if (i == 0)
+            assert_int_equal(attr_u64_or(answer.body, AT_UID, 99), 0);
+        msg_free(&answer);
+        buf_done(&body);
+    }
+    w->n_done++;
+    loop_stop();
+}
+
+static void test_user(void **state)
+{
+    struct world w = { .n_done = 0 };
+    struct err err;
+    int fds[2];
+
+    (void)state;
+    loop_init("test", 1);
+    bench_init(&w.b);
+    w.server = table_server_new(w.b.tables);
+    assert_int_equal(chan_socketpair(fds, &err), 0);
+    w.client = chan_new(fds[0], &client_ops, &w);
+    w.other = chan_new(fds[1], table_server_ops(), w.server);
+    task_spawn("test", ask_user, &w);
+    loop_run();
+    assert_int_equal(w.n_done, 1);
+    chan_free(&w.client);
+    chan_free(&w.other);
+    table_server_free(&w.server);
+    bench_done(&w.b);
+    loop_done();
+}
+
+/* ---- servers of socketmap and tcp tables, on loopback */
+
+struct remote_server {
+    struct world *w;
+    struct listener *listener;
+    bool is_tcp;
+    bool hangs_up; /* after each answer */
+};
+
+static void answer_tcp(struct stream *s, slice line, struct err *err)
+{
+    if (slice_starts(line, SL("get joe%20x")))
+        (void)stream_puts(s, "200 the%20value\n", err);
+    else if (slice_starts(line, SL("get trouble")))
+        (void)stream_puts(s, "400 not%20now\n", err);
+    else if (slice_starts(line, SL("get odd")))
+        (void)stream_puts(s, "what?\n", err);
+    else
+        (void)stream_puts(s, "500 no\n", err);
+}
+
+static void answer_socketmap(struct stream *s, struct err *err)
+{
+    slice in = stream_peek(s);
+    size_t before = in.n;
+
+    if (slice_find(in, SL("users joe x")) >= 0)
+        (void)stream_puts(s, "12:OK the value,", err);
+    else if (slice_find(in, SL("trouble")) >= 0)
+        (void)stream_puts(s, "12:TEMP not now,", err);
+    else if (slice_find(in, SL("odd")) >= 0)
+        (void)stream_puts(s, "nonsense", err);
+    else
+        (void)stream_puts(s, "9:NOTFOUND ,", err);
+    stream_consume(s, before);
+}
+
+struct remote_session {
+    struct stream *s;
+    const struct remote_server *server;
+};
+
+static void remote_talk(void *arg)
+{
+    struct remote_session *session = arg;
+    struct err err;
+    slice line;
+
+    stream_deadline(session->s, clock_after(5000));
+    for (;;) {
+        if (session->server->is_tcp) {
+            if (stream_line(session->s, 4096, &line, &err) < 0)
+                break;
+            answer_tcp(session->s, line, &err);
+        } else {
+            if (stream_fill(session->s, &err) < 0 || stream_eof(session->s))
+                break;
+            answer_socketmap(session->s, &err);
+        }
+        if (stream_flush(session->s, &err) < 0 || session->server->hangs_up)
+            break;
+    }
+    stream_free(&session->s);
+    free(session);
+}
+
+static void remote_accept(int fd, const struct peer_addr *peer, void *arg)
+{
+    struct remote_session *session = xcalloc(1, sizeof(*session));
+
+    (void)peer;
+    session->s = stream_from_fd(fd);
+    session->server = arg;
+    task_spawn("server", remote_talk, session);
+}
+
+static void ask_remote(void *arg)
+{
+    struct world *w = arg;
+    const char *got;
+
+    for (int i = 0; i < 3; i++) {
+        assert_answer(bench_ask(&w->b, w->passwd, "joe x", 0), "the value",
+                      "joe");
+        assert_answer(bench_ask(&w->b, w->passwd, "ann", 0), NULL, "ann");
+        got = bench_ask(&w->b, w->passwd, "trouble", 0);
+        assert_true(got != NULL && strstr(got, "not now") != NULL);
+    }
+    got = bench_ask(&w->b, w->passwd, "odd", 0);
+    assert_true(got != NULL && strstr(got, "malformed answer") != NULL);
+    assert_answer(bench_ask(&w->b, w->passwd, "joe x", 0), "the value",
+                  "again");
+    got = bench_ask(&w->b, SL("socketmap:inet:127.0.0.1:1:x"), "a", 0);
+    assert_true(got != NULL && got[0] == '!');
+    w->n_done++;
+    loop_stop();
+}
+
+static void run_remote(bool is_tcp, bool hangs_up)
+{
+    struct world w = { .n_done = 0 };
+    struct remote_server server = { &w, NULL, is_tcp, hangs_up };
+    struct peer_addr at;
+    struct err err;
+    int fd;
+
+    loop_init("test", 1);
+    bench_init(&w.b);
+    assert_int_equal(socket_listen(SL("inet:127.0.0.1:0"), 10, 0, 0, &fd, &err),
+                     0);
+    assert_int_equal(local_addr_of(fd, &at, &err), 0);
+    w.passwd = slice_str(
+        is_tcp ? arena_printf(w.b.arena, "tcp:127.0.0.1:%u", at.port)
+               : arena_printf(w.b.arena, "socketmap:inet:localhost:%u:users",
+                              at.port));
+    server.listener = listener_new(fd, remote_accept, &server);
+    task_spawn("test", ask_remote, &w);
+    loop_run();
+    assert_int_equal(w.n_done, 1);
+    listener_free(&server.listener);
+    (void)close(fd);
+    bench_done(&w.b);
+    loop_done();
+}
+
+static void test_remote(void **state)
+{
+    (void)state;
+    run_remote(false, false);
+    run_remote(false, true);
+    run_remote(true, false);
+    run_remote(true, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lookups),
+        cmocka_unit_test(test_user),
+        cmocka_unit_test(test_remote),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

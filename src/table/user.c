@@ -65,33 +65,41 @@ bool table_user_extra(const struct table_user *u, const char *name, slice *out)
 
 /* ---- passwd-file:/path in the process that holds it */
 
+static void passwd_file_line(struct table *t, struct pairs *p, slice line,
+                             unsigned number)
+{
+    struct arena *a CLEANUP(arena_free) = arena_new(64u << 10);
+    struct table_user u;
+    slice key;
+
+    line = slice_trim(line);
+    if (line.n == 0 || line.p[0] == '#')
+        return;
+    if (memchr(line.p, 0, line.n) != NULL || !table_user_parse(line, &u)) {
+        table_warn(t,
+                   "%.*s, line %u: not a line of a passwd-file -- ignoring "
+                   "this line",
+                   SLF(t->name), number);
+        return;
+    }
+    key = table_fold(a, u.name);
+    if (key.p != NULL && !pairs_add(p, key, line))
+        table_warn(t, "%.*s, line %u: duplicate entry: \"%.*s\"", SLF(t->name),
+                   number, SLF(slice_sub(u.name, 0, 100)));
+}
+
 static int passwd_file_load(struct table *t, slice text, void **out,
                             struct err *err)
 {
-    struct arena *a CLEANUP(arena_free) = arena_new(TABLE_SOURCE_MAX);
     struct pairs *p = pairs_new();
     slice rest = text;
     unsigned number = 0;
+    slice line;
 
     (void)err;
     while (rest.n > 0) {
-        struct table_user u;
-        slice line;
-
         slice_cut(&rest, '\n', &line);
-        number++;
-        line = slice_trim(line);
-        if (line.n == 0 || line.p[0] == '#')
-            continue;
-        if (memchr(line.p, 0, line.n) != NULL || !table_user_parse(line, &u))
-            table_warn(t,
-                       "%.*s, line %u: not a line of a passwd-file -- "
-                       "ignoring this line",
-                       SLF(t->name), number);
-        else if (!pairs_add(p, table_fold(a, u.name), line))
-            table_warn(t, "%.*s, line %u: duplicate entry: \"%.*s\"",
-                       SLF(t->name), number, SLF(slice_sub(u.name, 0, 100)));
-        arena_reset(a);
+        passwd_file_line(t, p, line, ++number);
     }
     *out = p;
     return 0;
