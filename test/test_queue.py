@@ -1,0 +1,155 @@
+"""The queue through the real processes: bounces, deferrals, what commands see."""
+import email
+import glob
+import os
+import re
+import shutil
+import smtplib
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from hatotest import IS_ROOT, Hato, wait_for  # noqa: E402
+
+NOW = {"minimal_backoff_time": "1s", "maximal_backoff_time": "2s", "queue_run_delay": "1s"}
+
+
+@pytest.fixture
+def where():
+    path = tempfile.mkdtemp(prefix="hato-queue-")
+    os.chmod(path, 0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def make(where, **main):
+    h = Hato(where, main={
+        "virtual_mailbox_domains": "virtual.test",
+        "userdb": f"passwd-file:{where}/users",
+        "mail_location": f"maildir:{where}/mail/%d/%n",
+        "first_valid_uid": "100",
+        "local_recipient_maps": "",
+        "alias_maps": f"texthash:{where}/aliases",
+        # Whatever RCPT says: what the queue does is tried here.
+        "smtpd_reject_unlisted_recipient": "no",
+        **main,
+    })
+    os.makedirs(h.path("mail"), exist_ok=True)
+    uid = os.geteuid() if not IS_ROOT else h.uid
+    h.write("users", "".join(f"{u}@virtual.test::{uid}:{uid}::{h.path('home')}/{u}::\n"
+                             for u in ("a", "b", "c")))
+    h.write("aliases", "both: b@virtual.test, c@virtual.test\n")
+    h.own()
+    return h
+
+
+def send(h, sender, rcpts, text="Subject: one\r\n\r\nbody\r\n", **kw):
+    with smtplib.SMTP("127.0.0.1", h.port, timeout=20) as s:
+        s.sendmail(sender, rcpts, text, **kw)
+
+
+def mailbox(h, user):
+    return [open(f, "rb").read() for f in
+            glob.glob(f"{h.dir}/mail/virtual.test/{user}/new/*")
+            + glob.glob(f"{h.dir}/mail/virtual.test/{user}/cur/*")]
+
+
+def one_letter(h, user, seconds=15):
+    assert wait_for(lambda: mailbox(h, user), seconds), h.log()
+    return email.message_from_bytes(mailbox(h, user)[0])
+
+
+def queue(h):
+    return h.command("postqueue", "-p", check=True).stdout
+
+
+def test_sent_and_removed(where):
+    with make(where) as h:
+        send(h, "x@client.example", ["a@virtual.test"])
+        assert one_letter(h, "a")["Subject"] == "one"
+        m = h.wait_log(r"qmgr\[\d+\]: (\w+): from=<x@client.example>, size=\d+, nrcpt=1 "
+                       r"\(queue active\)")
+        h.wait_log(rf"{m[1]}: removed")
+        h.wait_log(rf"{m[1]}: to=<a@virtual.test>, .*status=sent")
+        assert "Mail queue is empty" in queue(h)
+
+
+def test_unknown_user_bounces(where):
+    with make(where) as h:
+        send(h, "a@virtual.test", ["nobody@virtual.test", "b@virtual.test"])
+        assert one_letter(h, "b")["Subject"] == "one"
+        m = one_letter(h, "a")
+        assert m["Subject"] == "Undelivered Mail Returned to Sender"
+        assert m["Return-Path"] == "<>"
+        text, status, original = m.get_payload()
+        assert "<nobody@virtual.test>: " in text.get_payload()
+        assert status.get_payload()[1]["Action"] == "failed"
+        assert status.get_payload()[1]["Status"].startswith("5.1.1")
+        assert original.get_payload()[0]["Subject"] == "one"
+        h.wait_log(r"bounce\[\d+\]: \w+: sender non-delivery notification: \w+")
+        assert wait_for(lambda: "Mail queue is empty" in queue(h))
+
+
+def test_success_is_reported(where):
+    with make(where) as h:
+        with smtplib.SMTP("127.0.0.1", h.port, timeout=20) as s:
+            s.ehlo()
+            s.mail("a@virtual.test", ["RET=HDRS", "ENVID=id7"])
+            s.rcpt("b@virtual.test", ["NOTIFY=SUCCESS", "ORCPT=rfc822;Bee@there.test"])
+            s.data("Subject: two\r\n\r\nbody\r\n")
+        m = one_letter(h, "a")
+        assert m["Subject"] == "Successful Mail Delivery Report"
+        blocks = m.get_payload()[1].get_payload()
+        assert blocks[0]["Original-Envelope-Id"] == "id7"
+        assert blocks[1]["Original-Recipient"] == "rfc822;Bee@there.test"
+        assert blocks[1]["Action"] == "delivered"
+
+
+def test_far_mail_waits_and_is_seen(where):
+    with make(where) as h:
+        send(h, "a@virtual.test", ["x@far.example"])
+        h.wait_log(r"error\[\d+\]: \w+: to=<x@far.example>, relay=none, .*dsn=4.3.0, "
+                   r"status=deferred \(mail transport unavailable: ")
+        shown = queue(h)
+        assert "x@far.example" in shown and "mail transport unavailable" in shown
+        ident = re.search(r"^(\w+)\W", shown.splitlines()[1])[1]
+        assert "Subject: one" in h.command("postcat", "-q", ident, check=True).stdout
+        h.command("postsuper", "-h", ident, check=True)
+        assert f"{ident}!" in queue(h)
+        h.stop()
+        h.start()
+        assert f"{ident}!" in queue(h)
+        h.command("postsuper", "-H", ident, check=True)
+        assert wait_for(lambda: f"{ident}!" not in queue(h))
+        h.command("postsuper", "-d", ident, check=True)
+        assert "Mail queue is empty" in queue(h)
+
+
+def test_deferred_mail_expires(where):
+    with make(where, maximal_queue_lifetime="3s", **NOW) as h:
+        send(h, "a@virtual.test", ["x@far.example"])
+        h.wait_log(r"status=expired, returned to sender", 30)
+        m = one_letter(h, "a")
+        assert m.get_payload()[1].get_payload()[1]["Status"] == "4.3.0"
+
+
+def test_alias_reaches_everybody_once(where):
+    with make(where, alias_maps=f"hash:{where}/aliases") as h:
+        h.write("aliases", "both: b@virtual.test, c@virtual.test\n")
+        send(h, "a@virtual.test", ["both@example.com", "b@virtual.test"])
+        assert one_letter(h, "c") and one_letter(h, "b")
+        assert wait_for(lambda: "Mail queue is empty" in queue(h))
+        assert (len(mailbox(h, "b")), len(mailbox(h, "c"))) == (1, 1)
+
+
+def test_dead_local_is_asked_again(where):
+    with make(where) as h:
+        pid = h.processes()["local"][0]
+        os.kill(pid, 19)  # SIGSTOP: what is asked now gets no answer
+        for _ in range(20):
+            send(h, "x@client.example", ["a@virtual.test"])
+        os.kill(pid, 9)
+        assert wait_for(lambda: "Mail queue is empty" in queue(h), 40), h.log()
+        assert len(mailbox(h, "a")) == 20
