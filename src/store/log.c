@@ -241,6 +241,25 @@ static uint64_t salvage_next(int fd, uint64_t from)
     return 0;
 }
 
+/* Is there anything but the reserve's zeroes behind the end?  A power cut may
+ * have kept a later page and lost an earlier one. */
+static bool has_bytes_behind(int fd, uint64_t from)
+{
+    enum { PIECE = 16384 };
+
+    char *p CLEANUP(free_ptr) = xmalloc(PIECE);
+
+    for (;;) {
+        ssize_t n = pread(fd, p, PIECE, (off_t)from);
+
+        if (n <= 0)
+            return false;
+        if (p[0] != 0 || memcmp(p, p + 1, (size_t)n - 1) != 0)
+            return true;
+        from += (uint64_t)n;
+    }
+}
+
 static int replay(struct store_mailbox *m, int fd, struct engine_reader *r,
                   struct err *err)
 {
@@ -255,7 +274,7 @@ static int replay(struct store_mailbox *m, int fd, struct engine_reader *r,
         if (got == 0) {
             uint64_t next;
 
-            if (!engine_reader_torn(r))
+            if (!has_bytes_behind(fd, engine_reader_end(r)))
                 break;
             next = salvage_next(fd, engine_reader_end(r));
             if (next == 0)

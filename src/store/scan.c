@@ -89,8 +89,9 @@ static int dir_stamp(struct store_mailbox *m, const char *sub,
 
     (void)snprintf(path, sizeof path, "%s%s", m->dir, sub);
     if (fstatat(engine_dir_fd(m->account->dir), path, &st, 0) < 0) {
-        if (errno == ENOENT && m->messages == 0 &&
-            account_make_dirs(m->account, err) == 0) {
+        /* The account's log lies beside it, so this is no file system that is
+         * not mounted: a power cut or another program took it. */
+        if (errno == ENOENT && mailbox_make_dirs(m, err) == 0) {
             *out = (struct dir_stamp){ 0, -1 };
             return 0;
         }

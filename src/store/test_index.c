@@ -137,6 +137,39 @@ static void test_torture_account(void **state)
     torture("anna/hato.account", false);
 }
 
+/* A page in the middle never reached the disk, later ones did: what stands
+ * there is used, and does not come to life again when the gap is filled. */
+static void test_lost_page(void **state)
+{
+    struct bench b;
+    struct store_status st;
+
+    (void)state;
+    bench_open(&b);
+    for (uint64_t i = 1; i <= 30; i++)
+        assert_false(bench_deliver(&b, "anna", i, letter)->failed);
+    keep(&b);
+    for (int page = 0; page < 3; page++) {
+        restore(&b);
+        bench_shell(&b,
+                    "dd if=/dev/zero of=anna/hato.index.log bs=4096 seek=%d "
+                    "count=1 conv=notrunc status=none; rm -rf anna/cur",
+                    page);
+        reopen(&b);
+        check_all(&b, 30, (size_t)page);
+        bench_restart(&b);
+        status_of(&b, &st);
+        assert_int_equal(st.messages, 31);
+        for (uint64_t i = 100; i < 130; i++)
+            assert_false(bench_deliver(&b, "anna", i, letter)->failed);
+        bench_restart(&b);
+        status_of(&b, &st);
+        assert_int_equal(st.messages, 61);
+        assert_int_equal(bench_files(&b, "anna/new"), 61);
+    }
+    bench_close(&b);
+}
+
 /* UIDs that a damaged log still tells, and those that the snapshot tells, stay.
  * Numbers that may have been shown are not used again. */
 static void test_uids_kept(void **state)
@@ -420,6 +453,7 @@ int main(void)
         cmocka_unit_test(test_torture_log_with_snapshot),
         cmocka_unit_test(test_torture_snapshot),
         cmocka_unit_test(test_torture_account),
+        cmocka_unit_test(test_lost_page),
         cmocka_unit_test(test_uids_kept),
         cmocka_unit_test(test_reserve),
         cmocka_unit_test(test_torn_file),
