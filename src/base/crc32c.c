@@ -52,6 +52,20 @@ static uint32_t crc_by_table(uint32_t crc, const unsigned char *p, size_t n)
     return crc;
 }
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+/* One load where get_u64() of another file would be a call and eight: bodies
+ * of messages go through here. */
+static inline uint64_t load_u64(const unsigned char *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+#else
+# define load_u64 get_u64
+#endif
+
 #if defined(__x86_64__)
 static bool has_instruction(void)
 {
@@ -64,7 +78,7 @@ __attribute__((target("sse4.2"))) static uint32_t crc_by_instruction(
     uint64_t c = crc;
 
     for (; n >= 8; n -= 8, p += 8)
-        c = __builtin_ia32_crc32di(c, get_u64(p));
+        c = __builtin_ia32_crc32di(c, load_u64(p));
     crc = (uint32_t)c;
     for (; n > 0; n--, p++)
         crc = __builtin_ia32_crc32qi(crc, *p);
@@ -80,7 +94,7 @@ static uint32_t crc_by_instruction(uint32_t crc, const unsigned char *p,
                                    size_t n)
 {
     for (; n >= 8; n -= 8, p += 8) {
-        uint64_t v = get_u64(p);
+        uint64_t v = load_u64(p);
 
         __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1"
                 : "+r"(crc)

@@ -140,27 +140,31 @@ static int check_space(struct spool *s, uint64_t bytes, struct err *err)
     return 0;
 }
 
-static int create_file(struct spool *s, enum segment_kind kind, uint64_t number,
-                       uint64_t bytes, struct err *err)
+/* Making files, for a pool thread: it reads of the spool what never changes. */
+struct make_job {
+    const struct spool *s;
+    enum segment_kind kind;
+    uint64_t bytes; /* to preallocate */
+    uint64_t number[CHAN_MAX_FDS];
+    int *fds;
+    size_t n;
+    size_t n_made;
+    struct err err;
+};
+
+static int make_one(const struct make_job *j, uint64_t number, struct err *err)
 {
+    const struct spool *s = j->s;
     char name[SEG_NAME_SIZE];
     struct engine_log_spec spec;
     struct engine_log *log = NULL;
-    struct err why = { 0 };
     int fd;
 
-    seg_name(name, kind, number);
-    spec = seg_spec(name, kind, number, s->uuid);
-    spec.preallocate_bytes = bytes;
-    if (engine_log_create(s->dir, s->lease, &spec, &log, &why) != ENGINE_OK) {
-        if (why.sys == ENOSPC || why.sys == EDQUOT) {
-            s->was_full = true;
-            return no_space(err, why.log);
-        }
-        if (err != NULL)
-            *err = why;
+    seg_name(name, j->kind, number);
+    spec = seg_spec(name, j->kind, number, s->uuid);
+    spec.preallocate_bytes = j->bytes;
+    if (engine_log_create(s->dir, s->lease, &spec, &log, err) != ENGINE_OK)
         return -1;
-    }
     fd = fcntl(engine_log_fd(log), F_DUPFD_CLOEXEC, 0);
     engine_log_close(&log);
     if (fd < 0)
@@ -170,71 +174,94 @@ static int create_file(struct spool *s, enum segment_kind kind, uint64_t number,
     return fd;
 }
 
-static struct segment *made(struct spool *s, enum segment_kind kind,
-                            uint64_t number)
+/* Invariant 1: names are durable before anything is in the files; of segments
+ * the header too. */
+static int make_run(void *arg)
 {
-    struct segment *g = segment_need(s, number);
+    struct make_job *j = arg;
+    int dir;
+    int r;
 
-    g->kind = kind;
-    g->has_file = true;
-    return g;
+    for (; j->n_made < j->n; j->n_made++) {
+        int fd = make_one(j, j->number[j->n_made], &j->err);
+
+        if (fd < 0)
+            break;
+        j->fds[j->n_made] = fd;
+        if (j->kind != SEGMENT_OWN && file_fdatasync(fd) < 0) {
+            j->n_made++;
+            return err_sys(&j->err, "sync a new segment");
+        }
+    }
+    if (j->n_made == 0)
+        return -1;
+    dir = openat(engine_dir_fd(j->s->dir), "segments",
+                 O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return err_sys(&j->err, "open directory segments");
+    r = file_fsync(dir);
+    if (r < 0)
+        (void)err_sys(&j->err, "sync directory segments");
+    close_fd(&dir);
+    return r;
 }
 
-static int sync_header(void *arg)
+static MAY_WAIT int make_files(struct spool *s, struct make_job *j,
+                               struct segment **out, struct err *err)
 {
-    return file_fdatasync(*(int *)arg);
+    int r;
+
+    for (size_t i = 0; i < j->n; i++) {
+        if (take_number(s, &j->number[i], err) < 0)
+            return -1;
+    }
+    r = offload(make_run, j);
+    for (size_t i = 0; i < j->n_made; i++) {
+        out[i] = segment_need(s, j->number[i]);
+        out[i]->kind = j->kind;
+        out[i]->has_file = true;
+    }
+    if (r == 0)
+        return 0;
+    for (size_t i = 0; i < j->n_made; i++) {
+        close_fd(&j->fds[i]);
+        segment_seal(s, out[i], SEG_FIRST);
+    }
+    if (j->err.sys == ENOSPC || j->err.sys == EDQUOT) {
+        s->was_full = true;
+        return no_space(err, j->err.log);
+    }
+    if (err != NULL)
+        *err = j->err;
+    return -1;
 }
 
 int segment_create(struct spool *s, enum segment_kind kind,
                    struct segment **out, int *fd_out, struct err *err)
 {
-    uint64_t number;
-    int fd;
+    struct make_job j = { .s = s,
+                          .kind = kind,
+                          .bytes = s->conf.segment_bytes,
+                          .fds = fd_out,
+                          .n = 1 };
 
-    if (check_space(s, s->conf.segment_bytes, err) < 0 ||
-        take_number(s, &number, err) < 0)
+    if (check_space(s, s->conf.segment_bytes, err) < 0)
         return -1;
-    fd = create_file(s, kind, number, s->conf.segment_bytes, err);
-    if (fd < 0)
-        return -1;
-    *out = made(s, kind, number);
-    /* Invariant 1: header and entry are durable before anything is in it. */
-    if (offload(sync_header, &fd) < 0 ||
-        engine_dir_sync(s->dir, "segments", err) != ENGINE_OK) {
-        close_fd(&fd);
-        segment_seal(s, *out, SEG_FIRST);
-        return -1;
-    }
-    *fd_out = fd;
-    return 0;
+    return make_files(s, &j, out, err);
 }
 
 int segment_create_files(struct spool *s, size_t n, struct segment **out,
                          int *fds, size_t *n_out, struct err *err)
 {
-    size_t k = 0;
+    struct make_job j = {
+        .s = s, .kind = SEGMENT_OWN, .fds = fds, .n = min_size(n, CHAN_MAX_FDS)
+    };
 
-    if (check_space(s, s->conf.segment_bytes / 4, err) < 0)
+    if (check_space(s, s->conf.segment_bytes / 4, err) < 0 ||
+        make_files(s, &j, out, err) < 0)
         return -1;
-    for (k = 0; k < n; k++) {
-        uint64_t number;
-
-        if (take_number(s, &number, err) < 0)
-            break;
-        fds[k] = create_file(s, SEGMENT_OWN, number, 0, err);
-        if (fds[k] < 0)
-            break;
-        out[k] = made(s, SEGMENT_OWN, number);
-    }
-    if (k > 0 && engine_dir_sync(s->dir, "segments", err) == ENGINE_OK) {
-        *n_out = k;
-        return 0;
-    }
-    for (size_t i = 0; i < k; i++) {
-        close_fd(&fds[i]);
-        segment_seal(s, out[i], SEG_FIRST);
-    }
-    return -1;
+    *n_out = j.n_made;
+    return 0;
 }
 
 /* ------------------------------------------------------------ sealing, dying
@@ -275,30 +302,53 @@ void segment_seal(struct spool *s, struct segment *g, uint64_t end)
     segment_check(s, g);
 }
 
+/* Removing files, for a pool thread: a large one takes milliseconds. */
+struct bury_job {
+    int dir;
+    struct list graves; /* struct segment.link */
+    int failed_errno;
+};
+
+static int bury_run(void *arg)
+{
+    struct bury_job *j = arg;
+
+    list_each(l, &j->graves) {
+        const struct segment *g = CONTAINER_OF(l, struct segment, link);
+        char name[SEG_NAME_SIZE];
+
+        seg_name(name, g->kind, g->by_number.key);
+        if (file_unlinkat(j->dir, name, 0) < 0 && errno != ENOENT)
+            j->failed_errno = errno;
+    }
+    return 0;
+}
+
 /* Invariant 5: the journal first, the files then. */
 void segments_bury(struct spool *s)
 {
-    struct list now;
+    struct bury_job j = { .dir = engine_dir_fd(s->dir) };
     struct err err = { 0 };
 
     if (list_empty(&s->dying))
         return;
-    list_init(&now);
+    list_init(&j.graves);
     for (struct list *l = list_pop(&s->dying); l != NULL;
          l = list_pop(&s->dying))
-        list_push(&now, l);
+        list_push(&j.graves, l);
     if (journal_sync(s, &err) < 0) {
-        for (struct list *l = list_pop(&now); l != NULL; l = list_pop(&now))
+        for (struct list *l = list_pop(&j.graves); l != NULL;
+             l = list_pop(&j.graves))
             list_push(&s->dying, l);
         return;
     }
-    for (struct list *l = list_pop(&now); l != NULL; l = list_pop(&now)) {
+    (void)offload(bury_run, &j);
+    if (j.failed_errno != 0)
+        spool_trouble(s, "remove a segment: %s", strerror(j.failed_errno));
+    for (struct list *l = list_pop(&j.graves); l != NULL;
+         l = list_pop(&j.graves)) {
         struct segment *g = CONTAINER_OF(l, struct segment, link);
-        char name[SEG_NAME_SIZE];
 
-        seg_name(name, g->kind, g->by_number.key);
-        if (engine_unlink(s->dir, name, &err) != ENGINE_OK && err.sys != ENOENT)
-            spool_trouble(s, "%s: %s", name, err.log);
         op_seq(&s->batch, J_GONE, g->by_number.key);
         segment_free(s, g);
     }
