@@ -69,7 +69,7 @@ static void print_message(const struct options *o, const struct envelope *e,
     }
 }
 
-static void run(void *arg)
+MAY_WAIT static void run(void *arg)
 {
     const struct options *o = arg;
     struct command_queue q = { 0 };

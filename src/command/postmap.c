@@ -32,8 +32,8 @@ static void usage(void)
 
 /* ---- asking */
 
-static bool ask(const struct options *o, struct tables *t, slice spec,
-                slice key)
+MAY_WAIT static bool ask(const struct options *o, struct tables *t, slice spec,
+                         slice key)
 {
     struct arena *a = arena_new(8u << 20);
     struct err err;
@@ -52,7 +52,8 @@ static bool ask(const struct options *o, struct tables *t, slice spec,
     return found;
 }
 
-static bool ask_stdin(const struct options *o, struct tables *t, slice spec)
+MAY_WAIT static bool ask_stdin(const struct options *o, struct tables *t,
+                               slice spec)
 {
     static char line[8192];
     bool found = false;
@@ -119,8 +120,8 @@ static void build(const struct options *o, const struct conf *conf, slice path)
 
 /* ---- */
 
-static bool one(const struct options *o, const struct conf *conf,
-                const char *arg)
+MAY_WAIT static bool one(const struct options *o, const struct conf *conf,
+                         const char *arg)
 {
     slice type = SLICE_NONE, name = SLICE_NONE;
     char *spec;
@@ -160,7 +161,7 @@ static bool one(const struct options *o, const struct conf *conf,
     return found;
 }
 
-int command_postmap(int argc, char **argv)
+MAY_WAIT int command_postmap(int argc, char **argv)
 {
     struct options o = { 0 };
     struct conf *conf;
@@ -213,7 +214,7 @@ int command_postmap(int argc, char **argv)
 }
 
 /* newaliases: index everything that alias_database names. */
-int command_newaliases(int argc, char **argv)
+MAY_WAIT int command_newaliases(int argc, char **argv)
 {
     struct options o = { .format = TABLE_POSTALIAS };
     struct conf *conf = command_conf(NULL, CONF_MAIN_ONLY);

@@ -144,7 +144,7 @@ static void json_item(struct command_queue *q, slice item)
 
 /* ---- */
 
-static void run(void *arg)
+MAY_WAIT static void run(void *arg)
 {
     const struct options *o = arg;
     struct listing l = { 0 };

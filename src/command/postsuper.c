@@ -30,8 +30,8 @@ static const struct {
     { 'r', QUEUE_REQUEUE, "Requeued" },
 };
 
-static uint64_t change(struct command_queue *q, uint16_t type, slice id,
-                       const char *only)
+MAY_WAIT static uint64_t change(struct command_queue *q, uint16_t type,
+                                slice id, const char *only)
 {
     struct buf b;
     uint64_t n;
@@ -45,7 +45,7 @@ static uint64_t change(struct command_queue *q, uint16_t type, slice id,
     return n;
 }
 
-static uint64_t from_stdin(struct command_queue *q, uint16_t type)
+MAY_WAIT static uint64_t from_stdin(struct command_queue *q, uint16_t type)
 {
     char line[256];
     uint64_t n = 0;
@@ -55,7 +55,7 @@ static uint64_t from_stdin(struct command_queue *q, uint16_t type)
     return n;
 }
 
-static void run(void *arg)
+MAY_WAIT static void run(void *arg)
 {
     struct ops *ops = arg;
     struct command_queue q = { 0 };

@@ -312,7 +312,8 @@ static void complete_message(struct send *s, slice sender)
 
 /* ---- speaking SMTP to the pickup socket */
 
-static int connect_pickup(const struct conf *conf, int *fd, struct err *err)
+MAY_WAIT static int connect_pickup(const struct conf *conf, int *fd,
+                                   struct err *err)
 {
     struct buf where;
     int r;
@@ -326,7 +327,7 @@ static int connect_pickup(const struct conf *conf, int *fd, struct err *err)
 }
 
 /* Read a reply; its code, or -1. */
-static int reply(struct stream *st, struct buf *text)
+MAY_WAIT static int reply(struct stream *st, struct buf *text)
 {
     struct err err;
     slice line;
@@ -351,7 +352,8 @@ static int exit_of(int code)
     return code >= 500 ? EX_UNAVAILABLE : EX_TEMPFAIL;
 }
 
-static int ask(struct stream *st, struct buf *command, struct buf *text)
+MAY_WAIT static int ask(struct stream *st, struct buf *command,
+                        struct buf *text)
 {
     struct err err;
 
@@ -390,7 +392,8 @@ static void put_rcpt(const struct send *s, slice addr, struct buf *b)
         (void)buf_printf(b, " NOTIFY=%s", s->o->notify);
 }
 
-static int put_data(struct send *s, struct stream *st, struct buf *text)
+MAY_WAIT static int put_data(struct send *s, struct stream *st,
+                             struct buf *text)
 {
     bool at_start = true;
     struct buf wire;
@@ -408,8 +411,8 @@ static int put_data(struct send *s, struct stream *st, struct buf *text)
     return r;
 }
 
-static int converse(struct send *s, struct stream *st, slice sender,
-                    struct buf *text)
+MAY_WAIT static int converse(struct send *s, struct stream *st, slice sender,
+                             struct buf *text)
 {
     struct buf b;
     int code = reply(st, text);
@@ -452,7 +455,7 @@ static slice sender_of(struct send *s)
     return path.addr;
 }
 
-static void send_task(void *arg)
+MAY_WAIT static void send_task(void *arg)
 {
     struct send *s = arg;
     slice sender = sender_of(s);
@@ -485,7 +488,7 @@ static void send_task(void *arg)
 
 /* ---- -bs: our standard input speaks SMTP itself */
 
-static void copy_task(void *arg);
+MAY_WAIT static void copy_task(void *arg);
 
 struct copy {
     struct stream *from;
@@ -493,7 +496,7 @@ struct copy {
     bool *done;
 };
 
-static void copy_task(void *arg)
+MAY_WAIT static void copy_task(void *arg)
 {
     struct copy *c = arg;
     struct err err;
@@ -515,7 +518,7 @@ static void copy_task(void *arg)
     *c->done = true;
 }
 
-static void stdin_task(void *arg)
+MAY_WAIT static void stdin_task(void *arg)
 {
     struct send *s = arg;
     bool done_in = false;

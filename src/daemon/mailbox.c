@@ -80,7 +80,7 @@ static void on_reload(struct worker *w UNUSED, struct conf *now)
     lmtp_server_set_conf(lmtp, conf_ref(now));
 }
 
-static void finish(void *arg)
+MAY_WAIT static void finish(void *arg)
 {
     struct worker *w = arg;
     struct err err;

@@ -176,7 +176,7 @@ static void answer(struct lmtp_client *c, int code, slice text)
     }
 }
 
-static int read_answers(struct lmtp_client *c)
+MAY_WAIT static int read_answers(struct lmtp_client *c)
 {
     slice line;
     struct err err;
@@ -199,7 +199,7 @@ static int read_answers(struct lmtp_client *c)
 }
 
 /* Reads while answers are outstanding. */
-static void reader(void *arg)
+MAY_WAIT static void reader(void *arg)
 {
     struct lmtp_client *c = arg;
     struct err err;
@@ -268,8 +268,9 @@ static int put_commands(struct buf *b, const struct lmtp_message *m,
     return b->overflow ? -1 : 0;
 }
 
-static int copy_body(struct lmtp_client *c, const struct lmtp_message *m,
-                     struct buf *b, struct err *err)
+MAY_WAIT static int copy_body(struct lmtp_client *c,
+                              const struct lmtp_message *m, struct buf *b,
+                              struct err *err)
 {
     uint64_t done = 0;
 
@@ -297,9 +298,10 @@ static int copy_body(struct lmtp_client *c, const struct lmtp_message *m,
     return stream_flush(c->stream, err);
 }
 
-static int write_transaction(struct lmtp_client *c,
-                             const struct lmtp_message *m, struct pending *p,
-                             msec deadline, struct err *err)
+MAY_WAIT static int write_transaction(struct lmtp_client *c,
+                                      const struct lmtp_message *m,
+                                      struct pending *p, msec deadline,
+                                      struct err *err)
 {
     struct buf b;
     int r = -1;
@@ -323,8 +325,8 @@ static int write_transaction(struct lmtp_client *c,
     return r;
 }
 
-static int wait_answers(struct lmtp_client *c, struct pending *p, msec deadline,
-                        struct err *err)
+MAY_WAIT static int wait_answers(struct lmtp_client *c, struct pending *p,
+                                 msec deadline, struct err *err)
 {
     while (!p->is_done)
         if (task_wait(deadline, err) < 0) {

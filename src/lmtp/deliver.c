@@ -109,7 +109,8 @@ static void tell_fs(struct lmtp_server *server, const struct store_rcpt *r)
         server->told_fs[i] = r->fs + 1;
 }
 
-static void finish_mailboxes(struct lmtp_server *server, struct lmtp_tx *tx)
+MAY_WAIT static void finish_mailboxes(struct lmtp_server *server,
+                                      struct lmtp_tx *tx)
 {
     store_deliver(&tx->draft);
     for (size_t i = 0; i < tx->n_targets; i++) {
@@ -147,7 +148,7 @@ static unsigned locks_of(const struct conf *conf)
     return locks;
 }
 
-static void finish_file(struct lmtp_server *server, struct lmtp_tx *tx)
+MAY_WAIT static void finish_file(struct lmtp_server *server, struct lmtp_tx *tx)
 {
     const struct conf *conf = server->parts.conf;
     struct lmtp_target *t = &tx->targets[0];

@@ -69,14 +69,14 @@ void lmtp_server_close_all(struct lmtp_server *server)
     }
 }
 
-static int reply(struct session *s, const char *text)
+MAY_WAIT static int reply(struct session *s, const char *text)
 {
     struct err err;
 
     return stream_puts(s->stream, text, &err);
 }
 
-static int reply_target(struct session *s, const struct lmtp_target *t)
+MAY_WAIT static int reply_target(struct session *s, const struct lmtp_target *t)
 {
     struct err err;
     struct buf line;
@@ -101,7 +101,7 @@ static bool decimal(slice v, uint64_t *out)
     return slice_u64(v, out);
 }
 
-static int cmd_mail(struct session *s, slice args)
+MAY_WAIT static int cmd_mail(struct session *s, slice args)
 {
     struct arena *arena;
     struct mail_path path;
@@ -199,7 +199,7 @@ static struct lmtp_target *add_target(struct lmtp_tx *tx)
     return &tx->targets[tx->n_targets++];
 }
 
-static int cmd_rcpt(struct session *s, slice args)
+MAY_WAIT static int cmd_rcpt(struct session *s, slice args)
 {
     struct lmtp_tx *tx = s->tx;
     struct lmtp_target t = { .kind = LMTP_MAILBOX };
@@ -238,7 +238,8 @@ static int cmd_rcpt(struct session *s, slice args)
 /* ---- BDAT */
 
 /* The chunk's bytes into the transaction; `tx` NULL: past it. */
-static int read_chunk(struct session *s, uint64_t left, struct lmtp_tx *tx)
+MAY_WAIT static int read_chunk(struct session *s, uint64_t left,
+                               struct lmtp_tx *tx)
 {
     struct err err;
 
@@ -267,7 +268,7 @@ static void set_busy(struct lmtp_server *server, int change)
         server->parts.busy(server->parts.arg, change);
 }
 
-static int cmd_bdat(struct session *s, slice args)
+MAY_WAIT static int cmd_bdat(struct session *s, slice args)
 {
     struct lmtp_tx *tx = s->tx;
     uint64_t size;
@@ -298,7 +299,7 @@ static int cmd_bdat(struct session *s, slice args)
 
 /* ---- the rest */
 
-static int cmd_other(struct session *s, slice verb)
+MAY_WAIT static int cmd_other(struct session *s, slice verb)
 {
     if (slice_ieqs(verb, "LHLO"))
         return reply(s, "250-hato\r\n250-PIPELINING\r\n250-CHUNKING\r\n"
@@ -317,7 +318,7 @@ static int cmd_other(struct session *s, slice verb)
     return reply(s, "500 5.5.2 command not recognized\r\n");
 }
 
-static int command(struct session *s, slice line)
+MAY_WAIT static int command(struct session *s, slice line)
 {
     slice args = slice_trim(line);
     slice verb;
@@ -337,10 +338,10 @@ static int command(struct session *s, slice line)
     return cmd_other(s, verb);
 }
 
-static void on_input(void *arg, enum stream_why why);
+MAY_WAIT static void on_input(void *arg, enum stream_why why);
 
 /* All commands that are there, then flush and wait for more. */
-static void session_run(struct session *s)
+MAY_WAIT static void session_run(struct session *s)
 {
     struct err err;
     slice line;
@@ -376,7 +377,7 @@ gone:
     session_free(s);
 }
 
-static void on_input(void *arg, enum stream_why why)
+MAY_WAIT static void on_input(void *arg, enum stream_why why)
 {
     struct session *s = arg;
 

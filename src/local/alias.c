@@ -36,8 +36,9 @@ static bool is_own_ancestor(const struct local_rcpt *r)
 /* ---- aliases */
 
 /* "user+ext", then "user"; *ext what did not match. */
-static int find_alias(struct local_job *j, slice local, slice user, slice ext,
-                      slice *value, slice *rest, struct err *err)
+MAY_WAIT static int find_alias(struct local_job *j, slice local, slice user,
+                               slice ext, slice *value, slice *rest,
+                               struct err *err)
 {
     *rest = SLICE_NONE;
     if (table_list_lookup(j->local->aliases, local, 0, j->arena, value, err) <
@@ -50,8 +51,8 @@ static int find_alias(struct local_job *j, slice local, slice user, slice ext,
 }
 
 /* An alias with an owner: bounces of what it expands to go there. */
-static int find_owner(struct local_job *j, struct local_rcpt *r, slice user,
-                      slice domain, struct err *err)
+MAY_WAIT static int find_owner(struct local_job *j, struct local_rcpt *r,
+                               slice user, slice domain, struct err *err)
 {
     slice owner = slice_str(arena_printf(j->arena, "owner-%.*s", SLF(user)));
     slice value;
@@ -83,8 +84,8 @@ static void expanded(struct local_rcpt *r)
 }
 
 /* True: the recipient is done (expanded or failed). */
-static bool try_alias(struct local_job *j, struct local_rcpt *r, slice local,
-                      slice user, slice ext, slice domain)
+MAY_WAIT static bool try_alias(struct local_job *j, struct local_rcpt *r,
+                               slice local, slice user, slice ext, slice domain)
 {
     struct local_source src = { .domain = domain, .home = SL("/") };
     struct err err;
@@ -169,9 +170,10 @@ static int forward_paths(struct local_job *j, const struct table_user *u,
 
 /* The contents of the user's .forward by his own worker; *found false when
  * there is none. */
-static int read_forward(struct local_job *j, const struct table_user *u,
-                        const struct local_place *place, slice ext,
-                        slice *content, bool *found, struct err *err)
+MAY_WAIT static int read_forward(struct local_job *j,
+                                 const struct table_user *u,
+                                 const struct local_place *place, slice ext,
+                                 slice *content, bool *found, struct err *err)
 {
     struct msg answer;
     struct buf b;
@@ -195,10 +197,10 @@ static int read_forward(struct local_job *j, const struct table_user *u,
 }
 
 /* True: the recipient is done. */
-static bool try_forward(struct local_job *j, struct local_rcpt *r,
-                        const struct table_user *u,
-                        const struct local_place *place, slice ext,
-                        slice domain)
+MAY_WAIT static bool try_forward(struct local_job *j, struct local_rcpt *r,
+                                 const struct table_user *u,
+                                 const struct local_place *place, slice ext,
+                                 slice domain)
 {
     struct local_source src = {
         .is_forward = true,
@@ -234,8 +236,8 @@ static bool try_forward(struct local_job *j, struct local_rcpt *r,
 
 /* ---- users */
 
-static int ask_luser(struct local_job *j, struct local_rcpt *r, slice local,
-                     slice domain)
+MAY_WAIT static int ask_luser(struct local_job *j, struct local_rcpt *r,
+                              slice local, slice domain)
 {
     slice relay = slice_str(conf_raw(j->local->p->conf, NULL, "luser_relay"));
     struct local_source src = { .domain = domain };
@@ -253,8 +255,8 @@ static int ask_luser(struct local_job *j, struct local_rcpt *r, slice local,
     return 0;
 }
 
-static void user_route(struct local_job *j, struct local_rcpt *r, slice local,
-                       bool to_mailbox)
+MAY_WAIT static void user_route(struct local_job *j, struct local_rcpt *r,
+                                slice local, bool to_mailbox)
 {
     const struct conf *c = j->local->p->conf;
     slice user = SLICE_NONE, ext = SLICE_NONE, name, domain;

@@ -43,7 +43,8 @@ static void fail_all(struct group *g, const struct err *err)
 }
 
 /* Wait until what is only visible is durable: one wait per file system. */
-static void make_durable(struct group *g, const struct lmtp_rcpt *answers)
+MAY_WAIT static void make_durable(struct group *g,
+                                  const struct lmtp_rcpt *answers)
 {
     struct local_syncs *syncs = g->job->local->syncs;
     uint64_t synced = 0;
@@ -80,7 +81,7 @@ static void fill(const struct local_rcpt *r, struct lmtp_rcpt *out)
     memcpy(out->id, r->id, sizeof out->id);
 }
 
-static void run_group(struct group *g)
+MAY_WAIT static void run_group(struct group *g)
 {
     struct local_job *j = g->job;
     struct lmtp_message m = {
@@ -112,7 +113,7 @@ static void run_group(struct group *g)
 }
 
 /* Gather every waiting recipient of the same worker as rcpts[first]. */
-static void gather(struct local_job *j, size_t first, struct group *g)
+MAY_WAIT static void gather(struct local_job *j, size_t first, struct group *g)
 {
     struct local_rcpt *lead = &j->rcpts[first];
     struct err err;

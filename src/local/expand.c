@@ -89,9 +89,9 @@ static int add_target(struct local_job *j, struct local_rcpt *r,
 }
 
 /* :include: files are read with the uid that commands of this source get. */
-static int include(struct local_job *j, struct local_rcpt *r,
-                   const struct local_source *src, slice path, unsigned depth,
-                   struct err *err)
+MAY_WAIT static int include(struct local_job *j, struct local_rcpt *r,
+                            const struct local_source *src, slice path,
+                            unsigned depth, struct err *err)
 {
     struct local_place place = {
         .uid = src->uid,
@@ -125,9 +125,10 @@ static int include(struct local_job *j, struct local_rcpt *r,
     return local_expand(j, r, src, content, depth + 1, err);
 }
 
-static int one(struct local_job *j, struct local_rcpt *r,
-               const struct local_source *src, const struct mail_dest *d,
-               unsigned depth, struct err *err)
+MAY_WAIT static int one(struct local_job *j, struct local_rcpt *r,
+                        const struct local_source *src,
+                        const struct mail_dest *d, unsigned depth,
+                        struct err *err)
 {
     switch (d->kind) {
     case MAIL_DEST_ADDRESS:

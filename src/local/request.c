@@ -255,7 +255,7 @@ static void answer(struct local_job *j, uint32_t call)
 
 /* ---- transports */
 
-static void route_virtual(struct local_job *j, struct local_rcpt *r)
+MAY_WAIT static void route_virtual(struct local_job *j, struct local_rcpt *r)
 {
     struct err err;
     bool found;
@@ -285,7 +285,7 @@ static void route_error(struct local_job *j, struct local_rcpt *r)
                text.n > 0 ? slice_cstr(j->arena, text) : "undeliverable");
 }
 
-static void route(struct local_job *j, struct local_rcpt *r)
+MAY_WAIT static void route(struct local_job *j, struct local_rcpt *r)
 {
     r->relay = SLICE_NONE;
     /* What an alias named beside addresses is ours, whatever the transport. */
@@ -324,7 +324,7 @@ static void job_done(struct local *l)
     tell_idle(l);
 }
 
-static void serve(struct chan *c, struct msg *m, void *arg)
+MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
 {
     struct peer *peer = arg;
     struct local *l = peer->local;

@@ -47,7 +47,7 @@ static struct round *open_round(struct local_syncs *s, uint64_t fs, bool *runs)
     return open;
 }
 
-static void run_round(void *arg);
+MAY_WAIT static void run_round(void *arg);
 
 struct run {
     struct local_syncs *syncs;
@@ -69,7 +69,7 @@ static void next_round(struct local_syncs *s, uint64_t fs)
     }
 }
 
-static void run_round(void *arg)
+MAY_WAIT static void run_round(void *arg)
 {
     struct run *run = arg;
     struct local_syncs *s = run->syncs;

@@ -155,8 +155,8 @@ int local_user_place(struct local_job *j, const struct table_user *u,
 
 /* ---- virtual mailboxes */
 
-static int find_addr(struct local_job *j, struct table_list *list, slice addr,
-                     slice *value, struct err *err)
+MAY_WAIT static int find_addr(struct local_job *j, struct table_list *list,
+                              slice addr, slice *value, struct err *err)
 {
     struct table_addr_find how = {
         .strategy = TABLE_ADDR_FULL | TABLE_ADDR_NOEXT | TABLE_ADDR_AT_DOMAIN,
@@ -168,9 +168,9 @@ static int find_addr(struct local_job *j, struct table_list *list, slice addr,
     return table_list_find_addr(list, addr, &how, j->arena, value, &ext, err);
 }
 
-static int find_id(struct local_job *j, struct table_list *list, slice addr,
-                   const char *param, uint64_t minimum, uint64_t *out,
-                   struct err *err)
+MAY_WAIT static int find_id(struct local_job *j, struct table_list *list,
+                            slice addr, const char *param, uint64_t minimum,
+                            uint64_t *out, struct err *err)
 {
     slice value;
 
@@ -185,8 +185,8 @@ static int find_id(struct local_job *j, struct table_list *list, slice addr,
 }
 
 /* A path of virtual_mailbox_maps below virtual_mailbox_base. */
-static int mapped_place(struct local_job *j, slice addr, slice value,
-                        struct local_place *out, struct err *err)
+MAY_WAIT static int mapped_place(struct local_job *j, slice addr, slice value,
+                                 struct local_place *out, struct err *err)
 {
     const struct conf *c = j->local->p->conf;
     slice base = conf_slice(c, NULL, "virtual_mailbox_base");
@@ -209,8 +209,9 @@ static int mapped_place(struct local_job *j, slice addr, slice value,
 }
 
 /* mail_uid, mail_gid: a number or the name of a system user. */
-static int named_id(struct local_job *j, const char *param, bool is_gid,
-                    uint64_t *out, bool *has, struct err *err)
+MAY_WAIT static int named_id(struct local_job *j, const char *param,
+                             bool is_gid, uint64_t *out, bool *has,
+                             struct err *err)
 {
     slice text = conf_slice(j->local->p->conf, NULL, param);
     struct table_user u;
@@ -227,8 +228,8 @@ static int named_id(struct local_job *j, const char *param, bool is_gid,
     return 0;
 }
 
-static int default_ids(struct local_job *j, struct table_user *u,
-                       struct err *err)
+MAY_WAIT static int default_ids(struct local_job *j, struct table_user *u,
+                                struct err *err)
 {
     uint64_t id = 0;
     bool has;
@@ -255,8 +256,9 @@ static int default_ids(struct local_job *j, struct table_user *u,
 }
 
 /* The user's line in userdb: by the whole address, without extension. */
-static int userdb_user(struct local_job *j, slice addr, struct table_user *u,
-                       bool *found, struct err *err)
+MAY_WAIT static int userdb_user(struct local_job *j, slice addr,
+                                struct table_user *u, bool *found,
+                                struct err *err)
 {
     slice value;
 

@@ -54,9 +54,9 @@ static void request(const struct local_place *place, struct buf *b)
 }
 
 /* A socket to the worker of this place from the broker. */
-static int connect_worker(struct local_workers *w,
-                          const struct local_place *place, uint16_t type,
-                          int *fd_out, struct err *err)
+MAY_WAIT static int connect_worker(struct local_workers *w,
+                                   const struct local_place *place,
+                                   uint16_t type, int *fd_out, struct err *err)
 {
     struct msg answer;
     struct buf b;

@@ -4,7 +4,7 @@
 
 /* Read the message from the client until the dot; what went wrong with it is
  * remembered in the transaction.  -1: the client is gone. */
-static int read_data(struct smtp *s)
+MAY_WAIT static int read_data(struct smtp *s)
 {
     struct smtp_service *service = s->service;
     struct err err;
@@ -28,7 +28,7 @@ static int read_data(struct smtp *s)
 }
 
 /* Is there a transaction that may take a message?  *ok false: refused. */
-static int may_start(struct smtp *s, bool *ok)
+MAY_WAIT static int may_start(struct smtp *s, bool *ok)
 {
     struct smtp_tx *tx = s->tx;
 
@@ -70,7 +70,7 @@ int smtp_cmd_data(struct smtp *s, slice args)
 }
 
 /* The chunk's bytes into the message, or past it when there is none. */
-static int read_chunk(struct smtp *s, uint64_t left)
+MAY_WAIT static int read_chunk(struct smtp *s, uint64_t left)
 {
     struct err err;
 
@@ -111,7 +111,7 @@ static bool parse_bdat(slice args, uint64_t *size, bool *last)
 
 /* A chunk that cannot be taken is still read, as its bytes are under way
  * already (RFC 3030 2); an absurd size ends the session instead. */
-static int refuse_chunk(struct smtp *s, uint64_t size)
+MAY_WAIT static int refuse_chunk(struct smtp *s, uint64_t size)
 {
     uint64_t max = s->service->message_max;
 

@@ -5,7 +5,8 @@
 #define HELO_MAX 512
 
 /* Take the name, ask the lists.  *ok: it may be greeted. */
-static int greet_name(struct smtp *s, const char *verb, slice args, bool *ok)
+MAY_WAIT static int greet_name(struct smtp *s, const char *verb, slice args,
+                               bool *ok)
 {
     slice name;
     slice rest = args;

@@ -11,7 +11,7 @@ static bool is_keyword(const struct mail_param *p, const char *key)
 }
 
 /* One parameter into the transaction.  A refusal goes out with *ok false. */
-static int param(struct smtp *s, const struct mail_param *p, bool *ok)
+MAY_WAIT static int param(struct smtp *s, const struct mail_param *p, bool *ok)
 {
     struct smtp_tx *tx = s->tx;
     struct envelope *env = &tx->env;
@@ -74,7 +74,7 @@ static bool has_utf8_param(slice params)
 }
 
 /* The address and the parameters.  *ok false: a refusal went out. */
-static int parse(struct smtp *s, slice args, bool *ok)
+MAY_WAIT static int parse(struct smtp *s, slice args, bool *ok)
 {
     struct smtp_tx *tx = s->tx;
     struct mail_path path;
@@ -113,7 +113,7 @@ static int parse(struct smtp *s, slice args, bool *ok)
     return 0;
 }
 
-static int admit(struct smtp *s, bool *ok)
+MAY_WAIT static int admit(struct smtp *s, bool *ok)
 {
     struct smtp_tx *tx = s->tx;
     uint64_t max = s->service->message_max;

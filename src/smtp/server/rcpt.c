@@ -57,7 +57,8 @@ struct rcpt {
     unsigned notify;
 };
 
-static int parse(struct smtp *s, slice args, struct rcpt *out, bool *ok)
+MAY_WAIT static int parse(struct smtp *s, slice args, struct rcpt *out,
+                          bool *ok)
 {
     struct smtp_tx *tx = s->tx;
     struct mail_path path;
@@ -96,7 +97,8 @@ static int parse(struct smtp *s, slice args, struct rcpt *out, bool *ok)
 }
 
 /* Rewrite, expand and note it.  ERR_TEMP when a table is gone. */
-static int accept_rcpt(struct smtp *s, const struct rcpt *r, struct err *err)
+MAY_WAIT static int accept_rcpt(struct smtp *s, const struct rcpt *r,
+                                struct err *err)
 {
     struct smtp_tx *tx = s->tx;
 
@@ -111,7 +113,7 @@ static int accept_rcpt(struct smtp *s, const struct rcpt *r, struct err *err)
 
 /* RFC 5321 4.5.3.1.10: 452 for too many; a client that goes on without end is
  * ended. */
-static int too_many(struct smtp *s)
+MAY_WAIT static int too_many(struct smtp *s)
 {
     struct smtp_service *service = s->service;
 

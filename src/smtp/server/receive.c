@@ -36,7 +36,7 @@ bool smtp_body_done(const struct smtp *s)
     return s->tx->body->dot.done;
 }
 
-int smtp_body_begin(struct smtp *s, bool stuffed, struct err *err)
+MAY_WAIT int smtp_body_begin(struct smtp *s, bool stuffed, struct err *err)
 {
     struct smtp_service *service = s->service;
     struct smtp_tx *tx = s->tx;
@@ -84,7 +84,7 @@ static void fail(struct smtp *s, const struct err *err)
 }
 
 /* Stored bytes of the body (or the finished header) into the draft. */
-static void write_out(struct smtp *s, slice bytes)
+MAY_WAIT static void write_out(struct smtp *s, slice bytes)
 {
     struct smtp_tx *tx = s->tx;
     struct err err;
@@ -96,7 +96,7 @@ static void write_out(struct smtp *s, slice bytes)
 }
 
 /* Through the filter, if there is one. */
-static void check_and_write(struct smtp *s, slice bytes)
+MAY_WAIT static void check_and_write(struct smtp *s, slice bytes)
 {
     struct smtp_body *b = s->tx->body;
     struct err err;
@@ -114,7 +114,7 @@ static void check_and_write(struct smtp *s, slice bytes)
 }
 
 /* The header is complete: check, then rewrite and complete it. */
-static void header_done(struct smtp *s)
+MAY_WAIT static void header_done(struct smtp *s)
 {
     struct smtp_body *b = s->tx->body;
     slice header = buf_view(&b->head.bytes);
@@ -140,7 +140,7 @@ static void header_done(struct smtp *s)
 }
 
 /* A run of stored bytes. */
-static void take(struct smtp *s, slice bytes)
+MAY_WAIT static void take(struct smtp *s, slice bytes)
 {
     struct smtp_body *b = s->tx->body;
     uint64_t max = s->service->message_max;
@@ -196,7 +196,7 @@ static int judge_bytes(struct smtp *s, struct err *err)
 }
 
 /* What header and body checks said. */
-static int judge_filter(struct smtp *s, bool *discard, struct err *err)
+MAY_WAIT static int judge_filter(struct smtp *s, bool *discard, struct err *err)
 {
     struct smtp_tx *tx = s->tx;
     struct smtp_body *b = tx->body;
@@ -232,7 +232,8 @@ static int judge_filter(struct smtp *s, bool *discard, struct err *err)
 }
 
 /* What the restriction lists said besides yes and no. */
-static int apply_effects(struct smtp *s, bool *discard, struct err *err)
+MAY_WAIT static int apply_effects(struct smtp *s, bool *discard,
+                                  struct err *err)
 {
     struct smtp_tx *tx = s->tx;
     const struct access_effects *e = &tx->policy.effects;
@@ -252,7 +253,7 @@ static int apply_effects(struct smtp *s, bool *discard, struct err *err)
 }
 
 /* The final envelope: sender, recipients, where it came from. */
-static int fill_envelope(struct smtp *s, struct err *err)
+MAY_WAIT static int fill_envelope(struct smtp *s, struct err *err)
 {
     struct smtp_tx *tx = s->tx;
     struct smtp_service *service = s->service;
@@ -327,7 +328,7 @@ static void log_accepted(struct smtp *s)
               EV_PAIRS(ev_str("message-id", e->message_id)));
 }
 
-static int commit(struct smtp *s, struct err *err)
+MAY_WAIT static int commit(struct smtp *s, struct err *err)
 {
     struct smtp_tx *tx = s->tx;
     struct envelope *e = &tx->env;
@@ -342,7 +343,8 @@ static int commit(struct smtp *s, struct err *err)
 }
 
 /* All that can still refuse the message.  0: accepted or *discard. */
-static int judge(struct smtp *s, bool *discard, bool *refused, struct err *err)
+MAY_WAIT static int judge(struct smtp *s, bool *discard, bool *refused,
+                          struct err *err)
 {
     struct smtp_tx *tx = s->tx;
     bool ok;
@@ -368,7 +370,7 @@ static int judge(struct smtp *s, bool *discard, bool *refused, struct err *err)
                                                                            : 0;
 }
 
-static void finish_bytes(struct smtp *s)
+MAY_WAIT static void finish_bytes(struct smtp *s)
 {
     struct smtp_body *b = s->tx->body;
 

@@ -2,8 +2,8 @@
 
 #define REPLY_MAX 640 /* RFC 5321 4.5.3.1.5 says 512; long texts are cut */
 
-static int reply_text(struct smtp *s, int code, const char *status,
-                      const char *text)
+MAY_WAIT static int reply_text(struct smtp *s, int code, const char *status,
+                               const char *text)
 {
     char line[REPLY_MAX];
     struct err err;

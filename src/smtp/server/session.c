@@ -195,7 +195,7 @@ static unsigned find_verb(slice name)
     return VERB_UNKNOWN;
 }
 
-static int slow_down(struct smtp *s)
+MAY_WAIT static int slow_down(struct smtp *s)
 {
     struct err err;
 
@@ -208,7 +208,7 @@ static int slow_down(struct smtp *s)
 
 /* Too many errors, or too much junk: say so and end (RFC 5321 4.5.4.2's spirit;
  * smtpd_hard_error_limit, smtpd_junk_command_limit). */
-static int limit_errors(struct smtp *s)
+MAY_WAIT static int limit_errors(struct smtp *s)
 {
     if (s->service->is_pickup || s->must_close)
         return 0;
@@ -225,7 +225,7 @@ static int limit_errors(struct smtp *s)
     return 0;
 }
 
-static int unknown_command(struct smtp *s, slice name)
+MAY_WAIT static int unknown_command(struct smtp *s, slice name)
 {
     /* A web browser that was made to speak to us (smtpd_forbidden_commands):
      * end it before its headers are taken for mail. */
@@ -246,7 +246,7 @@ static int unknown_command(struct smtp *s, slice name)
     return smtp_reply(s, 502, "5.5.2", "Error: command not recognized");
 }
 
-static int command(struct smtp *s, slice line)
+MAY_WAIT static int command(struct smtp *s, slice line)
 {
     slice args = slice_trim(line);
     slice name = args;
@@ -289,7 +289,7 @@ static int command(struct smtp *s, slice line)
 
 /* A line longer than line_length_limit: it is passed over to its end, within
  * message_size_limit's spirit a client may not feed us forever. */
-static int overlong_line(struct smtp *s)
+MAY_WAIT static int overlong_line(struct smtp *s)
 {
     size_t passed = 0;
     struct err err;
@@ -318,7 +318,7 @@ static int overlong_line(struct smtp *s)
 }
 
 /* Answer one command.  1: done; 0: none complete; -1: end the session. */
-static int next_command(struct smtp *s)
+MAY_WAIT static int next_command(struct smtp *s)
 {
     slice line;
     struct err err;
@@ -340,7 +340,7 @@ static int next_command(struct smtp *s)
     return 1;
 }
 
-static void session_wake(void *arg, enum stream_why why);
+MAY_WAIT static void session_wake(void *arg, enum stream_why why);
 
 /* Nothing to do until the client speaks again. */
 static void session_park(struct smtp *s)
@@ -349,7 +349,7 @@ static void session_park(struct smtp *s)
                 s);
 }
 
-static void session_close(struct smtp *s)
+MAY_WAIT static void session_close(struct smtp *s)
 {
     struct err err;
 
@@ -359,7 +359,7 @@ static void session_close(struct smtp *s)
 
 /* Answer all that is complete.  1: nothing complete is left; 0: the session is
  * to be closed; -1: the client is gone. */
-static int answer_all(struct smtp *s)
+MAY_WAIT static int answer_all(struct smtp *s)
 {
     unsigned n = 0;
 
@@ -386,7 +386,7 @@ static int answer_all(struct smtp *s)
 
 /* Answer, flush, and park until the client speaks again.  With half a line
  * buffered parking would fire at once: then the task waits for the rest. */
-static void session_run(struct smtp *s)
+MAY_WAIT static void session_run(struct smtp *s)
 {
     struct err err;
     int r;
@@ -416,7 +416,7 @@ static void session_run(struct smtp *s)
     session_park(s);
 }
 
-static void session_wake(void *arg, enum stream_why why)
+MAY_WAIT static void session_wake(void *arg, enum stream_why why)
 {
     struct smtp *s = arg;
 
@@ -455,7 +455,7 @@ static void session_wake(void *arg, enum stream_why why)
 
 /* ---- the beginning */
 
-static void greet(void *arg)
+MAY_WAIT static void greet(void *arg)
 {
     struct smtp *s = arg;
     struct smtp_service *service = s->service;
