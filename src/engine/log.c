@@ -5,6 +5,8 @@
  *
  *     collecting --flush--> flying --(thread: pwritev, fdatasync)--> done
  *
+ * A small batch that nobody waits to be durable is written by the loop itself.
+ *
  * At most one batch flies.  A waiter is a struct on its task's stack; it is
  * answered by job_done() and never looks at the log again, so that the log may
  * be closed while it waits.
@@ -16,8 +18,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define TYPE_SEAL  0x7fff
-#define PIECES_MAX 4
+#define TYPE_SEAL    0x7fff
+#define PIECES_MAX   4
+#define INLINE_BYTES (64u << 10)
 
 /* Bytes that wait to be written: the caller's, or (p NULL) in `copies`. */
 struct piece {
@@ -417,7 +420,12 @@ static void log_flush(struct engine_log *l)
     l->flying_sync = sync_wanted(l);
     l->want_push = false;
     l->is_flying = true;
-    offload_bg(job_run, job_done, l);
+    /* A little that nobody waits for goes to the page cache: handing it to a
+     * thread and hearing of its end would cost more than the write. */
+    if (!l->flying_sync && l->flying.to - l->flying.from <= INLINE_BYTES)
+        job_done(l, job_run(l));
+    else
+        offload_bg(job_run, job_done, l);
 }
 
 static void flush_deferred(struct deferred *d)
