@@ -58,46 +58,57 @@ static void main_cf(const struct init *in, struct buf *b)
 {
     (void)buf_printf(
         b,
-        "# Hato's main configuration: Postfix's language and names, see\n"
-        "# hato-params(5).  `hato -c %s check` tells what is wrong with it.\n"
-        "compatibility_level = 3.7\n"
+        "# Hato's main configuration: Postfix's language, names and defaults.\n"
+        "# man hato-params lists every parameter.  After a change:\n"
+        "#     hato -c %s check     says what is wrong, and where\n"
+        "#     hato -c %s reload    takes it over; no connection is lost\n"
+        "compatibility_level = 3.6\n"
         "\n"
-        "# Who we are.\n"
+        "# Who we are.  Mail written here without a domain comes from "
+        "$myorigin.\n"
         "myhostname = %s\n"
         "mydomain = %s\n"
         "myorigin = $mydomain\n"
         "\n"
-        "# Where everything lies.\n"
+        "# Where the queue, the built tables and the log lie.  Without\n"
+        "# maillog_file the log goes to syslog.\n"
         "queue_directory = %s/queue\n"
         "data_directory = %s/data\n"
         "maillog_file = %s/log/mail.log\n"
-        "\n"
-        "# Where we listen, and who may send mail anywhere.\n"
+        "\n",
+        in->dir, in->dir, in->host, in->domain, in->dir, in->dir, in->dir);
+    (void)buf_printf(
+        b,
+        "# Where we listen (the ports stand in master.cf), and who may send "
+        "to\n"
+        "# other domains: these networks, and later whoever signs in.\n"
         "inet_interfaces = %s\n"
         "mynetworks = 127.0.0.0/8 [::1]/128\n"
         "smtpd_relay_restrictions = permit_mynetworks,\n"
         "    permit_sasl_authenticated, reject_unauth_destination\n"
         "\n",
-        in->dir, in->host, in->domain, in->dir, in->dir, in->dir,
         in->port == 25 ? "all" : "loopback-only");
     (void)buf_printf(
         b,
-        "# Accounts of the system (none but aliases in a fresh set-up).\n"
+        "# Mail for the machine itself: users of the system, and the names in\n"
+        "# the file `aliases`, which is indexed by itself when it changes.\n"
         "mydestination = $myhostname, localhost.$mydomain, localhost\n"
         "alias_maps = hash:%s/aliases\n"
         "alias_database = $alias_maps\n"
         "recipient_delimiter = +\n"
         "\n"
-        "# Virtual users: one line each in the file `users`.\n"
+        "# Mail for our domains: users who exist only here, one line each in\n"
+        "# the file `users`.  %%d is the domain, %%n the name before the @.\n"
         "virtual_mailbox_domains = %s\n"
         "userdb = passwd-file:%s/users\n"
-        "passdb = passwd-file:%s/users\n"
-        "mail_location = maildir:%s/mail/%%d/%%n\n",
+        "mail_location = maildir:%s/mail/%%d/%%n\n"
+        "# Once there is IMAP, they sign in with the passwords there:\n"
+        "# passdb = passwd-file:%s/users\n",
         in->dir, in->domain, in->dir, in->dir, in->dir);
     if (in->is_root)
-        (void)buf_puts(b, "# They share this user of the system.\n"
-                          "mail_uid = hato-mail\n"
-                          "mail_gid = hato-mail\n"
+        (void)buf_puts(b, "# The user of the system who owns their mail.\n"
+                          "mail_uid = " MAIL_USER "\n"
+                          "mail_gid = " MAIL_USER "\n"
                           "first_valid_uid = 100\n");
 }
 
@@ -105,19 +116,25 @@ static void master_cf(const struct init *in, struct buf *b)
 {
     (void)buf_printf(
         b,
-        "# Services.  Columns as in Postfix's master.cf(5).\n"
-        "# service  type  private unpriv chroot wakeup maxproc command\n"
-        "%-10u inet  n       -      n      -      -       smtpd\n"
-        "# 587      inet  n       -      n      -      -       smtpd\n"
-        "#   -o syslog_name=postfix/submission\n",
+        "# What Hato listens on, in the columns of Postfix's master.cf.  A "
+        "port\n"
+        "# or a service name stands first; lines that begin with a blank "
+        "belong to\n"
+        "# the line above and change a parameter for it alone.\n"
+        "# service type  private unpriv chroot wakeup maxproc command\n"
+        "%-9u inet  n       -      n      -      -       smtpd\n"
+        "# 2526    inet  n       -      n      -      -       smtpd\n"
+        "#   -o smtpd_client_restrictions=permit_mynetworks,reject\n",
         in->port);
 }
 
 static void aliases(const struct init *in, struct buf *b)
 {
     (void)buf_printf(b,
-                     "# name: where its mail goes.  Rebuilt by itself when "
-                     "changed.\n"
+                     "# name: where its mail goes (addresses, |command, "
+                     "/file,\n"
+                     "# :include:/file).  Changes count at once; newaliases "
+                     "is not needed.\n"
                      "postmaster: %s@%s\n"
                      "root: postmaster\n"
                      "abuse: postmaster\n"
@@ -144,7 +161,10 @@ static void users(const struct init *in, struct buf *b)
     if (hash == NULL || hash[0] == '*')
         command_die(EX_SOFTWARE, "the password cannot be hashed");
     (void)buf_printf(b,
-                     "# user:password:uid:gid:gecos:home:shell:extra\n"
+                     "# user@domain:password:uid:gid:gecos:home:shell:extra, "
+                     "as Dovecot's\n"
+                     "# passwd-file; only the first is needed to get mail.  "
+                     "Changes count at once.\n"
                      "%s@%s:{SHA512-CRYPT}%s::::::\n",
                      in->user, in->domain, hash);
     free(data);
@@ -248,10 +268,30 @@ static void make_dirs(const struct init *in)
             command_die(EX_CANTCREAT, "chown %s: %s", path, strerror(errno));
         free(path);
     }
-    if (in->is_root && pw == NULL)
-        command_warn("create the user of virtual mail before the start:  "
-                     "useradd --system --user-group %s && chown %s: %s/mail",
-                     MAIL_USER, MAIL_USER, in->dir);
+}
+
+/* As root: which users of the system have still to be created. */
+static void tell_users(const struct init *in)
+{
+    static const char *const names[] = { "hato",        "hato-log",
+                                         "hato-tables", "hato-smtp",
+                                         "hato-broker", MAIL_USER };
+    struct buf missing;
+
+    buf_init(&missing, 1024);
+    for (size_t i = 0; in->is_root && i < ARRAY_LEN(names); i++)
+        if (getpwnam(names[i]) == NULL)
+            (void)buf_printf(&missing, " %s", names[i]);
+    if (missing.n > 0)
+        printf("First create the users that it runs as:\n"
+               "  for u in%.*s; do\n"
+               "    useradd --system --user-group --no-create-home \\\n"
+               "        --shell /usr/sbin/nologin $u\n"
+               "  done\n",
+               SLF(buf_view(&missing)));
+    if (in->is_root && getpwnam(MAIL_USER) == NULL)
+        printf("  chown " MAIL_USER ": %s/mail\n", in->dir);
+    buf_done(&missing);
 }
 
 static void emit(const struct init *in, int dirfd, const char *name,
@@ -291,8 +331,10 @@ int command_init(int argc, char **argv)
     emit(&in, dirfd, "aliases", 0644, aliases);
     emit(&in, dirfd, "users", in.is_root ? 0640 : 0600, users);
     printf("%s is ready: user %s@%s, password %s, SMTP on port %u.\n"
-           "Start it:  hato -c %s start\n",
-           in.dir, in.user, in.domain, in.password, in.port, in.dir);
+           "The password is for later; there is no sign-in yet.\n",
+           in.dir, in.user, in.domain, in.password, in.port);
+    tell_users(&in);
+    printf("Start it:  hato -c %s start\n", in.dir);
     free(in.dir);
     return 0;
 }

@@ -34,7 +34,8 @@ static void check_number(const struct subject *t)
     if (slice_eqs(t->value, "") && t->p->def[0] == '\0')
         return;
     if (!conf_parse_int(t->value, &n)) {
-        wrong(t, "not a number", "");
+        wrong(t, "not a number",
+              t->p->type == CONF_T_SIZE ? "bytes, written out" : "");
         return;
     }
     if (n >= t->p->min && n <= t->p->max)

@@ -61,7 +61,8 @@ static const struct {
     { "smtpd_helo_required = maybe\n",
       "main.cf:2: error: smtpd_helo_required = maybe: neither yes nor no\n" },
     { "message_size_limit = 10M\n",
-      "main.cf:2: error: message_size_limit = 10M: not a number\n" },
+      "main.cf:2: error: message_size_limit = 10M: not a number "
+      "(bytes, written out)\n" },
     { "smtpd_hard_error_limit = 0\n",
       "main.cf:2: error: smtpd_hard_error_limit = 0: out of range (at least "
       "1)\n" },

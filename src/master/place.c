@@ -19,29 +19,73 @@ static const struct {
     { PT_QMGR, NULL },         { PT_LOCAL, NULL },
 };
 
+#define USERADD                                                                \
+ "useradd --system --user-group --no-create-home --shell /usr/sbin/nologin"
+
+static void note_missing(struct buf *names, const char *name)
+{
+    slice rest = buf_view(names);
+    slice word;
+
+    while (slice_token(&rest, " ", &word))
+        if (slice_eqs(word, name))
+            return;
+    (void)buf_printf(names, "%s%s", names->n > 0 ? " " : "", name);
+}
+
+/* All that are missing at once, so that the cure is one command. */
+static int tell_missing(slice names, struct err *err)
+{
+    if (names.n == 0)
+        return 0;
+    if (slice_chr(names, ' ') < 0)
+        return err_perm(err, "there is no user %.*s: " USERADD " %.*s",
+                        SLF(names), SLF(names));
+    return err_perm(err,
+                    "users are missing: for u in %.*s; do " USERADD " $u; done",
+                    SLF(names));
+}
+
+/* A user named in the configuration; numbers need no name. */
+static bool is_unknown(const char *name)
+{
+    uint64_t n;
+
+    return name[0] != '\0' && !slice_u64(slice_str(name), &n) &&
+           getpwnam(name) == NULL;
+}
+
 int place_users(struct master *m, const struct conf *c, struct err *err)
 {
+    struct buf missing;
+    int rc;
+
     for (size_t t = 0; t < PT_N; t++)
         m->ids[t] = (struct identity){ (uid_t)-1, (gid_t)-1 };
     if (!m->is_root)
         return 0;
+    buf_init(&missing, 4096);
     for (size_t i = 0; i < ARRAY_LEN(users); i++) {
         const char *name = users[i].user != NULL
                                ? users[i].user
                                : conf_str(c, NULL, "mail_owner");
         const struct passwd *pw = getpwnam(name);
 
-        if (pw == NULL)
-            return err_perm(err,
-                            "there is no user %s: useradd --system "
-                            "--user-group --no-create-home --home-dir "
-                            "/nonexistent --shell /usr/sbin/nologin %s",
-                            name, name);
-        if (pw->pw_uid == 0)
+        if (pw == NULL) {
+            note_missing(&missing, name);
+            continue;
+        }
+        if (pw->pw_uid == 0) {
+            buf_done(&missing);
             return err_perm(err, "user %s must not be root", name);
+        }
         m->ids[users[i].type] = (struct identity){ pw->pw_uid, pw->pw_gid };
     }
-    return 0;
+    if (is_unknown(conf_str(c, NULL, "mail_uid")))
+        note_missing(&missing, conf_str(c, NULL, "mail_uid"));
+    rc = tell_missing(buf_view(&missing), err);
+    buf_done(&missing);
+    return rc;
 }
 
 /* ------------------------------------------------------------- directories */

@@ -1,0 +1,85 @@
+"""What a new user meets: `hato init`, `hato check`, and what they say to slips."""
+import os
+import subprocess
+
+import pytest
+from hatotest import EXE
+
+
+def hato(conf, *args):
+    env = {**os.environ, "MAIL_CONFIG": str(conf)}
+    return subprocess.run([EXE, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, check=False, env=env, timeout=60)
+
+
+@pytest.fixture(name="conf")
+def fixture_conf(tmp_path):
+    conf = tmp_path / "conf"
+    p = hato(conf, "init", str(conf), "--domain", "example.org", "--user", "anna")
+    assert p.returncode == 0, p.stderr
+    assert "anna@example.org" in p.stdout
+    return conf
+
+
+def test_init_is_without_findings(conf):
+    p = hato(conf, "check")
+    assert (p.returncode, p.stderr) == (0, "")
+    assert p.stdout == f"{conf}: 0 warnings, no errors\n"
+
+
+def test_init_overwrites_nothing(conf):
+    before = (conf / "main.cf").read_text()
+    p = hato(conf, "init", str(conf))
+    assert p.returncode != 0 and "exists already" in p.stderr
+    assert (conf / "main.cf").read_text() == before
+
+
+SLIPS = [
+    ("main.cf", "virtual_alias_mapps = static:x", "(did you mean virtual_alias_maps?)"),
+    ("main.cf", "relay_domains = ${mydomain", "truncated ${"),
+    ("main.cf", "message_size_limit = 10M", "(bytes, written out)"),
+    ("main.cf", "smtpd_helo_required = maybe", "neither yes nor no"),
+    ("main.cf", "queue_run_delay = 5 minutes", "(a number and s, m, h, d or w)"),
+    ("main.cf", "virtual_alias_maps = hash:/no/such/file", "No such file or directory (make"),
+    ("main.cf", "virtual_alias_maps = /etc/virtual", "(put hash: in front)"),
+    ("main.cf", "smtpd_relay_restrictions = permit", "would relay for everybody"),
+    ("main.cf", "mynetworks = 0.0.0.0/0", "(name your own networks)"),
+    ("main.cf", "mynetworks = 10.1.2.3/8", 'you should use "10.0.0.0/8"'),
+    ("main.cf", "smtpd_recipient_restrictions = reject_unauth_destinatio",
+     "(did you mean reject_unauth_destination?)"),
+    ("main.cf", "smtpd_tls_security_level = encrypt", "there is no TLS yet (take it out"),
+    ("main.cf", "queue_directory = /var/spool/postfix", "belongs to Postfix (give"),
+    ("main.cf", "hello world", "(write: name = value)"),
+    ("master.cf", "smtp inet n - n", "(name type private unpriv chroot wakeup"),
+    ("master.cf", "2526 inet n - n - - smptd", "(did you mean smtpd?)"),
+    ("master.cf", "smpt inet n - n - - smtpd", "unknown port (write the number"),
+]
+
+
+@pytest.mark.parametrize("name,line,text", SLIPS)
+def test_slip(conf, name, line, text):
+    path = conf / name
+    with open(path, "a", encoding="utf-8") as f:
+        f.write(line + "\n")
+    number = len(path.read_text().splitlines())
+    p = hato(conf, "check")
+    assert p.returncode == 78, p.stdout + p.stderr
+    found = [l for l in p.stderr.splitlines() if l.startswith(f"{path}:{number}: error: ")]
+    assert len(found) == 1 and text in found[0], p.stderr
+
+
+def test_slips_in_tables_are_told(conf):
+    with open(conf / "aliases", "a", encoding="utf-8") as f:
+        f.write("no colon here\n")
+    (conf / "checks").write_text("/unclosed(/ REJECT\n")
+    with open(conf / "main.cf", "a", encoding="utf-8") as f:
+        f.write(f"header_checks = regexp:{conf}/checks\n")
+    p = hato(conf, "check")
+    assert p.returncode == 0
+    assert f"warning: {conf}/aliases, line " in p.stderr
+    assert f"regexp map {conf}/checks, line 1:" in p.stderr
+
+
+def test_no_configuration_names_the_cure(tmp_path):
+    p = hato(tmp_path / "none", "check")
+    assert p.returncode == 78 and "hato init DIR" in p.stderr
