@@ -246,6 +246,7 @@ class Disk:
         self.next = 0
         self.nodes = {}     # (dev, ino) -> node, as it is now
         self.devs = {}      # id(node) -> dev
+        self.dirty = {}     # id -> File with operations that may be lost
         self.dir_ops = []   # not wholly durable
         self.begun = []     # [key, index]
         self.ignored = 0
@@ -300,7 +301,11 @@ class Disk:
         if not isinstance(node, File):
             self.ignored += 1
             return
-        node.pending.append(FileOp(self.next, rec.call, rec.offset, rec.length, rec.data))
+        self.add(node, FileOp(self.next, rec.call, rec.offset, rec.length, rec.data))
+
+    def add(self, node, op):
+        node.pending.append(op)
+        self.dirty[id(node)] = node
 
     def open(self, rec):
         parent = self.nodes.get(rec.dir)
@@ -311,7 +316,7 @@ class Disk:
             node = self.new_node(rec, False)
             self.dir_ops.append(DirOp(self.next, [(parent, rec.name, node)]))
         elif rec.flags & TRUNCATED and isinstance(self.nodes.get(rec.obj), File):
-            self.nodes[rec.obj].pending.append(FileOp(self.next, FTRUNCATE, 0, 0, b""))
+            self.add(self.nodes[rec.obj], FileOp(self.next, FTRUNCATE, 0, 0, b""))
 
     def entry(self, rec):
         parent = self.nodes.get(rec.dir)
@@ -347,8 +352,7 @@ class Disk:
         node = self.nodes.get(rec.obj)
         files, dirs = [], []
         if rec.call == SYNCFS:
-            files = [n for n in self.nodes.values()
-                     if isinstance(n, File) and self.devs[id(n)] == rec.obj[0]]
+            files = [n for n in self.dirty.values() if self.devs[id(n)] == rec.obj[0]]
             dirs = None
         elif isinstance(node, File):
             files = [node]
@@ -360,6 +364,8 @@ class Disk:
                     op.durable = rec.result == 0
                     op.poisoned = rec.result != 0
             f.fold()
+            if not f.pending:
+                self.dirty.pop(id(f), None)
         if dirs == []:
             return
         for op in self.dir_ops:
@@ -393,9 +399,8 @@ class Disk:
             return lambda index: False
         if kind == "prefix":
             pending = [op.index for op in self.dir_ops]
-            for node in self.nodes.values():
-                if isinstance(node, File):
-                    pending += [op.index for op in node.pending]
+            for node in self.dirty.values():
+                pending += [op.index for op in node.pending]
             limit = rng.randint(min(pending), max(pending) + 1) if pending else 0
             return lambda index: index < limit
         odds = rng.choice([0.1, 0.5, 0.9])
