@@ -156,7 +156,9 @@ static int forward_paths(struct local_job *j, const struct table_user *u,
         int r;
 
         buf_init(&path, 4096);
-        r = conf_expand_with(word, forward_name, &names, &path, err);
+        r = conf_expand_filtered(word, forward_name, &names,
+                                 conf_str(c, NULL, "forward_expansion_filter"),
+                                 &path, err);
         if (r == 0 && !slice_eq(buf_view(&path), last)) {
             last = slice_dup(j->arena, buf_view(&path));
             (void)attr_put(b, AT_PATH, last);

@@ -67,7 +67,8 @@ MAY_WAIT static void make_durable(struct group *g,
     }
 }
 
-static void fill(const struct local_rcpt *r, struct lmtp_rcpt *out)
+static void fill(const struct local_rcpt *r, bool with_orig,
+                 struct lmtp_rcpt *out)
 {
     const struct local_place *p = &r->place;
 
@@ -77,7 +78,8 @@ static void fill(const struct local_rcpt *r, struct lmtp_rcpt *out)
     out->mail = p->mail;
     out->arg = p->arg;
     out->kind = p->kind;
-    out->orig = r->orig;
+    if (with_orig)
+        out->orig = r->orig;
     memcpy(out->id, r->id, sizeof out->id);
 }
 
@@ -93,6 +95,8 @@ MAY_WAIT static void run_group(struct group *g)
         .body_bytes = j->body_bytes,
     };
     struct lmtp_rcpt *v = arena_alloc(j->arena, g->n * sizeof *v);
+    bool with_orig =
+        conf_bool(j->local->p->conf, NULL, "enable_original_recipient");
     struct err err;
     int result;
 
@@ -102,7 +106,7 @@ MAY_WAIT static void run_group(struct group *g)
         return;
     }
     for (size_t i = 0; i < g->n; i++)
-        fill(g->rcpts[i], &v[i]);
+        fill(g->rcpts[i], with_orig, &v[i]);
     result = local_worker_deliver(g->worker, &m, v, g->n, j->arena, &err);
     make_durable(g, v);
     for (size_t i = 0; i < g->n; i++)

@@ -288,6 +288,12 @@ static void route_error(struct local_job *j, struct local_rcpt *r)
 MAY_WAIT static void route(struct local_job *j, struct local_rcpt *r)
 {
     r->relay = SLICE_NONE;
+    if (r->addr.n > 0 && r->addr.p[0] == '-' &&
+        !conf_bool(j->local->p->conf, NULL, "allow_min_user")) {
+        /* It could be taken for an option by what it is handed to. */
+        local_bounced(j, r, "5.1.3", "Invalid recipient syntax");
+        return;
+    }
     /* What an alias named beside addresses is ours, whatever the transport. */
     if (local_is_special(r->addr) || slice_eqs(j->transport, "local"))
         local_route(j, r);

@@ -59,6 +59,7 @@ struct smtp_service {
     bool helo_required;
     bool vrfy_disabled;
     bool strict_paths;
+    bool forbid_pipelining;
     bool smtputf8;
     bool always_add_headers;
     bool stray_cr_to_space;

@@ -225,18 +225,24 @@ MAY_WAIT static int limit_errors(struct smtp *s)
     return 0;
 }
 
-MAY_WAIT static int unknown_command(struct smtp *s, slice name)
+static bool is_listed(const struct smtp *s, const char *param, slice name)
 {
-    /* A web browser that was made to speak to us (smtpd_forbidden_commands):
-     * end it before its headers are taken for mail. */
-    const char *list = conf_str(s->service->conf, s->service->line,
-                                "smtpd_forbidden_commands");
-    slice rest = slice_str(list);
+    slice rest = conf_slice(s->service->conf, s->service->line, param);
     slice word;
 
-    while (conf_list_next(&rest, &word)) {
-        if (!slice_ieq(word, name))
-            continue;
+    while (conf_list_next(&rest, &word))
+        if (slice_ieq(word, name))
+            return true;
+    return false;
+}
+
+MAY_WAIT static int unknown_command(struct smtp *s, slice name)
+{
+    if (is_listed(s, "smtpd_noop_commands", name))
+        return smtp_reply(s, 250, "2.0.0", "Ok");
+    /* A web browser that was made to speak to us: end it before its headers
+     * are taken for mail. */
+    if (is_listed(s, "smtpd_forbidden_commands", name)) {
         event_text(EV_WARNING, s->service->tag, NULL,
                    "non-SMTP command from %s: %.*s", s->client, SLF(name));
         s->must_close = true;
@@ -244,6 +250,17 @@ MAY_WAIT static int unknown_command(struct smtp *s, slice name)
                           "Error: I can break rules, too. Goodbye.");
     }
     return smtp_reply(s, 502, "5.5.2", "Error: command not recognized");
+}
+
+/* RFC 2920 3.1: before EHLO nothing may be pipelined, and EHLO and DATA end a
+ * group; smtpd_forbid_unauth_pipelining ends clients that do not care. */
+static bool is_early(const struct smtp *s, unsigned verb)
+{
+    return s->service->forbid_pipelining && !s->service->is_pickup &&
+           stream_peek(s->stream).n > 0 &&
+           (!s->is_esmtp || verb == VERB_HELO || verb == VERB_EHLO ||
+            verb == VERB_DATA) &&
+           verb != VERB_BDAT;
 }
 
 MAY_WAIT static int command(struct smtp *s, slice line)
@@ -269,7 +286,13 @@ MAY_WAIT static int command(struct smtp *s, slice line)
     s->last_verb = (unsigned char)v;
     s->n_all[v]++;
     s->reply_failed = false;
-    if (v == VERB_UNKNOWN)
+    if (is_early(s, v)) {
+        event_text(EV_INFO, s->service->tag, NULL,
+                   "improper command pipelining after %.*s from %s",
+                   SLF(verbs[v].name), s->client);
+        s->must_close = true;
+        r = smtp_reply(s, 554, "5.5.0", "Error: SMTP protocol synchronization");
+    } else if (v == VERB_UNKNOWN)
         r = unknown_command(s, name);
     else if (s->tx != NULL && s->tx->is_bdat && v != VERB_BDAT &&
              v != VERB_RSET && v != VERB_QUIT && v != VERB_NOOP)

@@ -94,6 +94,8 @@ static int switches(struct smtp_service *v, struct err *err)
     v->helo_required = conf_bool(v->conf, v->line, "smtpd_helo_required");
     v->vrfy_disabled = conf_bool(v->conf, v->line, "disable_vrfy_command");
     v->strict_paths = conf_bool(v->conf, v->line, "strict_rfc821_envelopes");
+    v->forbid_pipelining =
+        conf_bool(v->conf, v->line, "smtpd_forbid_unauth_pipelining");
     v->smtputf8 = conf_bool(v->conf, v->line, "smtputf8_enable");
     v->always_add_headers =
         conf_bool(v->conf, v->line, "always_add_missing_headers");
