@@ -6,6 +6,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct filter *filter;
+    static struct conf *c;
+    static struct tables *t;
     struct filter_context context = { .queue_id = "NOQUEUE" };
     struct arena *arena = arena_new(1u << 20);
     struct filter_message *m;
@@ -14,12 +16,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t step = size > 0 ? (size_t)data[0] + 1 : 1;
 
     if (filter == NULL) {
-        struct conf *c =
-            conf_from_text(SL("header_checks = inline:{none=REJECT}\n"
+        c = conf_from_text(SL("header_checks = inline:{none=REJECT}\n"
                               "body_checks = inline:{none=REJECT}\n"),
                            SLICE_NONE, NULL);
-        struct tables *t = tables_new();
-
+        t = tables_new();
         tables_set_direct(t, NULL);
         CHECK(filter_new(c, NULL, t, &filter, &err) == 0);
     }
