@@ -54,7 +54,8 @@ struct address {
     bool propagates_canonical;
     bool propagates_virtual;
     /* ---- mapping of a message's addresses */
-    bool maps_off; /* receive_override_options = no_address_mappings */
+    bool keeps_original; /* enable_original_recipient */
+    bool maps_off;       /* receive_override_options = no_address_mappings */
     struct maps sender_canonical, recipient_canonical, canonical;
     struct maps virtual_alias;
     struct maps sender_bcc, recipient_bcc;
@@ -64,7 +65,6 @@ struct address {
     unsigned masquerade_classes;
     struct table_match *masquerade_exceptions;
     int64_t recursion_limit, expansion_limit, length_limit;
-    int64_t duplicate_limit;
     /* ---- classes and routes */
     struct table_match *mydestination, *virtual_alias_domains,
         *virtual_mailbox_domains, *relay_domains;

@@ -71,12 +71,14 @@ static int list_append(struct address_list *l, const struct address_rcpt *r,
 static int list_add(const struct address *a, struct address_list *l,
                     const struct address_rcpt *r, struct err *err)
 {
+    struct address_rcpt one = *r;
     char *key;
     int rc;
 
-    /* duplicate_filter_limit 0: no limit. */
-    if (a->duplicate_limit > 0 && l->n >= (size_t)a->duplicate_limit)
-        return list_append(l, r, err);
+    /* Without the original, recipients that meet in one address are one. */
+    if (!a->keeps_original)
+        one.orig = one.addr;
+    r = &one;
     key = arena_printf(l->arena, "%u\n%.*s\n%.*s\n%.*s", r->notify,
                        SLF(r->orcpt), SLF(r->orig), SLF(r->addr));
     rc = key != NULL ? seen_before(l, slice_str(key)) : -1;

@@ -111,6 +111,7 @@ static int mapping_init(struct address *a, struct err *err)
 {
     a->maps_off =
         has_word(a, "receive_override_options", "no_address_mappings");
+    a->keeps_original = flag_of(a, "enable_original_recipient");
     a->always_bcc = text_of(a, "always_bcc");
     a->recursion_limit =
         conf_int(a->conf, a->service, "virtual_alias_recursion_limit");
@@ -118,8 +119,6 @@ static int mapping_init(struct address *a, struct err *err)
         conf_int(a->conf, a->service, "virtual_alias_expansion_limit");
     a->length_limit =
         conf_int(a->conf, a->service, "virtual_alias_address_length_limit");
-    a->duplicate_limit =
-        conf_int(a->conf, a->service, "duplicate_filter_limit");
     if (maps_init(a, &a->sender_canonical, "sender_canonical_maps",
                   "sender_canonical_classes", err) < 0 ||
         maps_init(a, &a->recipient_canonical, "recipient_canonical_maps",

@@ -7,7 +7,8 @@
  * masquerade_classes virtual_alias_maps virtual_alias_recursion_limit
  * virtual_alias_expansion_limit virtual_alias_address_length_limit
  * propagate_unmatched_extensions recipient_delimiter always_bcc
- * sender_bcc_maps recipient_bcc_maps receive_override_options */
+ * sender_bcc_maps recipient_bcc_maps receive_override_options
+ * enable_original_recipient */
 
 struct envelope_case {
     const char *settings;
@@ -191,6 +192,38 @@ static void test_bcc(void **state)
     setup_done(&s);
 }
 
+/* Two that become one address are two unless the originals do not count. */
+static void test_original(void **state)
+{
+    static const char *const settings[] = {
+        "enable_original_recipient = yes\n", "enable_original_recipient = no\n"
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+        struct address_list l;
+        struct setup s;
+        struct err err;
+        char text[200];
+
+        (void)snprintf(text, sizeof(text),
+                       "%svirtual_alias_maps = "
+                       "inline:{a@x.org=c@y.org, b@x.org=c@y.org}\n",
+                       settings[i]);
+        setup_init(&s, text);
+        address_list_init(&l, s.b.arena);
+        assert_int_equal(address_add_recipient(s.address, &l, SL("a@x.org"),
+                                               SLICE_NONE, 0, &err),
+                         0);
+        assert_int_equal(address_add_recipient(s.address, &l, SL("b@x.org"),
+                                               SLICE_NONE, 0, &err),
+                         0);
+        assert_int_equal(l.n, i == 0 ? 2 : 1);
+        assert_slice(l.v[0].orig, i == 0 ? SL("a@x.org") : SL("c@y.org"));
+        setup_done(&s);
+    }
+}
+
 /* Many recipients at once stay quick and unique. */
 static void test_many(void **state)
 {
@@ -199,7 +232,7 @@ static void test_many(void **state)
     struct err err;
 
     (void)state;
-    setup_init(&s, "duplicate_filter_limit = 100000\n");
+    setup_init(&s, "");
     address_list_init(&l, s.b.arena);
     for (int i = 0; i < 4000; i++) {
         char *rcpt = arena_printf(s.b.arena, "u%d@x.org", i % 2000);
@@ -217,7 +250,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_virtual), cmocka_unit_test(test_canonical),
         cmocka_unit_test(test_sender),  cmocka_unit_test(test_bcc),
-        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_many),    cmocka_unit_test(test_original),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
