@@ -20,6 +20,8 @@ IS_ROOT = os.geteuid() == 0
 USERS = ["hato", "hato-log", "hato-tables", "hato-smtp", "hato-broker"]
 FIRST_UID = 970
 NOBODY = 65534
+MOUNT = ('mount --bind "$0/passwd" /etc/passwd && '
+         'mount --bind "$0/group" /etc/group && exec "$@"')
 
 MASTER_CF = """\
 {port} inet n - n - - smtpd
@@ -112,15 +114,35 @@ class Hato:
             kw = {"user": self.uid, "group": self.uid, "extra_groups": []}
         if self.mode == "users":
             self.write_passwd()
-            script = ('mount --bind "$0/passwd" /etc/passwd && '
-                      'mount --bind "$0/group" /etc/group && exec "$@"')
-            cmd = ["unshare", "-m", "sh", "-c", script, self.dir] + cmd
+            cmd = ["unshare", "-m", "sh", "-c", MOUNT, self.dir] + cmd
         p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                            timeout=timeout, check=False, cwd="/",
                            env={**os.environ, **(env or {})}, **kw)
         if check and p.returncode != 0:
             raise AssertionError(f"{args}: status {p.returncode}\n{p.stdout}{p.stderr}\n"
                                  + self.log())
+        return p
+
+    def tool(self, name, *args, stdin=None, user=None, check=True, env=None):
+        """One of build/bin: postqueue, sendmail ... as the one user, or `user`."""
+        cmd = [os.path.join(BUILD, "bin", name), *args]
+        kw = {}
+        uid = user if user is not None else self.uid if self.mode == "one" else None
+        if IS_ROOT and uid:
+            kw = {"user": uid, "group": uid, "extra_groups": []}
+        if self.mode == "users":
+            cmd = ["unshare", "-m", "sh", "-c", MOUNT, self.dir] + cmd
+            if uid:
+                cmd[6:6] = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+            kw = {}
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, input=data or b"",
+                           timeout=60, check=False, cwd="/",
+                           env={**os.environ, "MAIL_CONFIG": self.path("conf"), **(env or {})},
+                           **kw)
+        p.stdout, p.stderr = (x.decode(errors="replace") for x in (p.stdout, p.stderr))
+        if check and p.returncode != 0:
+            raise AssertionError(f"{name} {args}: status {p.returncode}\n{p.stdout}{p.stderr}")
         return p
 
     def start(self, **kw):

@@ -18,15 +18,6 @@ needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root")
 SINGLES = ["log", "tables", "template", "broker", "local", "qmgr"]
 
 
-@pytest.fixture(name="where")
-def fixture_where(tmp_path_factory):
-    """A directory that an ordinary user can reach, with a short name."""
-    path = tmp_path_factory.mktemp("h")
-    for d in [path, *path.parents][:3]:
-        os.chmod(d, 0o755)
-    return path
-
-
 def test_start_status_stop(where):
     with Hato(where) as h:
         p = h.all_ready()

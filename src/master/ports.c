@@ -42,13 +42,13 @@ static int is_free(const char *where, struct err *err)
 }
 
 static int bind_port(struct master *m, const char *where, const char *kind,
-                     int service, struct err *err)
+                     int service, bool is_shared, struct err *err)
 {
     bool is_unix = strncmp(where, "unix:", 5) == 0;
     struct port *p = find(m, where);
 
     if (p == NULL) {
-        size_t n = is_unix ? 1 : m->n_slots;
+        size_t n = is_shared ? 1 : m->n_slots;
 
         if (!is_unix && is_free(where, err) < 0)
             return -1;
@@ -57,7 +57,7 @@ static int bind_port(struct master *m, const char *where, const char *kind,
         list_push(&m->ports, &p->link);
         for (; p->n_fds < n; p->n_fds++)
             if (socket_listen(slice_str(where), BACKLOG,
-                              is_unix ? 0 : LISTEN_REUSEPORT, 0666,
+                              is_shared ? 0 : LISTEN_REUSEPORT, 0666,
                               &p->fds[p->n_fds], err) < 0) {
                 drop(p);
                 return -1;
@@ -86,7 +86,10 @@ static int bind_smtpd(struct master *m, const struct conf *c,
         inet_ntop(v6 ? AF_INET6 : AF_INET, addrs[i].ip, ip, sizeof ip);
         (void)snprintf(where, sizeof where, v6 ? "inet:[%s]:%u" : "inet:%s:%u",
                        ip, s->port);
-        if (bind_port(m, where, "smtpd", (int)s->index, err) == 0) {
+        /* Where maxproc limits the sessions, who is over it waits in a backlog
+         * from which every process takes. */
+        if (bind_port(m, where, "smtpd", (int)s->index, s->maxproc > 0, err) ==
+            0) {
             n_bound++;
             continue;
         }
@@ -110,7 +113,8 @@ static int bind_pickup(struct master *m, const struct conf *c, struct err *err)
 
     if (n >= (int)sizeof where)
         return err_perm(err, "queue_directory is too long for a socket");
-    return bind_port(m, where, "pickup", s != NULL ? (int)s->index : -1, err);
+    return bind_port(m, where, "pickup", s != NULL ? (int)s->index : -1,
+                     true, err);
 }
 
 int ports_open(struct master *m, const struct conf *c, struct err *err)

@@ -6,9 +6,6 @@
  * remembered in the transaction.  -1: the client is gone. */
 MAY_WAIT static int read_data(struct smtp *s)
 {
-    struct smtp_service *service = s->service;
-    struct err err;
-
     while (!smtp_body_done(s)) {
         slice in = stream_peek(s->stream);
         size_t had = in.n;
@@ -18,10 +15,7 @@ MAY_WAIT static int read_data(struct smtp *s)
             stream_consume(s->stream, had - in.n);
             continue;
         }
-        if (stream_eof(s->stream))
-            return -1;
-        stream_deadline(s->stream, clock_after(service->timeout_ms));
-        if (stream_fill(s->stream, &err) < 0)
+        if (smtp_fill(s) < 0)
             return -1;
     }
     return 0;
@@ -36,9 +30,7 @@ MAY_WAIT static int may_start(struct smtp *s, bool *ok)
     if (tx == NULL || !tx->has_mail)
         return smtp_reply(s, 503, "5.5.1", "Error: need RCPT command");
     if (tx->n_rcpts == 0)
-        return tx->n_refused > 0
-                   ? smtp_reply(s, 554, "5.5.1", "Error: no valid recipients")
-                   : smtp_reply(s, 503, "5.5.1", "Error: need RCPT command");
+        return smtp_reply(s, 554, "5.5.1", "Error: no valid recipients");
     return smtp_check(s, ACCESS_DATA, ok);
 }
 
@@ -49,8 +41,6 @@ int smtp_cmd_data(struct smtp *s, slice args)
 
     if (args.n > 0)
         return smtp_reply(s, 501, "5.5.4", "Syntax: DATA");
-    if (s->tx != NULL)
-        s->tx->policy.has_early_input = stream_peek(s->stream).n > 0;
     if (may_start(s, &ok) < 0)
         return -1;
     if (!ok)
@@ -72,8 +62,6 @@ int smtp_cmd_data(struct smtp *s, slice args)
 /* The chunk's bytes into the message, or past it when there is none. */
 MAY_WAIT static int read_chunk(struct smtp *s, uint64_t left)
 {
-    struct err err;
-
     while (left > 0) {
         slice in = stream_peek(s->stream);
 
@@ -87,10 +75,7 @@ MAY_WAIT static int read_chunk(struct smtp *s, uint64_t left)
             left -= n;
             continue;
         }
-        if (stream_eof(s->stream))
-            return -1;
-        stream_deadline(s->stream, clock_after(s->service->timeout_ms));
-        if (stream_fill(s->stream, &err) < 0)
+        if (smtp_fill(s) < 0)
             return -1;
     }
     return 0;
@@ -132,9 +117,10 @@ int smtp_cmd_bdat(struct smtp *s, slice args)
     bool last;
     bool ok;
 
-    if (!parse_bdat(args, &size, &last)) {
+    if (s->service->ehlo_off & EHLO_CHUNKING ||
+        !parse_bdat(args, &size, &last)) {
         s->must_close = true; /* we cannot know where the next command is */
-        return smtp_reply(s, 501, "5.5.4", "Syntax: BDAT count [LAST]");
+        return smtp_reply(s, 521, "5.5.4", "Syntax: BDAT count [LAST]");
     }
     if (tx == NULL || tx->body == NULL) {
         if (may_start(s, &ok) < 0)

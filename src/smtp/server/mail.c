@@ -15,20 +15,28 @@ MAY_WAIT static int param(struct smtp *s, const struct mail_param *p, bool *ok)
 {
     struct smtp_tx *tx = s->tx;
     struct envelope *env = &tx->env;
+    unsigned off = s->service->ehlo_off;
     uint64_t size;
 
-    if (is_keyword(p, "SIZE") && p->has_value) {
-        if (!slice_u64(p->value, &size))
-            goto bad;
+    if (is_keyword(p, "SIZE") && p->has_value && !(off & EHLO_SIZE)) {
+        if (!slice_u64(p->value, &size)) {
+            *ok = false;
+            return smtp_reply(s, 501, "5.5.4", "Bad message size syntax");
+        }
         tx->size_said = size;
-    } else if (is_keyword(p, "BODY") && p->has_value) {
+    } else if (is_keyword(p, "BODY") && p->has_value &&
+               !(off & EHLO_8BITMIME)) {
         if (slice_ieqs(p->value, "8BITMIME"))
             env->flags |= ENV_8BITMIME;
         else if (!slice_ieqs(p->value, "7BIT"))
             goto bad;
     } else if (is_keyword(p, "SMTPUTF8") && !p->has_value &&
-               s->service->smtputf8) {
+               s->service->smtputf8 && !(off & EHLO_SMTPUTF8)) {
         env->flags |= ENV_SMTPUTF8;
+    } else if ((is_keyword(p, "RET") || is_keyword(p, "ENVID")) &&
+               (off & EHLO_DSN)) {
+        *ok = false;
+        return smtp_reply(s, 501, "5.7.1", "DSN support is disabled");
     } else if (is_keyword(p, "RET") && p->has_value) {
         if (env->ret != ENV_RET_NONE)
             goto bad;
@@ -59,7 +67,7 @@ MAY_WAIT static int param(struct smtp *s, const struct mail_param *p, bool *ok)
     return 0;
 bad:
     *ok = false;
-    return smtp_reply(s, 501, "5.5.4", "Bad %.*s parameter",
+    return smtp_reply(s, 501, "5.5.4", "Bad %.*s parameter syntax",
                       SLF(slice_sub(p->key, 0, 20)));
 }
 
@@ -118,12 +126,14 @@ MAY_WAIT static int admit(struct smtp *s, bool *ok)
     struct smtp_tx *tx = s->tx;
     uint64_t max = s->service->message_max;
 
-    if (max > 0 && tx->size_said > max) {
-        *ok = false;
-        return smtp_reply(s, 552, "5.3.4", "Message size exceeds fixed limit");
-    }
     tx->policy.sender = tx->sender;
     tx->policy.has_sender = true;
+    if (max > 0 && tx->size_said > max) {
+        *ok = false;
+        smtp_log_reject(s, "MAIL",
+                        "552 5.3.4 Message size exceeds fixed limit");
+        return smtp_reply(s, 552, "5.3.4", "Message size exceeds fixed limit");
+    }
     tx->policy.size = tx->size_said;
     if (smtp_count(s, ACCESS_EVENT_MESSAGE, ok) < 0)
         return -1;

@@ -68,6 +68,8 @@ int smtp_cmd_vrfy(struct smtp *s, slice args)
  * the SMTP client is there; the queue is asked to try all of it. */
 int smtp_cmd_etrn(struct smtp *s, slice args)
 {
+    if (s->service->ehlo_off & EHLO_ETRN)
+        return smtp_reply(s, 502, "5.5.1", "Error: command not implemented");
     if (s->helo == NULL)
         return smtp_reply(s, 503, NULL, "Error: send HELO/EHLO first");
     if (s->tx != NULL && s->tx->has_mail)

@@ -79,13 +79,20 @@ MAY_WAIT static int parse(struct smtp *s, slice args, struct rcpt *out,
                           "Must declare SMTPUTF8 to send unicode address");
     out->addr = slice_dup(tx->arena, path.addr);
     while ((r = mail_param_next(&args, &p)) != 0) {
-        if (r > 0 && p.has_value && slice_ieqs(p.key, "NOTIFY")) {
+        bool is_notify = r > 0 && p.has_value && slice_ieqs(p.key, "NOTIFY");
+        bool is_orcpt = r > 0 && p.has_value && slice_ieqs(p.key, "ORCPT");
+
+        if ((is_notify || is_orcpt) && (s->service->ehlo_off & EHLO_DSN))
+            return smtp_reply(s, 501, "5.7.1", "DSN support is disabled");
+        if (is_notify) {
             if (out->notify != 0 || !notify_words(p.value, &out->notify))
-                return smtp_reply(s, 501, "5.5.4", "Bad NOTIFY parameter");
-        } else if (r > 0 && p.has_value && slice_ieqs(p.key, "ORCPT")) {
+                return smtp_reply(s, 501, "5.5.4",
+                                  "Error: Bad NOTIFY parameter syntax");
+        } else if (is_orcpt) {
             if (out->orcpt.n > 0 ||
                 !orcpt_value(tx->arena, p.value, &out->orcpt))
-                return smtp_reply(s, 501, "5.5.4", "Bad ORCPT parameter");
+                return smtp_reply(s, 501, "5.5.4",
+                                  "Error: Bad ORCPT parameter syntax");
         } else {
             return smtp_reply(s, r > 0 ? 555 : 501, "5.5.4",
                               "Unsupported option: %.*s",

@@ -213,6 +213,7 @@ MAY_WAIT static int judge_filter(struct smtp *s, bool *discard, struct err *err)
         bool temp = r->status.n > 0 && r->status.p[0] == '4';
         char status[8] = "5.7.1";
 
+        tx->is_content_refusal = true;
         (void)slice_copy_to(r->status, status, sizeof status);
         return err_set(err, temp ? ERR_TEMP : ERR_PERM, status, "%.*s",
                        SLF(r->text));
@@ -294,6 +295,25 @@ MAY_WAIT static int fill_envelope(struct smtp *s, struct err *err)
     return 0;
 }
 
+/* Said before the message is durable, so that these lines stand before those of
+ * the queue; what becomes of it, the lines after them say. */
+static void log_begun(struct smtp *s)
+{
+    struct smtp_tx *tx = s->tx;
+    const struct envelope *e = &tx->env;
+
+    if (s->service->is_pickup)
+        event_log(EV_INFO, "pickup", "accepted", e->id,
+                  EV_PAIRS(ev_u64("uid", s->peer.uid),
+                           ev_addr("from", tx->sender)));
+    else
+        event_log(EV_INFO, s->service->tag, "accepted", e->id,
+                  EV_PAIRS(ev_str("client", slice_str(s->client))));
+    event_log(EV_INFO, "cleanup", "message-id", e->id,
+              EV_PAIRS(ev_str("message-id",
+                              e->message_id.n > 0 ? e->message_id : SL("<>"))));
+}
+
 /* Called by commit once the queue id is known, before the record is made. */
 static void make_headers(struct envelope *e, void *arg)
 {
@@ -310,22 +330,7 @@ static void make_headers(struct envelope *e, void *arg)
     }
     e->headers = slice_dup(tx->arena, buf_view(&b));
     buf_done(&b);
-}
-
-static void log_accepted(struct smtp *s)
-{
-    struct smtp_tx *tx = s->tx;
-    const struct envelope *e = &tx->env;
-
-    if (s->service->is_pickup)
-        event_log(EV_INFO, "pickup", "accepted", e->id,
-                  EV_PAIRS(ev_u64("uid", s->peer.uid),
-                           ev_addr("from", tx->sender)));
-    else
-        event_log(EV_INFO, s->service->tag, "accepted", e->id,
-                  EV_PAIRS(ev_str("client", slice_str(s->client))));
-    event_log(EV_INFO, "cleanup", "message-id", e->id,
-              EV_PAIRS(ev_str("message-id", e->message_id)));
+    log_begun(s);
 }
 
 MAY_WAIT static int commit(struct smtp *s, struct err *err)
@@ -338,7 +343,8 @@ MAY_WAIT static int commit(struct smtp *s, struct err *err)
     if (spool_draft_commit(&tx->draft, e, err) < 0)
         return -1;
     s->service->server->n_messages++;
-    log_accepted(s);
+    s->n_errors = 0;
+    s->n_junk = 0;
     return 0;
 }
 
@@ -384,6 +390,27 @@ MAY_WAIT static void finish_bytes(struct smtp *s)
         header_done(s);
 }
 
+/* The reply to a message that is refused, and the transaction's end.  What
+ * header and body checks refused is in the log already. */
+MAY_WAIT static int refuse_message(struct smtp *s, const struct err *err)
+{
+    char line[300];
+    char status[8];
+    bool is_content = s->tx->is_content_refusal;
+
+    (void)snprintf(status, sizeof status, "%s", err->status);
+    if (err->class == ERR_PERM && !is_content) {
+        (void)snprintf(line, sizeof line, "%d %s Error: %s",
+                       smtp_fail_code(err), status, err->peer);
+        smtp_log_reject(s, "END-OF-MESSAGE", line);
+    }
+    smtp_tx_reset(s);
+    if (is_content)
+        return smtp_reply(s, err->class == ERR_TEMP ? 450 : 550, status, "%s",
+                          err->peer);
+    return smtp_fail(s, err);
+}
+
 int smtp_body_end(struct smtp *s)
 {
     struct smtp_tx *tx = s->tx;
@@ -393,15 +420,15 @@ int smtp_body_end(struct smtp *s)
     int r;
 
     finish_bytes(s);
-    if (judge(s, &discard, &refused, &err) < 0) {
-        smtp_tx_reset(s);
-        return smtp_fail(s, &err);
-    }
+    if (judge(s, &discard, &refused, &err) < 0)
+        return refuse_message(s, &err);
     if (refused) {
         smtp_tx_reset(s);
         return 0;
     }
     if (discard || tx->rcpts.n == 0) {
+        s->n_errors = 0;
+        s->n_junk = 0;
         smtp_tx_reset(s);
         return smtp_reply(s, 250, "2.0.0", "Ok: queued as DISCARDED");
     }

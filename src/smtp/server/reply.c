@@ -58,24 +58,46 @@ int smtp_reply_line(struct smtp *s, const struct access_reply *r)
     return smtp_reply(s, r->code, NULL, "%s", "Access denied");
 }
 
+void smtp_log_reject(struct smtp *s, const char *where, const char *reply)
+{
+    struct smtp_tx *tx = smtp_tx_get(s);
+    const struct access_session *p = &tx->policy;
+    struct buf b;
+
+    buf_init(&b, 4096);
+    (void)buf_printf(&b, "reject: %s from %s: %s;", where, s->client, reply);
+    if (p->has_sender)
+        (void)buf_printf(&b, " from=<%.*s>", SLF(p->sender));
+    if (tx->n_rcpts > 0)
+        (void)buf_printf(&b, " to=<%.*s>", SLF(tx->first_rcpt));
+    (void)buf_printf(&b, " proto=%.*s", SLF(p->protocol));
+    if (s->helo != NULL)
+        (void)buf_printf(&b, " helo=<%s>", s->helo);
+    event_text(EV_INFO, s->service->tag, "NOQUEUE", "%s", buf_cstr(&b));
+    buf_done(&b);
+}
+
+int smtp_fail_code(const struct err *err)
+{
+    if (err->class == ERR_TEMP) /* RFC 5321 4.2.3: 452 insufficient storage */
+        return strcmp(err->status, "4.3.1") == 0 ? 452 : 451;
+    return strcmp(err->status, "5.3.4") == 0 ? 552 : 554;
+}
+
 int smtp_fail(struct smtp *s, const struct err *err)
 {
     const char *status = err->status[0] != '\0' ? err->status : NULL;
     bool temp = err->class == ERR_TEMP;
-    int code = temp ? 451 : 554;
 
     if (err->class == ERR_PEER)
         return -1;
     if (status == NULL)
         status = temp ? "4.3.0" : "5.0.0";
-    if (temp && strcmp(status, "4.3.1") == 0)
-        code = 452; /* RFC 5321 4.2.3: insufficient system storage */
-    if (!temp && strcmp(status, "5.3.4") == 0)
-        code = 552;
     if (temp)
         event_text(EV_WARNING, s->service->tag, NULL, "%s: %s", s->client,
                    err->log);
-    return smtp_reply(s, code, status, "%s%s", temp ? "" : "Error: ",
+    return smtp_reply(s, smtp_fail_code(err), status, "%s%s",
+                      temp ? "" : "Error: ",
                       err->peer[0] != '\0' ? err->peer
                                            : "Error: queue file write error");
 }

@@ -44,6 +44,24 @@ undo:
     return -1;
 }
 
+void smtp_service_limit(struct smtp_service *service)
+{
+    bool is_full =
+        service->is_limited && service->n_sessions >= service->max_sessions;
+
+    list_each(it, &service->server->listeners) {
+        struct smtp_listener *l = CONTAINER_OF(it, struct smtp_listener, link);
+
+        if (l->service != service)
+            continue;
+        /* Who comes now waits in the backlog, or for another process. */
+        if (is_full)
+            listener_pause(l->listener);
+        else
+            listener_resume(l->listener);
+    }
+}
+
 static void on_accept(int fd, const struct peer_addr *peer, void *arg)
 {
     smtp_session_start(arg, fd, peer);
@@ -67,6 +85,8 @@ int smtp_server_listen(struct smtp_server *server,
     listener->fd = l->fd;
     listener->listener = listener_new(l->fd, on_accept, service);
     list_push(&server->listeners, &listener->link);
+    if (service->is_limited)
+        smtp_service_limit(service);
     return 0;
 }
 

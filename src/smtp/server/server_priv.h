@@ -39,6 +39,7 @@ struct smtp_service {
     const struct conf_service *line; /* NULL: pickup */
     int index;                       /* of the line, -1: pickup */
     bool is_pickup;
+    bool logs_port;
     char tag[64]; /* "smtpd", "submission/smtpd", "pickup": for the log */
     const char *myhostname;
     const char *mail_name;
@@ -53,13 +54,16 @@ struct smtp_service {
     unsigned hard_errors;
     unsigned junk_max;
     msec error_sleep_ms;
-    unsigned max_sessions; /* 0: no limit */
+    bool is_limited;       /* maxproc is a number */
+    unsigned max_sessions; /* this process' share of it, may be 0 */
     unsigned n_sessions;
     unsigned hop_max;
+    slice noop_commands;
+    slice forbidden_commands;
+    bool forbids_pipelining; /* where it is not allowed */
     bool helo_required;
     bool vrfy_disabled;
     bool strict_paths;
-    bool forbid_pipelining;
     bool smtputf8;
     bool always_add_headers;
     bool stray_cr_to_space;
@@ -125,7 +129,9 @@ struct smtp {
     bool is_esmtp;
     bool must_close; /* end after the reply that is going out */
     bool said_quit;
-    bool was_kicked;
+    bool is_denied;    /* refused at connect: may only QUIT */
+    bool is_timeout;   /* the client was silent within a command */
+    bool was_early;    /* "improper command pipelining" is logged already */
     bool reply_failed; /* the last reply was 4xx or 5xx */
     unsigned char last_verb;
     unsigned n_errors;
@@ -135,9 +141,11 @@ struct smtp {
     struct list link;
     struct smtp_service *service;
     struct stream *stream;
-    char *helo;   /* as given; NULL before */
-    char *client; /* "unknown[192.0.2.1]" */
-    char *login;  /* pickup: the user's name */
+    char *helo;     /* as given; NULL before */
+    char *client;   /* "unknown[192.0.2.1]" */
+    char *login;    /* pickup: the user's name */
+    char *deferred; /* DEFER_IF_PERMIT of CONNECT or HELO, else NULL */
+    unsigned char deferred_stage;
     struct peer_addr peer;
     struct access_client counted;
     struct smtp_tx *tx;
@@ -158,8 +166,9 @@ struct smtp_tx {
     size_t n_rcpts; /* accepted RCPTs */
     size_t n_refused;
     struct spool_draft *draft;
-    struct smtp_body *body; /* while the message comes in */
-    bool is_failed;         /* the message will be refused with `why` */
+    struct smtp_body *body;  /* while the message comes in */
+    bool is_content_refusal; /* by header or body checks, in their own words */
+    bool is_failed;          /* the message will be refused with `why` */
     struct err why;
 };
 
@@ -172,6 +181,10 @@ MAY_WAIT int smtp_reply(struct smtp *s, int code, const char *status,
 MAY_WAIT int smtp_reply_line(struct smtp *s, const struct access_reply *r);
 /* An err becomes a reply and a log line; ERR_PEER only unwinds (-1). */
 MAY_WAIT int smtp_fail(struct smtp *s, const struct err *err);
+int smtp_fail_code(const struct err *err); /* of the reply to it */
+/* "NOQUEUE: reject: WHERE from client: REPLY; from=... to=...", as the lists of
+ * room access say it. */
+void smtp_log_reject(struct smtp *s, const char *where, const char *reply);
 
 /* ---- session.c */
 void smtp_session_start(struct smtp_service *service, int fd,
@@ -184,6 +197,11 @@ MAY_WAIT int smtp_check(struct smtp *s, enum access_stage stage, bool *ok);
 /* Count an event of this client in the shared rates; the same results. */
 MAY_WAIT int smtp_count(struct smtp *s, enum access_event event, bool *ok);
 slice smtp_verb_name(unsigned verb);
+/* More input, within smtpd_timeout.  -1: end the session. */
+MAY_WAIT int smtp_fill(struct smtp *s);
+
+/* ---- server.c: open or shut the listeners of a service by its limit */
+void smtp_service_limit(struct smtp_service *service);
 
 /* ---- settings.c */
 int smtp_service_new(struct smtp_server *server,

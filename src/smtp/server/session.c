@@ -4,27 +4,35 @@
 
 /* How many commands a task answers before it lets others run. */
 #define COMMANDS_A_TURN 20
+/* For the last words to a client. */
+#define FAREWELL_MS 5000
+
+enum {
+    IS_JUNK = 1, /* smtpd_junk_command_limit counts it */
+    IS_LAST = 2, /* RFC 2920 3.1: the client must wait for the answer */
+};
 
 struct verb {
     slice name;
     int (*run)(struct smtp *s, slice args);
+    unsigned flags;
 };
 
 static const struct verb verbs[VERB_N] = {
-    [VERB_CONNECT] = { { "CONNECT", 7 }, NULL },
-    [VERB_HELO] = { { "HELO", 4 }, smtp_cmd_helo },
-    [VERB_EHLO] = { { "EHLO", 4 }, smtp_cmd_ehlo },
-    [VERB_MAIL] = { { "MAIL", 4 }, smtp_cmd_mail },
-    [VERB_RCPT] = { { "RCPT", 4 }, smtp_cmd_rcpt },
-    [VERB_DATA] = { { "DATA", 4 }, smtp_cmd_data },
-    [VERB_BDAT] = { { "BDAT", 4 }, smtp_cmd_bdat },
-    [VERB_RSET] = { { "RSET", 4 }, smtp_cmd_rset },
-    [VERB_NOOP] = { { "NOOP", 4 }, smtp_cmd_noop },
-    [VERB_QUIT] = { { "QUIT", 4 }, smtp_cmd_quit },
-    [VERB_VRFY] = { { "VRFY", 4 }, smtp_cmd_vrfy },
-    [VERB_ETRN] = { { "ETRN", 4 }, smtp_cmd_etrn },
-    [VERB_HELP] = { { "HELP", 4 }, smtp_cmd_help },
-    [VERB_UNKNOWN] = { { "UNKNOWN", 7 }, NULL },
+    [VERB_CONNECT] = { { "CONNECT", 7 }, NULL, 0 },
+    [VERB_HELO] = { { "HELO", 4 }, smtp_cmd_helo, IS_JUNK | IS_LAST },
+    [VERB_EHLO] = { { "EHLO", 4 }, smtp_cmd_ehlo, IS_JUNK | IS_LAST },
+    [VERB_MAIL] = { { "MAIL", 4 }, smtp_cmd_mail, 0 },
+    [VERB_RCPT] = { { "RCPT", 4 }, smtp_cmd_rcpt, 0 },
+    [VERB_DATA] = { { "DATA", 4 }, smtp_cmd_data, IS_LAST },
+    [VERB_BDAT] = { { "BDAT", 4 }, smtp_cmd_bdat, 0 },
+    [VERB_RSET] = { { "RSET", 4 }, smtp_cmd_rset, IS_JUNK },
+    [VERB_NOOP] = { { "NOOP", 4 }, smtp_cmd_noop, IS_JUNK | IS_LAST },
+    [VERB_QUIT] = { { "QUIT", 4 }, smtp_cmd_quit, 0 },
+    [VERB_VRFY] = { { "VRFY", 4 }, smtp_cmd_vrfy, IS_JUNK | IS_LAST },
+    [VERB_ETRN] = { { "ETRN", 4 }, smtp_cmd_etrn, IS_JUNK },
+    [VERB_HELP] = { { "HELP", 4 }, smtp_cmd_help, IS_JUNK },
+    [VERB_UNKNOWN] = { { "UNKNOWN", 7 }, NULL, 0 },
 };
 
 slice smtp_verb_name(unsigned verb)
@@ -49,11 +57,28 @@ struct smtp_tx *smtp_tx_get(struct smtp *s)
         tx->policy.reverse_name = SL("unknown");
         tx->policy.addr = slice_str(s->peer.text);
         address_list_init(&tx->rcpts, arena);
+        if (s->deferred != NULL) {
+            (void)snprintf(tx->policy.deferred, sizeof tx->policy.deferred,
+                           "%s", s->deferred);
+            tx->policy.deferred_stage = s->deferred_stage;
+        }
         s->tx = tx;
     }
     tx->policy.helo = slice_str(s->helo);
     tx->policy.protocol = s->is_esmtp ? SL("ESMTP") : SL("SMTP");
     return tx;
+}
+
+/* What DEFER_IF_PERMIT of CONNECT or HELO said outlives the transaction. */
+static void deferral_keep(struct smtp *s)
+{
+    const struct access_session *policy = &s->tx->policy;
+
+    if (policy->deferred[0] == '\0' || policy->deferred_stage > ACCESS_HELO)
+        return;
+    free(s->deferred);
+    s->deferred = xstrdup(policy->deferred);
+    s->deferred_stage = policy->deferred_stage;
 }
 
 void smtp_tx_reset(struct smtp *s)
@@ -63,6 +88,7 @@ void smtp_tx_reset(struct smtp *s)
 
     if (tx == NULL)
         return;
+    deferral_keep(s);
     smtp_body_free(&tx->body);
     spool_draft_abort(&tx->draft);
     access_reset(&tx->policy);
@@ -82,6 +108,11 @@ int smtp_check(struct smtp *s, enum access_stage stage, bool *ok)
         *ok = true;
         return 0;
     }
+    /* reject_unauth_pipelining: without ESMTP nothing may come early, with it
+     * DATA is a command to wait behind. */
+    tx->policy.has_early_input = (!s->is_esmtp || stage == ACCESS_DATA) &&
+                                 stage != ACCESS_CONNECT &&
+                                 stream_peek(s->stream).n > 0;
     if (access_check(s->service->access, &tx->policy, stage, &reply, &err) < 0)
         return smtp_fail(s, &err);
     if (reply.ok) {
@@ -155,21 +186,45 @@ static void session_free(struct smtp *s)
     free(s->helo);
     free(s->client);
     free(s->login);
+    free(s->deferred);
     s->magic = 0;
     free(s);
     CHECK(service->n_sessions > 0 && server->n_sessions > 0);
     service->n_sessions--;
     server->n_sessions--;
+    if (service->is_limited)
+        smtp_service_limit(service);
     if (server->is_draining && server->n_sessions == 0 &&
         server->on_idle != NULL)
         server->on_idle(server->on_idle_arg);
 }
 
-/* The client vanished, was silent too long, or was told 421. */
-static void session_broken(struct smtp *s, const char *how)
+int smtp_fill(struct smtp *s)
+{
+    struct err err;
+
+    stream_deadline(s->stream, clock_after(s->service->timeout_ms));
+    if (stream_fill(s->stream, &err) < 0) {
+        s->is_timeout = err.class == ERR_TEMP;
+        return -1;
+    }
+    return stream_eof(s->stream) && stream_peek(s->stream).n == 0 ? -1 : 0;
+}
+
+/* The client vanished or was silent too long. */
+MAY_WAIT static void session_broken(struct smtp *s)
 {
     slice verb = smtp_verb_name(s->last_verb);
+    const char *how = s->is_timeout ? "timeout" : "lost connection";
+    struct err err;
 
+    s->must_close = true;
+    if (s->is_timeout && !s->said_quit) {
+        stream_deadline(s->stream, clock_after(FAREWELL_MS));
+        if (smtp_reply(s, 421, "4.4.2", "%s Error: timeout exceeded",
+                       s->service->myhostname) == 0)
+            (void)stream_flush(s->stream, &err);
+    }
     if (!s->said_quit && !s->service->is_pickup) {
         if (s->tx != NULL && s->tx->body != NULL)
             event_text(EV_INFO, s->service->tag, NULL,
@@ -206,14 +261,12 @@ MAY_WAIT static int slow_down(struct smtp *s)
     return task_sleep(s->service->error_sleep_ms, &err);
 }
 
-/* Too many errors, or too much junk: say so and end (RFC 5321 4.5.4.2's spirit;
- * smtpd_hard_error_limit, smtpd_junk_command_limit). */
+/* Too many errors: say so and end (smtpd_hard_error_limit). */
 MAY_WAIT static int limit_errors(struct smtp *s)
 {
     if (s->service->is_pickup || s->must_close)
         return 0;
-    if (s->n_errors >= s->service->hard_errors ||
-        s->n_junk > s->service->junk_max) {
+    if (s->n_errors >= s->service->hard_errors) {
         event_text(EV_INFO, s->service->tag, NULL,
                    "too many errors after %.*s from %s",
                    SLF(smtp_verb_name(s->last_verb)), s->client);
@@ -225,42 +278,83 @@ MAY_WAIT static int limit_errors(struct smtp *s)
     return 0;
 }
 
-static bool is_listed(const struct smtp *s, const char *param, slice name)
+static bool is_listed(slice list, slice name)
 {
-    slice rest = conf_slice(s->service->conf, s->service->line, param);
     slice word;
 
-    while (conf_list_next(&rest, &word))
+    while (conf_list_next(&list, &word))
         if (slice_ieq(word, name))
             return true;
     return false;
 }
 
-MAY_WAIT static int unknown_command(struct smtp *s, slice name)
+/* "Subject:" */
+static bool is_header(slice name)
 {
-    if (is_listed(s, "smtpd_noop_commands", name))
-        return smtp_reply(s, 250, "2.0.0", "Ok");
-    /* A web browser that was made to speak to us: end it before its headers
-     * are taken for mail. */
-    if (is_listed(s, "smtpd_forbidden_commands", name)) {
+    slice label = slice_sub(name, 0, name.n - 1);
+
+    if (name.n < 2 || name.p[name.n - 1] != ':')
+        return false;
+    for (size_t i = 0; i < label.n; i++)
+        if ((unsigned char)label.p[i] <= ' ' ||
+            (unsigned char)label.p[i] >= 0x7f || label.p[i] == ':')
+            return false;
+    return true;
+}
+
+MAY_WAIT static int unknown_command(struct smtp *s, slice name, slice line)
+{
+    /* A web browser that was made to speak to us, or a letter whose envelope
+     * was refused: end it before its text is taken for commands. */
+    if (is_listed(s->service->forbidden_commands, name) || is_header(name)) {
         event_text(EV_WARNING, s->service->tag, NULL,
-                   "non-SMTP command from %s: %.*s", s->client, SLF(name));
+                   "non-SMTP command from %s: %.*s", s->client,
+                   SLF(slice_sub(line, 0, 100)));
         s->must_close = true;
+        s->reply_failed = true;
         return smtp_reply(s, 221, "2.7.0",
                           "Error: I can break rules, too. Goodbye.");
     }
-    return smtp_reply(s, 502, "5.5.2", "Error: command not recognized");
+    return smtp_reply(s, 500, "5.5.2", "Error: command not recognized");
 }
 
-/* RFC 2920 3.1: before EHLO nothing may be pipelined, and EHLO and DATA end a
- * group; smtpd_forbid_unauth_pipelining ends clients that do not care. */
-static bool is_early(const struct smtp *s, unsigned verb)
+/* Did the client send more than it may before this command is answered?  -1:
+ * it was told to go. */
+MAY_WAIT static int check_early_input(struct smtp *s, const struct verb *v)
 {
-    return s->service->forbid_pipelining && !s->service->is_pickup &&
-           stream_peek(s->stream).n > 0 &&
-           (!s->is_esmtp || verb == VERB_HELO || verb == VERB_EHLO ||
-            verb == VERB_DATA) &&
-           verb != VERB_BDAT;
+    slice early = stream_peek(s->stream);
+    struct err err;
+
+    if (early.n == 0 || s->service->is_pickup || v->run == smtp_cmd_bdat ||
+        (s->is_esmtp && !(v->flags & IS_LAST)))
+        return 0;
+    if (!s->was_early)
+        event_text(EV_INFO, s->service->tag, NULL,
+                   "improper command pipelining after %.*s from %s: %.*s",
+                   SLF(v->name), s->client, SLF(slice_sub(early, 0, 100)));
+    s->was_early = true;
+    if (!s->service->forbids_pipelining)
+        return 0;
+    s->must_close = true;
+    s->said_quit = true;
+    if (smtp_reply(s, 554, "5.5.0", "Error: SMTP protocol synchronization") < 0)
+        return -1;
+    (void)stream_flush(s->stream, &err);
+    return -1;
+}
+
+MAY_WAIT static int dispatch(struct smtp *s, unsigned v, slice args)
+{
+    if (s->is_denied && v != VERB_QUIT)
+        return smtp_reply(s, 503, "5.7.0", "Error: access denied for %s",
+                          s->client);
+    if (s->tx != NULL && s->tx->is_bdat && v != VERB_BDAT && v != VERB_RSET &&
+        v != VERB_QUIT && v != VERB_NOOP)
+        return smtp_reply(s, 503, "5.5.1", "Error: %s after BDAT",
+                          verbs[v].name.p);
+    if (check_early_input(s, &verbs[v]) < 0)
+        return -1;
+    return verbs[v].run(s, args);
 }
 
 MAY_WAIT static int command(struct smtp *s, slice line)
@@ -286,27 +380,19 @@ MAY_WAIT static int command(struct smtp *s, slice line)
     s->last_verb = (unsigned char)v;
     s->n_all[v]++;
     s->reply_failed = false;
-    if (is_early(s, v)) {
-        event_text(EV_INFO, s->service->tag, NULL,
-                   "improper command pipelining after %.*s from %s",
-                   SLF(verbs[v].name), s->client);
-        s->must_close = true;
-        r = smtp_reply(s, 554, "5.5.0", "Error: SMTP protocol synchronization");
-    } else if (v == VERB_UNKNOWN)
-        r = unknown_command(s, name);
-    else if (s->tx != NULL && s->tx->is_bdat && v != VERB_BDAT &&
-             v != VERB_RSET && v != VERB_QUIT && v != VERB_NOOP)
-        r = smtp_reply(s, 503, "5.5.1", "Error: %s after BDAT",
-                       verbs[v].name.p);
+    if (s->service->noop_commands.n > 0 &&
+        is_listed(s->service->noop_commands, name))
+        r = smtp_reply(s, 250, "2.0.0", "Ok");
+    else if (v == VERB_UNKNOWN)
+        r = unknown_command(s, name, line);
     else
-        r = verbs[v].run(s, args);
+        r = dispatch(s, v, args);
     if (s->reply_failed)
         s->n_errors++;
     else
         s->n_ok[v]++;
-    if (v == VERB_NOOP || v == VERB_RSET || v == VERB_VRFY || v == VERB_ETRN ||
-        v == VERB_UNKNOWN || v == VERB_HELP)
-        s->n_junk++;
+    if ((verbs[v].flags & IS_JUNK) && s->n_junk++ > s->service->junk_max)
+        s->n_errors++;
     return r;
 }
 
@@ -315,7 +401,6 @@ MAY_WAIT static int command(struct smtp *s, slice line)
 MAY_WAIT static int overlong_line(struct smtp *s)
 {
     size_t passed = 0;
-    struct err err;
 
     for (;;) {
         slice in = stream_peek(s->stream);
@@ -331,7 +416,7 @@ MAY_WAIT static int overlong_line(struct smtp *s)
             s->must_close = true;
             break;
         }
-        if (stream_fill(s->stream, &err) < 0 || stream_eof(s->stream))
+        if (smtp_fill(s) < 0)
             return -1;
     }
     s->n_errors++;
@@ -358,7 +443,7 @@ MAY_WAIT static int next_command(struct smtp *s)
     }
     if (command(s, line) < 0 || limit_errors(s) < 0)
         return -1;
-    if (s->reply_failed && slow_down(s) < 0)
+    if (s->reply_failed && !s->must_close && slow_down(s) < 0)
         return -1;
     return 1;
 }
@@ -417,7 +502,7 @@ MAY_WAIT static void session_run(struct smtp *s)
     do {
         r = answer_all(s);
         if (r < 0) {
-            session_broken(s, "lost connection");
+            session_broken(s);
             return;
         }
         if (r == 0) {
@@ -427,12 +512,12 @@ MAY_WAIT static void session_run(struct smtp *s)
         if (stream_flush(s->stream, &err) < 0 ||
             (stream_peek(s->stream).n > 0 && !stream_eof(s->stream) &&
              stream_fill(s->stream, &err) < 0)) {
-            session_broken(s, err.class == ERR_TEMP ? "timeout"
-                                                    : "lost connection");
+            s->is_timeout = err.class == ERR_TEMP;
+            session_broken(s);
             return;
         }
         if (stream_eof(s->stream) && !stream_has_line(s->stream)) {
-            session_broken(s, "lost connection");
+            session_broken(s);
             return;
         }
     } while (stream_peek(s->stream).n > 0);
@@ -449,26 +534,19 @@ MAY_WAIT static void session_wake(void *arg, enum stream_why why)
     case STREAM_EOF:
         if (!stream_fill_now(s->stream) && stream_eof(s->stream) &&
             stream_peek(s->stream).n == 0) {
-            session_broken(s, "lost connection");
+            session_broken(s);
             return;
         }
         session_run(s);
         return;
     case STREAM_DEADLINE:
-        s->must_close = true;
-        stream_deadline(s->stream, clock_after(5000));
-        if (smtp_reply(s, 421, "4.4.2", "%s Error: timeout exceeded",
-                       s->service->myhostname) == 0) {
-            struct err err;
-
-            (void)stream_flush(s->stream, &err);
-        }
-        session_broken(s, "timeout");
+        s->is_timeout = true;
+        session_broken(s);
         return;
     case STREAM_KICKED:
         s->must_close = true;
         s->said_quit = true;
-        stream_deadline(s->stream, clock_after(5000));
+        stream_deadline(s->stream, clock_after(FAREWELL_MS));
         (void)smtp_reply(s, 421, "4.3.2", "%s Service shutting down",
                          s->service->myhostname);
         session_close(s);
@@ -485,31 +563,14 @@ MAY_WAIT static void greet(void *arg)
     bool ok = true;
 
     stream_deadline(s->stream, clock_after(service->timeout_ms));
-    if (service->max_sessions > 0 &&
-        service->n_sessions > service->max_sessions) {
-        s->must_close = true;
-        (void)smtp_reply(s, 421, "4.3.2", "%s Error: too many connections",
-                         service->myhostname);
-    } else if (smtp_count(s, ACCESS_EVENT_CONNECT, &ok) < 0) {
-        session_broken(s, "lost connection");
+    if (smtp_count(s, ACCESS_EVENT_CONNECT, &ok) < 0 ||
+        (ok && smtp_check(s, ACCESS_CONNECT, &ok) < 0) ||
+        (ok && smtp_reply(s, 220, NULL, "%s", service->banner) < 0)) {
+        session_broken(s);
         return;
-    } else if (ok) {
-        if (smtp_check(s, ACCESS_CONNECT, &ok) < 0) {
-            session_broken(s, "lost connection");
-            return;
-        }
-        if (ok && smtp_reply(s, 220, NULL, "%s", service->banner) < 0) {
-            session_broken(s, "lost connection");
-            return;
-        }
     }
     smtp_tx_reset(s);
-    if (!ok && !s->must_close && s->reply_failed) {
-        /* A client refused at connect may only QUIT (RFC 5321 3.1); with
-         * smtpd_delay_reject = no each further command is refused again. */
-        s->must_close = true;
-        s->said_quit = true;
-    }
+    s->is_denied = !ok; /* RFC 5321 3.1 */
     session_run(s);
 }
 
@@ -524,13 +585,18 @@ void smtp_session_start(struct smtp_service *service, int fd,
     s->stream = stream_from_fd(fd);
     if (peer->family == AF_UNIX)
         (void)snprintf(s->peer.text, sizeof s->peer.text, "%s", "127.0.0.1");
-    s->client =
-        xasprintf("%s[%s]", service->is_pickup ? "localhost" : "unknown",
-                  s->peer.text);
+    if (service->logs_port)
+        s->client = xasprintf("unknown[%s]:%u", s->peer.text, s->peer.port);
+    else
+        s->client =
+            xasprintf("%s[%s]", service->is_pickup ? "localhost" : "unknown",
+                      s->peer.text);
     list_push(&service->server->sessions, &s->link);
     service->n_sessions++;
     service->server->n_sessions++;
     service->server->n_accepted++;
+    if (service->is_limited)
+        smtp_service_limit(service);
     if (!service->is_pickup)
         event_text(EV_INFO, service->tag, NULL, "connect from %s", s->client);
     task_spawn("smtp-greet", greet, s);

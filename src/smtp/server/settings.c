@@ -67,13 +67,13 @@ static void limits(struct smtp_service *v)
     v->error_sleep_ms =
         conf_time(v->conf, v->line, "smtpd_error_sleep_time") * 1000;
     v->hop_max = uint_param(v, "hopcount_limit");
-    v->max_sessions = v->line != NULL && v->line->maxproc > 0
-                          ? (unsigned)v->line->maxproc
-                          : 0;
-    if (v->max_sessions > 0) {
-        unsigned n = v->server->parts.process->n_slots;
+    if (v->line != NULL && v->line->maxproc > 0) {
+        const struct process *p = v->server->parts.process;
+        unsigned max = (unsigned)v->line->maxproc;
+        unsigned n = p->n_slots > 0 ? p->n_slots : 1;
 
-        v->max_sessions = (v->max_sessions + n - 1) / (n > 0 ? n : 1);
+        v->is_limited = true;
+        v->max_sessions = max / n + (p->slot % n < max % n ? 1 : 0);
     }
     if (v->line_max < 512)
         v->line_max = 512;
@@ -91,11 +91,15 @@ static int switches(struct smtp_service *v, struct err *err)
     slice strip = conf_slice(v->conf, v->line, "message_strip_characters");
     slice reject = conf_slice(v->conf, v->line, "message_reject_characters");
 
+    v->noop_commands = conf_slice(v->conf, v->line, "smtpd_noop_commands");
+    v->forbidden_commands =
+        conf_slice(v->conf, v->line, "smtpd_forbidden_commands");
+    v->forbids_pipelining =
+        conf_bool(v->conf, v->line, "smtpd_forbid_unauth_pipelining");
+    v->logs_port = conf_bool(v->conf, v->line, "smtpd_client_port_logging");
     v->helo_required = conf_bool(v->conf, v->line, "smtpd_helo_required");
     v->vrfy_disabled = conf_bool(v->conf, v->line, "disable_vrfy_command");
     v->strict_paths = conf_bool(v->conf, v->line, "strict_rfc821_envelopes");
-    v->forbid_pipelining =
-        conf_bool(v->conf, v->line, "smtpd_forbid_unauth_pipelining");
     v->smtputf8 = conf_bool(v->conf, v->line, "smtputf8_enable");
     v->always_add_headers =
         conf_bool(v->conf, v->line, "always_add_missing_headers");

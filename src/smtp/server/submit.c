@@ -31,12 +31,11 @@ bool smtp_received(const struct smtp *s, struct buf *out)
                      s->helo != NULL ? s->helo : "unknown",
                      SLF(tx->policy.name), s->peer.text, service->myhostname,
                      service->mail_name, protocol, e->id);
-    if (tx->n_rcpts == 1) {
-        (void)buf_puts(out, "\n\tfor <");
-        (void)mail_addr_quote(out, tx->first_rcpt);
-        (void)buf_puts(out, ">");
-    }
-    return buf_printf(out, "; %s\n", date);
+    if (tx->n_rcpts != 1)
+        return buf_printf(out, ";\n\t%s\n", date);
+    (void)buf_puts(out, "\n\tfor <");
+    (void)mail_addr_quote(out, tx->first_rcpt);
+    return buf_printf(out, ">; %s\n", date);
 }
 
 static bool is_dropped(slice list, slice name)
