@@ -10,6 +10,7 @@
 import concurrent.futures
 import os
 import re
+import signal
 import socket
 import time
 
@@ -751,19 +752,43 @@ def test_tables_rebuild_themselves(where):
         assert len(maildir(h.box("tomo"))) == 1
 
 
-def test_a_table_that_is_gone(where):
-    """What passwd-file users cannot be asked for is a 451, not an unknown user."""
+def test_a_table_that_does_not_answer(where):
+    """What cannot be asked is a 451 with the cause in the log, not an unknown user."""
+    h = own(where)
+    clock = TestClock(h)
+    h.start(env=clock.env)
+    with h_running(h), Talk(h, timeout=20) as t:
+        t.hello()
+        t("MAIL FROM:<>")
+        tables = h.processes()["tables"][0]
+        os.kill(tables, signal.SIGSTOP)
+        try:
+            t.send("RCPT TO:<someone@example.com>\r\n")
+            time.sleep(0.3)
+            clock.move(120)
+            answer = t.reply()
+        finally:
+            os.kill(tables, signal.SIGCONT)
+        assert answer == "451 4.3.0 <someone@example.com>: Temporary lookup failure"
+        h.wait_log("warning: .*passwd-file:.*users")
+        assert t("RCPT TO:<someone@example.com>").startswith("550 5.1.1")
+        assert t("RCPT TO:<tomo@example.com>").startswith("250")
+
+
+def test_a_source_that_vanishes(where):
+    """Hato goes on with what it has, says so, and takes up the new one."""
     with own(where) as h:
         os.rename(h.path("users"), h.path("users.away"))
 
-        def answer():
+        def answer(who):
             with Talk(h) as t:
                 t("MAIL FROM:<>")
-                return t("RCPT TO:<someone@example.com>")
-        assert wait_for(lambda: answer().startswith("451 4.3.0")), answer()
-        h.wait_log("warning: .*users")
+                return t(f"RCPT TO:<{who}@example.com>")
+        assert answer("tomo").startswith("250")
+        h.write("users.away", "eve@example.com:{PLAIN}x::::::\n")
         os.rename(h.path("users.away"), h.path("users"))
-        assert wait_for(lambda: answer().startswith("550 5.1.1")), answer()
+        assert wait_for(lambda: answer("eve").startswith("250"))
+        assert answer("tomo").startswith("550")
 
 
 def test_log_of_a_letter(mx):

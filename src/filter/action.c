@@ -190,9 +190,13 @@ int filter_ask(struct filter_message *m, enum filter_class class, slice text,
     value = slice_trim(value);
     for (size_t i = 0; i < ARRAY_LEN(actions); i++)
         if (slice_ieqs(word, actions[i].name)) {
+            actions[i].run(m, text, value, verdict, out);
+            if (actions[i].run == do_reject) /* as the client reads it */
+                value = slice_str(arena_printf(m->scratch, "%.*s %.*s",
+                                               SLF(m->result.status),
+                                               SLF(m->result.text)));
             if (actions[i].is_logged)
                 log_action(m, actions[i].word, text, value);
-            actions[i].run(m, text, value, verdict, out);
             return 0;
         }
     log_warning("unknown command in header or body checks: %.*s", SLF(word));
