@@ -788,7 +788,7 @@ def test_a_source_that_vanishes(where):
         h.write("users.away", "eve@example.com:{PLAIN}x::::::\n")
         os.rename(h.path("users.away"), h.path("users"))
         assert wait_for(lambda: answer("eve").startswith("250"))
-        assert answer("tomo").startswith("550")
+        assert wait_for(lambda: answer("tomo").startswith("550"))
 
 
 def test_log_of_a_letter(mx):
