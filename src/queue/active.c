@@ -19,6 +19,7 @@ struct active *active_new(struct queue *q, struct qmsg *qm)
     a->qm = qm;
     a->arena = arena_new(ACTIVE_MAX_BYTES);
     a->since = clock_wall();
+    a->set = settings_ref(q->set);
     list_init(&a->ready);
     list_init(&a->jobs);
     list_push(&q->actives, &a->link);
@@ -48,6 +49,7 @@ void active_drop(struct active **ap)
     free(a->v);
     free(a->expanded);
     arena_free(&a->arena);
+    settings_unref(a->set);
     a->magic = 0;
     free(a);
 }
@@ -266,7 +268,7 @@ static void route_one(struct active *a, uint32_t i)
 {
     struct queue *q = a->q;
     struct qrcpt r = a->v[i];
-    struct queue_route route = { SL("local"), slice_str(q->set.hostname),
+    struct queue_route route = { SL("local"), slice_str(a->set->hostname),
                                  r.addr };
     struct err err;
 

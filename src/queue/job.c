@@ -45,7 +45,7 @@ struct transport *transport_get(struct queue *q, slice name)
     t = xcalloc(1, sizeof(*t));
     t->name = slice_xstrdup(name);
     list_init(&t->ready);
-    transport_configure(t, &q->set);
+    transport_configure(t, q->set);
     map_put(&q->transports, &t->node, slice_str(t->name));
     return t;
 }
@@ -429,7 +429,7 @@ void jobs_configure(struct queue *q)
     while ((n = map_next(&q->transports, &pos, n)) != NULL) {
         struct transport *t = CONTAINER_OF(n, struct transport, node);
 
-        transport_configure(t, &q->set);
+        transport_configure(t, q->set);
     }
     pos = 0;
     n = NULL;

@@ -21,6 +21,7 @@ struct maker {
     const struct notice *n;
     struct arena *arena;
     struct dsn dsn;
+    slice to; /* with its domain */
     struct envelope env;
     struct buf headers;
     char message_id[400];
@@ -135,7 +136,7 @@ static MAY_WAIT int write_header(struct maker *k, struct spool_draft *d,
 static void on_id(struct envelope *e, void *arg)
 {
     struct maker *k = arg;
-    const struct settings *s = &k->a->q->set;
+    const struct settings *s = k->a->set;
     int64_t sec = e->arrival_usec / 1000000;
     struct civil c;
     char date[40];
@@ -157,24 +158,24 @@ static void on_id(struct envelope *e, void *arg)
               EV_PAIRS(ev_str("message-id", e->message_id)));
 }
 
-static int set_recipients(struct maker *k, struct err *err)
+static MAY_WAIT int set_recipients(struct maker *k, struct err *err)
 {
     const struct queue *q = k->a->q;
-    const slice *to = &k->n->to;
+    const slice *to = &k->to;
     size_t n = 1;
 
     if (q->ops->recipients != NULL &&
-        q->ops->recipients(q->arg, k->n->to, k->arena, &to, &n, err) < 0)
+        q->ops->recipients(q->arg, k->to, k->arena, &to, &n, err) < 0)
         return err_prefix(err, "recipients of a notification");
     if (n == 0 || n > NOTICE_MAX_TO)
         return err_temp(err, "a notification to %.*s has %zu recipients",
-                        SLF(k->n->to), n);
+                        SLF(k->to), n);
     k->env.rcpts = ARENA_ARRAY(k->arena, struct envelope_rcpt, n);
     k->env.n_rcpts = n;
     for (size_t i = 0; i < n; i++) {
         k->env.rcpts[i].addr = to[i];
-        if (!slice_eq(to[i], k->n->to))
-            k->env.rcpts[i].orig = k->n->to;
+        if (!slice_eq(to[i], k->to))
+            k->env.rcpts[i].orig = k->to;
     }
     return 0;
 }
@@ -196,7 +197,7 @@ static void set_settles(struct maker *k)
     k->env.n_settles = k->n->n_settles;
 }
 
-static int set_envelope(struct maker *k, struct err *err)
+static MAY_WAIT int set_envelope(struct maker *k, struct err *err)
 {
     k->env = (struct envelope){
         .sender = k->n->from,
@@ -244,7 +245,7 @@ static bool needs_utf8(const struct active *a, const struct notice *n)
 static void set_dsn(struct maker *k)
 {
     struct active *a = k->a;
-    const struct settings *s = &a->q->set;
+    const struct settings *s = a->set;
     const struct notice *n = k->n;
     struct dsn_rcpt *v = xcalloc(n->n, sizeof(*v));
     msec arrival = envelope_arrival_ms(&a->env);
@@ -276,7 +277,7 @@ static void set_dsn(struct maker *k)
         .hostname = slice_str(s->hostname),
         .origin = slice_str(s->origin),
         .mail_name = slice_str(s->mail_name),
-        .to = n->to,
+        .to = k->to,
         .queue_id = slice_str(a->env.id),
         .sender = n->sender,
         .envid = a->env.envid,
@@ -339,6 +340,10 @@ int notice_send(struct active *a, const struct notice *n,
 
     k.arena = arena_new(4u << 20);
     buf_init(&k.headers, 8192);
+    k.to = n->to;
+    if (slice_chr(n->to, '@') < 0) /* "postmaster" of main.cf */
+        k.to = slice_str(
+            arena_printf(k.arena, "%.*s@%s", SLF(n->to), a->set->origin));
     set_dsn(&k);
     rc = make(&k, &d, err);
     if (rc == 0)

@@ -15,8 +15,8 @@ static MAY_WAIT void router_task(void *arg);
 /* Room for one more active message? */
 static bool has_room(const struct queue *q)
 {
-    return q->n_active < q->set.active_limit &&
-           (q->n_active_rcpts < q->set.rcpt_limit || q->n_active == 0);
+    return q->n_active < q->set->active_limit &&
+           (q->n_active_rcpts < q->set->rcpt_limit || q->n_active == 0);
 }
 
 static struct qmsg *due(const struct queue *q)
@@ -145,6 +145,14 @@ void queue_msg_gone(struct queue *q, struct qmsg *qm)
 
 /* ------------------------------------------------------------- the spool */
 
+/* Not tried yet, or before a restart: first come, first served. */
+static void wait_first(struct queue *q, struct qmsg *qm)
+{
+    msec at = spool_message_next_try(qm->sm);
+
+    queue_msg_wait(q, qm, at != 0 ? at : spool_message_arrival_ms(qm->sm));
+}
+
 static void on_message(struct spool *s, struct spool_message *m,
                        const struct envelope *e, void *arg)
 {
@@ -160,7 +168,7 @@ static void on_message(struct spool *s, struct spool_message *m,
     q->count.n_messages++;
     if (e == NULL || !q->is_open || q->is_closing || !has_room(q) ||
         spool_message_held(m)) {
-        queue_msg_wait(q, qm, spool_message_next_try(m));
+        wait_first(q, qm);
         return;
     }
     a = active_new(q, qm);
@@ -168,7 +176,7 @@ static void on_message(struct spool *s, struct spool_message *m,
         list_push(&q->fresh, &a->ready); /* invariant 4 */
     else {
         active_drop(&a);
-        queue_msg_wait(q, qm, 0);
+        wait_first(q, qm);
     }
     queue_pump(q);
 }
@@ -221,7 +229,7 @@ struct queue *queue_new(struct conf *c, const struct queue_ops *ops, void *arg)
     q->magic = QUEUE_MAGIC;
     q->ops = ops;
     q->arg = arg;
-    settings_init(&q->set, c);
+    q->set = settings_new(c);
     heap_init(&q->waiting);
     list_init(&q->fresh);
     list_init(&q->actives);
@@ -252,10 +260,8 @@ struct spool *queue_spool(struct queue *q)
 
 void queue_set_conf(struct queue *q, struct conf *c)
 {
-    struct settings old = q->set;
-
-    settings_init(&q->set, c);
-    settings_done(&old);
+    settings_unref(q->set);
+    q->set = settings_new(c);
     jobs_configure(q);
     queue_pump(q);
 }
@@ -328,7 +334,7 @@ void queue_close(struct queue **qp)
     map_done(&q->transports);
     map_done(&q->dests);
     buf_done(&q->scratch);
-    settings_done(&q->set);
+    settings_unref(q->set);
     q->magic = 0;
     free(q);
 }

@@ -17,7 +17,10 @@
 /* Bits of notify_classes that concern this room. */
 enum { CLASS_BOUNCE = 1, CLASS_2BOUNCE = 2, CLASS_DELAY = 4 };
 
+/* What the configuration says; an active message keeps the one it began
+ * with. */
 struct settings {
+    unsigned n_refs;
     struct conf *conf;
     struct queue_times times;
     msec delay_warning; /* 0: none */
@@ -45,7 +48,7 @@ struct queue {
     uint32_t magic;
     const struct queue_ops *ops;
     void *arg;
-    struct settings set;
+    struct settings *set;
     struct spool *spool;
     msec epoch; /* of the queue runs */
     bool is_open;
@@ -100,6 +103,7 @@ struct qrcpt {
 struct active {
     uint32_t magic;
     struct queue *q;
+    struct settings *set;
     struct qmsg *qm;   /* NULL once the message is gone */
     struct list link;  /* in queue.actives */
     struct list ready; /* in queue.fresh */
@@ -161,8 +165,9 @@ struct job {
 };
 
 /* ---- settings.c */
-void settings_init(struct settings *s, struct conf *c);
-void settings_done(struct settings *s);
+struct settings *settings_new(struct conf *c);
+struct settings *settings_ref(struct settings *s);
+void settings_unref(struct settings *s);
 void transport_configure(struct transport *t, const struct settings *s);
 
 /* ---- queue.c */

@@ -30,9 +30,12 @@ static size_t limit_of(int64_t v)
     return v <= 0 ? SIZE_MAX : (size_t)v;
 }
 
-void settings_init(struct settings *s, struct conf *c)
+struct settings *settings_new(struct conf *c)
 {
+    struct settings *s = xcalloc(1, sizeof(*s));
+
     *s = (struct settings){
+        .n_refs = 1,
         .conf = conf_ref(c),
         .times = {
             .min_backoff = conf_time(c, NULL, "minimal_backoff_time") * 1000,
@@ -57,13 +60,22 @@ void settings_init(struct settings *s, struct conf *c)
     s->double_bounce =
         xasprintf("%s@%s", conf_str(c, NULL, "double_bounce_sender"),
                   s->origin);
+    return s;
 }
 
-void settings_done(struct settings *s)
+struct settings *settings_ref(struct settings *s)
 {
+    s->n_refs++;
+    return s;
+}
+
+void settings_unref(struct settings *s)
+{
+    if (--s->n_refs > 0)
+        return;
     free(s->double_bounce);
     conf_unref(&s->conf);
-    *s = (struct settings){ .conf = NULL };
+    free(s);
 }
 
 static bool is_transport_set(const struct conf *c, const char *name,

@@ -77,7 +77,7 @@ void rcpt_bounced(struct active *a, uint32_t i, slice status, slice diag)
 {
     struct qrcpt *r = &a->v[i];
 
-    if (a->q->set.soft_bounce) {
+    if (a->set->soft_bounce) {
         rcpt_deferred(a, i, soften(a, status), diag);
         return;
     }
@@ -160,7 +160,7 @@ static size_t keep_due(const struct active *a, const struct group *g,
 static bool is_double_bounce(const struct active *a, slice sender)
 {
     return (a->env.flags & ENV_NOTICE) != 0 ||
-           slice_ieqs(sender, a->q->set.double_bounce);
+           slice_ieqs(sender, a->set->double_bounce);
 }
 
 static void log_notice(const struct active *a, const char *what, const char *id)
@@ -197,8 +197,8 @@ static MAY_WAIT void send_copy(struct active *a, const struct group *g,
         .kind = kind,
         .is_postmaster_copy = true,
         .is_headers_only = true,
-        .from = slice_str(a->q->set.double_bounce),
-        .to = conf_slice(a->q->set.conf, NULL, rcpt_param),
+        .from = slice_str(a->set->double_bounce),
+        .to = conf_slice(a->set->conf, NULL, rcpt_param),
         .sender = g->sender,
         .idx = g->v,
         .n = g->n,
@@ -213,14 +213,13 @@ static MAY_WAIT void send_copy(struct active *a, const struct group *g,
 /* The report about one group.  0 when it is queued, or none is due. */
 static MAY_WAIT int bounce_group(struct active *a, const struct group *g)
 {
-    struct queue *q = a->q;
     uint32_t *due CLEANUP(free_ptr) = xcalloc(g->n, sizeof(*due));
     bool is_null = g->sender.n == 0;
     struct notice n = {
         .kind = DSN_FAILURE,
-        .from = is_null ? slice_str(q->set.double_bounce) : SL(""),
+        .from = is_null ? slice_str(a->set->double_bounce) : SL(""),
         .to = is_null
-                  ? conf_slice(q->set.conf, NULL, "2bounce_notice_recipient")
+                  ? conf_slice(a->set->conf, NULL, "2bounce_notice_recipient")
                   : g->sender,
         .sender = g->sender,
         .is_postmaster_copy = is_null,
@@ -236,7 +235,8 @@ static MAY_WAIT int bounce_group(struct active *a, const struct group *g)
         return 0;
     }
     if (is_null) {
-        bool is_wanted = (q->set.classes & (CLASS_2BOUNCE | CLASS_BOUNCE)) != 0;
+        bool is_wanted =
+            (a->set->classes & (CLASS_2BOUNCE | CLASS_BOUNCE)) != 0;
 
         n.n = is_wanted && n.to.n > 0 ? g->n : 0;
         memcpy(due, g->v, g->n * sizeof(*due));
@@ -245,7 +245,7 @@ static MAY_WAIT int bounce_group(struct active *a, const struct group *g)
         n.is_headers_only = a->env.ret == ENV_RET_HDRS;
     }
     /* The copy first: the report may end the message. */
-    if (!is_null && (q->set.classes & CLASS_BOUNCE) != 0)
+    if (!is_null && (a->set->classes & CLASS_BOUNCE) != 0)
         send_copy(a, g, DSN_FAILURE, "bounce_notice_recipient",
                   "postmaster non-delivery");
     if (n.n == 0)
@@ -310,7 +310,7 @@ static MAY_WAIT void report_success(struct active *a)
 
 static void expire(struct active *a, msec now)
 {
-    const struct queue_times *t = &a->q->set.times;
+    const struct queue_times *t = &a->set->times;
     msec limit = a->env.sender.n == 0 ? t->bounce_lifetime : t->lifetime;
     bool is_first = true;
 
@@ -347,7 +347,7 @@ static MAY_WAIT void warn_group(struct active *a, const struct group *g)
         return;
     if (g->sender.n > 0 && n.n > 0)
         (void)send_notice(a, &n, "sender delay");
-    if ((a->q->set.classes & CLASS_DELAY) != 0)
+    if ((a->set->classes & CLASS_DELAY) != 0)
         send_copy(a, g, DSN_DELAY, "delay_notice_recipient",
                   "postmaster delay");
 }
@@ -357,8 +357,8 @@ static MAY_WAIT bool warn_delay(struct active *a, msec now)
 {
     struct group g;
 
-    if (a->q->set.delay_warning <= 0 ||
-        now - envelope_arrival_ms(&a->env) < a->q->set.delay_warning)
+    if (a->set->delay_warning <= 0 ||
+        now - envelope_arrival_ms(&a->env) < a->set->delay_warning)
         return false;
     groups_begin(a);
     while (!active_is_gone(a) && next_group(a, RS_DEFERRED, &g)) {
@@ -408,7 +408,7 @@ static MAY_WAIT void defer_rest(struct active *a, msec now)
         return;
     if ((attempts & ~ATTEMPTS_WARNED) < ATTEMPTS_WARNED - 1)
         attempts++;
-    a->next_try = queue_next_try(&a->q->set.times, envelope_arrival_ms(&a->env),
+    a->next_try = queue_next_try(&a->set->times, envelope_arrival_ms(&a->env),
                                  now, a->q->epoch);
     if (has_untried(a))
         a->next_try = now;
@@ -422,6 +422,10 @@ void active_finish(struct active *a)
     a->next_try = now;
     if (active_is_gone(a))
         return;
+    /* The queue closes and its jobs were cancelled: what is known by now is
+     * told all the same, it takes no longer than a write. */
+    if (task_is_cancelled())
+        task_uncancel();
     expire(a, now);
     report_success(a);
     report_failures(a);

@@ -257,7 +257,11 @@ static const struct queue_ops ops = { .resolve = resolve, .deliver = deliver };
 
 void world_open(struct world *w, const char *main_cf)
 {
-    struct spool_conf conf = { .dir = w->dir };
+    /* Small files: dozens of spools are made and synced here. */
+    struct spool_conf conf = { .dir = w->dir,
+                               .segment_bytes = 4u << 20,
+                               .journal_bytes = 1u << 20,
+                               .reserve_bytes = 256u << 10 };
     struct err err;
 
     w->conf = conf_from_text(slice_str(main_cf), SL(""), NULL);
