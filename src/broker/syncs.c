@@ -7,6 +7,10 @@
 /* How long to wait for a worker to say where an unknown file system is: its
  * word and the question come by different ways. */
 #define UNKNOWN_MS 5000
+/* From the start of one sync to the start of the next on a file system at
+ * least: nobody whose message is safe in the spool hurries, and each sync costs
+ * the whole machine.  The first one after a pause begins at once. */
+#define PACE_MS 50
 
 /* One who waits for a sync; on the stack of his task. */
 struct waiter {
@@ -21,6 +25,8 @@ struct fs {
     struct syncs *owner;
     int fd; /* -1: not told yet */
     bool is_running;
+    msec began; /* the last sync */
+    struct timer pace;
     struct list waiting; /* came after the running sync began */
     struct list sharing; /* came before */
     struct waitq told;
@@ -56,6 +62,7 @@ void syncs_free(struct syncs **sp)
 
         CHECK(!f->is_running && list_empty(&f->waiting));
         imap_del(&s->all, n);
+        timer_cancel(&f->pace);
         close_fd(&f->fd);
         free(f);
         n = NULL;
@@ -105,7 +112,7 @@ static int sync_now(void *arg)
     return 0;
 }
 
-static void begin(struct fs *f);
+static void begin_soon(struct fs *f);
 
 static void sync_done(void *arg, int result UNUSED)
 {
@@ -122,7 +129,7 @@ static void sync_done(void *arg, int result UNUSED)
         task_wake(w->task);
     }
     if (!list_empty(&f->waiting))
-        begin(f);
+        begin_soon(f);
 }
 
 /* Invariant 2 of broker.h: only who asked before this moment shares it. */
@@ -133,8 +140,27 @@ static void begin(struct fs *f)
     while ((e = list_pop(&f->waiting)) != NULL)
         list_push(&f->sharing, e);
     f->is_running = true;
+    f->began = clock_mono();
     f->n_syncs++;
     offload_bg(sync_now, sync_done, f);
+}
+
+static void on_pace(struct timer *t)
+{
+    struct fs *f = CONTAINER_OF(t, struct fs, pace);
+
+    if (!f->is_running && !list_empty(&f->waiting))
+        begin(f);
+}
+
+static void begin_soon(struct fs *f)
+{
+    if (f->is_running || timer_is_set(&f->pace))
+        return;
+    if (f->n_syncs == 0 || clock_mono() - f->began >= PACE_MS)
+        begin(f);
+    else
+        timer_set(&f->pace, f->began + PACE_MS, on_pace);
 }
 
 int syncs_wait(struct syncs *s, uint64_t dev, msec deadline, struct err *err)
@@ -151,8 +177,7 @@ int syncs_wait(struct syncs *s, uint64_t dev, msec deadline, struct err *err)
                             "no worker told of file system %" PRIx64 " to sync",
                             dev);
     list_push(&f->waiting, &w.link);
-    if (!f->is_running)
-        begin(f);
+    begin_soon(f);
     while (!w.is_done)
         if (task_wait(deadline, err) < 0 && !w.is_done) {
             list_remove(&w.link);

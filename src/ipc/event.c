@@ -16,7 +16,10 @@ enum {
     EA_FIELD = 7, /* u8 type, u8 length of key, key, i64 or text */
 };
 
-#define KEY_MAX   23
+#define KEY_MAX 23
+/* How long an event may wait for company: each datagram wakes the log process.
+ */
+#define FLUSH_MS  10
 #define BATCH_MAX 16384
 
 uint64_t event_trace_topics;
@@ -28,7 +31,7 @@ static struct {
     bool is_batching;
     uint64_t n_dropped;
     struct buf batch;
-    struct deferred flush;
+    struct timer flush;
 } sink = { .fd = -1, .service = "hato" };
 
 /* --------------------------------------------------------------- wire form */
@@ -198,7 +201,7 @@ void event_flush(void)
     buf_clear(&sink.batch);
 }
 
-static void on_flush(struct deferred *d UNUSED)
+static void on_flush(struct timer *t UNUSED)
 {
     event_flush();
 }
@@ -234,8 +237,8 @@ static void emit(const struct event *e)
     }
     if (!sink.is_batching || e->level < EV_INFO)
         event_flush();
-    else
-        deferred_set(&sink.flush, on_flush);
+    else if (!timer_is_set(&sink.flush))
+        timer_set(&sink.flush, clock_after(FLUSH_MS), on_flush);
 }
 
 void event_setup(int fd, const char *service)
