@@ -3,7 +3,7 @@ import os
 import subprocess
 
 import pytest
-from hatotest import EXE
+from hatotest import EXE, TOP
 
 
 def hato(conf, *args):
@@ -83,3 +83,33 @@ def test_slips_in_tables_are_told(conf):
 def test_no_configuration_names_the_cure(tmp_path):
     p = hato(tmp_path / "none", "check")
     assert p.returncode == 78 and "hato init DIR" in p.stderr
+
+
+def test_samples_are_without_findings(tmp_path):
+    for name in ("main.cf", "master.cf"):
+        with open(os.path.join(TOP, "conf", name), encoding="utf-8") as f:
+            text = f.read().replace("/etc/aliases", f"{tmp_path}/aliases")
+        (tmp_path / name).write_text(text)
+    (tmp_path / "aliases").write_text("root: taro\n")
+    p = hato(tmp_path, "check")
+    assert (p.returncode, p.stderr) == (0, "")
+
+
+def test_install(tmp_path):
+    """The executable, its names, the man pages and the samples."""
+    build = os.path.dirname(os.path.dirname(os.path.dirname(EXE)))
+    subprocess.run(["meson", "install", "--no-rebuild", "-C", build], check=True,
+                   stdout=subprocess.DEVNULL, env={**os.environ, "DESTDIR": str(tmp_path)})
+    found = {os.path.relpath(os.path.join(base, name), tmp_path)
+             for base, _, names in os.walk(tmp_path) for name in names}
+    base = {os.path.basename(path) for path in found}
+    programs = hato(tmp_path, "--names").stdout.split()
+    assert "sendmail" in programs
+    for name in programs:
+        where = [p for p in found if os.path.basename(p) == name and "bin/" in p]
+        assert where, name
+        assert os.path.exists(tmp_path / where[0]), f"{name}: a link to nothing"
+        page = name + (".8" if name == "hato" else ".1")
+        assert page in base, page
+    assert {"hato-params.5", "hato-master.cf.5", "main.cf", "master.cf", "hato.service"} <= base
+    assert not [p for p in found if p.startswith(("etc", "var"))]

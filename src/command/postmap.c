@@ -143,6 +143,7 @@ MAY_WAIT static bool one(const struct options *o, const struct conf *conf,
     } else {
         t = tables_new();
         tables_set_direct(t, conf_str(conf, NULL, "data_directory"));
+        tables_on_warning(t, warn, NULL);
         if (o->format == TABLE_POSTALIAS)
             tables_set_alias_format(t, slice_str(spec));
         if (o->list) {

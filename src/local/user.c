@@ -108,6 +108,24 @@ static void path_place(struct arena *a, slice path, struct local_place *out)
     }
 }
 
+/* Before the template refuses: the reason with its cure, for mailq. */
+static int check_uid(const struct local_job *j, const struct table_user *u,
+                     struct err *err)
+{
+    const struct conf *c = j->local->p->conf;
+    int64_t first = conf_int(c, NULL, "first_valid_uid");
+    int64_t last = conf_int(c, NULL, "last_valid_uid");
+
+    if (!j->local->p->is_root_mode)
+        return 0;
+    if (u->uid != 0 && u->uid >= first && (last == 0 || u->uid <= last))
+        return 0;
+    return err_temp(err,
+                    "%.*s has uid %u, outside first_valid_uid and "
+                    "last_valid_uid: give the name an alias to somebody else",
+                    SLF(u->name), (unsigned)u->uid);
+}
+
 int local_user_place(struct local_job *j, const struct table_user *u,
                      struct local_place *out, struct err *err)
 {
@@ -124,6 +142,8 @@ int local_user_place(struct local_job *j, const struct table_user *u,
         .user = u->name,
         .home = u->home,
     };
+    if (check_uid(j, u, err) < 0)
+        return -1;
     if (command.n > 0) {
         out->kind = LMTP_COMMAND;
         out->arg = command;

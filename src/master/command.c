@@ -14,7 +14,9 @@ static const struct {
 static int usage(void)
 {
     (void)fprintf(stderr, "usage: hato [-c DIR] start|start-fg|stop|reload|"
-                          "abort|status|flush|reopen\n");
+                          "abort|flush|status|check|reopen\n"
+                          "       hato init DIR [--domain DOMAIN] [--user "
+                          "NAME]\n");
     return 64;
 }
 

@@ -167,9 +167,8 @@ int place_lock(struct master *m, const struct conf *c, struct err *err)
     n = pread(m->lock_fd, text, sizeof text - 1, 0);
     text[n > 0 ? n : 0] = '\0';
     close_fd(&m->lock_fd);
-    return err_perm(err, "the mail system is already running: master pid %s",
-                    text[0] != '\0' ? slice_trim(slice_str(text)).p
-                                    : "unknown");
+    return err_perm(err, "the mail system is already running: master pid %.*s",
+                    SLF(slice_trim(slice_str(text))));
 }
 
 /* --------------------------------------------------------------------- log */
