@@ -10,11 +10,11 @@ static const struct {
     const char *why;
 } types[] = {
     { "btree", CONF_OK, "" },
-    { "cdb", CONF_REFUSE, LATER },
+    { "cdb", CONF_OK, "" },
     { "cidr", CONF_OK, "" },
-    { "dbm", CONF_REFUSE, LATER },
+    { "dbm", CONF_OK, "" },
     { "environ", CONF_REFUSE, LATER },
-    { "fail", CONF_REFUSE, LATER },
+    { "fail", CONF_OK, "" },
     { "hash", CONF_OK, "" },
     { "inline", CONF_OK, "" },
     { "internal", CONF_REFUSE, LATER },
@@ -28,8 +28,8 @@ static const struct {
     { "passwd-file", CONF_OK, "" },
     { "pcre", CONF_OK, "" },
     { "pgsql", CONF_REFUSE, NODNS },
-    { "pipemap", CONF_REFUSE, LATER },
-    { "randmap", CONF_REFUSE, LATER },
+    { "pipemap", CONF_OK, "" },
+    { "randmap", CONF_OK, "" },
     { "regexp", CONF_OK, "" },
     { "sdbm", CONF_REFUSE, LATER },
     { "socketmap", CONF_REFUSE, NODNS },
@@ -37,7 +37,7 @@ static const struct {
     { "static", CONF_OK, "" },
     { "tcp", CONF_REFUSE, NODNS },
     { "texthash", CONF_OK, "" },
-    { "unionmap", CONF_REFUSE, LATER },
+    { "unionmap", CONF_OK, "" },
     { "unix", CONF_OK, "" },
 };
 

@@ -195,8 +195,9 @@ static int judge_bytes(struct smtp *s, struct err *err)
     return 0;
 }
 
-/* What header and body checks said. */
-MAY_WAIT static int judge_filter(struct smtp *s, bool *discard, struct err *err)
+/* What header and body checks said.  *refused: the client has its answer. */
+MAY_WAIT static int judge_filter(struct smtp *s, bool *discard, bool *refused,
+                                 struct err *err)
 {
     struct smtp_tx *tx = s->tx;
     struct smtp_body *b = tx->body;
@@ -211,12 +212,14 @@ MAY_WAIT static int judge_filter(struct smtp *s, bool *discard, struct err *err)
     r = filter_result(b->filter);
     if (r->reject) {
         bool temp = r->status.n > 0 && r->status.p[0] == '4';
-        char status[8] = "5.7.1";
+        char status[16] = "5.7.1";
 
         tx->is_content_refusal = true;
         (void)slice_copy_to(r->status, status, sizeof status);
-        return err_set(err, temp ? ERR_TEMP : ERR_PERM, status, "%.*s",
-                       SLF(r->text));
+        *refused = true;
+        if (smtp_reply(s, temp ? 451 : 550, status, "%.*s", SLF(r->text)) < 0)
+            return err_peer(err, "lost connection");
+        return 0;
     }
     *discard |= r->discard;
     if (r->hold)
@@ -359,8 +362,10 @@ MAY_WAIT static int judge(struct smtp *s, bool *discard, bool *refused,
         *err = tx->why;
         return -1;
     }
-    if (judge_bytes(s, err) < 0 || judge_filter(s, discard, err) < 0)
+    if (judge_bytes(s, err) < 0 || judge_filter(s, discard, refused, err) < 0)
         return -1;
+    if (*refused)
+        return 0;
     if (tx->is_failed) { /* the filter's last output did not fit */
         *err = tx->why;
         return -1;
