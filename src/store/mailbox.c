@@ -78,30 +78,38 @@ static struct store_mailbox *find_open(struct store_account *a, const char *dir)
 
 /* ---- making ---- */
 
+/* *n_made counts those that were not there. */
 static int make_dir(struct engine_dir *d, const char *base, const char *name,
-                    struct err *err)
+                    size_t *n_made, struct err *err)
 {
     char path[PATH_IN_DIR_MAX];
     enum engine_outcome o;
 
-    (void)snprintf(path, sizeof path, "%s%s", base, name);
+    if (name[0] == '\0') /* the folder itself, without its slash */
+        (void)snprintf(path, sizeof path, "%.*s", (int)strlen(base) - 1, base);
+    else
+        (void)snprintf(path, sizeof path, "%s%s", base, name);
     o = engine_mkdir(d, path, 0700, err);
     if (o != ENGINE_OK && o != ENGINE_EXISTS)
         return store_fail(o, err, "make", path);
+    *n_made += o == ENGINE_OK;
     return 0;
 }
 
-static int make_folder(struct store_mailbox *m, struct err *err)
+/* *fresh: nothing of it was there, so there can be no mail in it. */
+static int make_folder(struct store_mailbox *m, bool *fresh, struct err *err)
 {
     struct engine_dir *d = m->account->dir;
     char path[PATH_IN_DIR_MAX];
+    size_t n_made = 0;
     int fd;
 
-    if (make_dir(d, m->dir, "", err) < 0 ||
-        make_dir(d, m->dir, "cur", err) < 0 ||
-        make_dir(d, m->dir, "new", err) < 0 ||
-        make_dir(d, m->dir, "tmp", err) < 0)
+    if (make_dir(d, m->dir, "", &n_made, err) < 0 ||
+        make_dir(d, m->dir, "cur", &n_made, err) < 0 ||
+        make_dir(d, m->dir, "new", &n_made, err) < 0 ||
+        make_dir(d, m->dir, "tmp", &n_made, err) < 0)
         return -1;
+    *fresh = n_made == 4;
     /* Maildir++: it marks a folder for programs that were led into it. */
     (void)snprintf(path, sizeof path, "%smaildirfolder", m->dir);
     fd = file_openat(engine_dir_fd(d), path, O_WRONLY | O_CREAT | O_CLOEXEC,
@@ -112,8 +120,10 @@ static int make_folder(struct store_mailbox *m, struct err *err)
 
 int mailbox_make_dirs(struct store_mailbox *m, struct err *err)
 {
+    bool fresh;
+
     return m->is_inbox ? account_make_dirs(m->account, err)
-                       : make_folder(m, err);
+                       : make_folder(m, &fresh, err);
 }
 
 static bool folder_exists(const struct store_mailbox *m)
@@ -156,9 +166,10 @@ static int new_numbers(struct store_mailbox *m, struct err *err)
 static int make_index(struct store_mailbox *m, bool fresh, struct err *err)
 {
     struct store_account *a = m->account;
+    size_t n_made = 0;
 
     if (!m->is_inbox && a->index_dir != a->dir &&
-        make_dir(a->index_dir, m->index_dir, "", err) < 0)
+        make_dir(a->index_dir, m->index_dir, "", &n_made, err) < 0)
         return -1;
     if (new_numbers(m, err) < 0)
         return -1;
@@ -221,9 +232,8 @@ static int mailbox_load(struct store_mailbox *m, unsigned flags,
     if (!folder_exists(m)) {
         if (!(flags & STORE_CREATE))
             return err_set(err, ERR_PERM, "5.2.0", "no such mailbox");
-        if (make_folder(m, err) < 0)
+        if (make_folder(m, &fresh, err) < 0)
             return -1;
-        fresh = true;
     }
     if (make_index(m, fresh, err) < 0 || enter_list(m, err) < 0)
         return -1;
