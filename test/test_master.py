@@ -7,12 +7,13 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
 
-from hatotest import Hato, IS_ROOT, USERS, free_port, is_alive, status_of, wait_for
+from hatotest import EXE, Hato, IS_ROOT, USERS, free_port, is_alive, status_of, wait_for
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root")
 SINGLES = ["log", "tables", "template", "broker", "local", "qmgr"]
@@ -120,6 +121,21 @@ def test_abort(where):
         h.started = False
         assert time.monotonic() - began < 3
         assert wait_for(lambda: not any(is_alive(p) for p in pids), 2)
+
+
+def test_foreground_logs_to_stdout(where):
+    h = Hato(where, main={"maillog_file": "/dev/stdout"})
+    assert "is for start-fg" in h.command("start").stderr
+    kw = {"user": h.uid, "group": h.uid, "extra_groups": []} if IS_ROOT else {}
+    with subprocess.Popen([EXE, "-c", h.path("conf"), "start-fg"], stdout=subprocess.PIPE,
+                          text=True, **kw) as p:
+        assert "daemon started" in p.stdout.readline()
+        h.connect().close()
+        p.send_signal(signal.SIGTERM)
+        rest = p.stdout.read()
+        assert p.wait(20) == 0
+    assert "connect from unknown[127.0.0.1]" in rest
+    assert "stopping the mail system" in rest
 
 
 def test_log_formats_and_reopen(where):
