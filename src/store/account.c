@@ -618,6 +618,7 @@ void account_close(struct store_account *a)
     free(a->gone_ids);
     idset_done(&a->gone);
     free(a->location);
+    free(a->path);
     free(a->user);
     a->magic = 0;
     free(a);

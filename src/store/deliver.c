@@ -443,11 +443,23 @@ MAY_WAIT __attribute__((noinline)) static void deliver_one(struct delivery *v,
     struct store_account *a = NULL;
     struct err err = { 0 };
 
-    if (store_account_open(v->d->store, r->user, r->location, true, &a, &err) <
-            0 ||
-        deliver_to(v, a, r, &err) < 0)
-        fail(r, &err);
-    store_account_unref(&a);
+    for (int tries = 0; tries < 2; tries++) {
+        bool again = false;
+
+        if (store_account_open(v->d->store, r->user, r->location, true, &a,
+                               &err) == 0 &&
+            deliver_to(v, a, r, &err) == 0) {
+            store_account_unref(&a);
+            return;
+        }
+        /* A Maildir that was removed or moved under our hands is made anew. */
+        if (a && err.sys == ENOENT)
+            again = store_account_detach_if_moved(a);
+        store_account_unref(&a);
+        if (!again)
+            break;
+    }
+    fail(r, &err);
 }
 
 /* The same id twice in one transaction, in the source's account: the first has

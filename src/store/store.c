@@ -3,6 +3,7 @@
 #include "rt/rt.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 enum {
     ACCOUNTS_DEFAULT = 1024,
@@ -11,6 +12,7 @@ enum {
     PINNED_FACTOR = 4, /* how far beyond max_accounts pinned ones may go */
     BYTES_DEFAULT = 64 << 20,
     LOCATION_MAX = 3000,
+    CHECK_EVERY_MS = 1000,
 };
 
 int store_fail(enum engine_outcome o, struct err *err, const char *what,
@@ -87,7 +89,8 @@ struct store *store_new(const struct store_config *cfg)
 static void forget(struct store *s, struct store_account *a)
 {
     CHECK(a->pins == 0);
-    map_del(&s->accounts, &a->node);
+    if (!a->detached)
+        map_del(&s->accounts, &a->node);
     list_remove(&a->lru);
     s->n_accounts--;
     s->bytes -= a->bytes;
@@ -174,11 +177,37 @@ void store_account_unref(struct store_account **ap)
     if (--a->pins > 0)
         return;
     s = a->store;
+    if (a->detached) {
+        forget(s, a);
+        return;
+    }
     bytes = account_memory(a);
     s->bytes = s->bytes - a->bytes + bytes;
     a->bytes = bytes;
     if (s->bytes > s->cfg.max_bytes)
         (void)make_room(s);
+}
+
+/* Somebody removed or moved the Maildir: what we hold open is another one. */
+bool store_account_detach_if_moved(struct store_account *a)
+{
+    struct stat held, named;
+
+    a->checked = clock_mono();
+    if (fstat(engine_dir_fd(a->dir), &held) < 0)
+        return false;
+    if (stat(a->path, &named) < 0) {
+        if (errno != ENOENT && errno != ENOTDIR)
+            return false;
+    } else if (held.st_dev == named.st_dev && held.st_ino == named.st_ino) {
+        return false;
+    }
+    if (!a->detached) {
+        store_note(a, "%s is not the directory any more that it was", a->path);
+        map_del(&a->store->accounts, &a->node);
+        a->detached = true;
+    }
+    return true;
 }
 
 /* ---- where an account lies ---- */
@@ -230,13 +259,15 @@ static int open_dirs(struct store_account *a, const struct place *p,
 {
     struct engine *e = a->store->cfg.engine;
     unsigned flags = create ? ENGINE_CREATE : 0;
-    char *path = slice_xstrdup(p->path);
-    /* Most Maildirs are there: look before making. */
-    enum engine_outcome o = engine_dir_open(e, path, 0, &a->dir, err);
+    char *path;
+    enum engine_outcome o;
 
+    a->path = slice_xstrdup(p->path);
+    a->checked = clock_mono();
+    /* Most Maildirs are there: look before making. */
+    o = engine_dir_open(e, a->path, 0, &a->dir, err);
     if (o == ENGINE_NOENT && create)
-        o = engine_dir_open(e, path, flags, &a->dir, err);
-    free(path);
+        o = engine_dir_open(e, a->path, flags, &a->dir, err);
     if (o != ENGINE_OK)
         return store_fail(o, err, "open mailbox of", a->user);
     a->index_dir = a->dir;
@@ -282,6 +313,15 @@ static struct store_account *account_new(struct store *s, slice user,
     return a;
 }
 
+static bool moved_away(struct store *s, struct store_account *a)
+{
+    if (!store_account_detach_if_moved(a))
+        return false;
+    if (a->pins == 0)
+        forget(s, a);
+    return true;
+}
+
 int store_account_open(struct store *s, slice user, slice location, bool create,
                        struct store_account **out, struct err *err)
 {
@@ -290,8 +330,10 @@ int store_account_open(struct store *s, slice user, slice location, bool create,
 
     CHECK_OBJ(s, STORE_MAGIC);
     node = map_get(&s->accounts, location);
-    if (node) {
-        a = CONTAINER_OF(node, struct store_account, node);
+    a = node ? CONTAINER_OF(node, struct store_account, node) : NULL;
+    if (a && clock_mono() - a->checked > CHECK_EVERY_MS && moved_away(s, a))
+        a = NULL;
+    if (a) {
         list_remove(&a->lru);
         list_push(&s->lru, &a->lru);
     } else {

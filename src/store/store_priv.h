@@ -305,7 +305,10 @@ struct store_account {
     struct map_node node; /* in store->accounts, by location */
     struct store *store;
     char *location;
+    char *path; /* of the Maildir */
     char *user;
+    msec checked;  /* when the path was last compared with `dir` */
+    bool detached; /* its directory is gone: only those who pin it know it */
     struct engine_dir *dir;
     struct engine_dir *index_dir; /* == dir when not elsewhere */
     struct engine_lease *lease;
@@ -351,6 +354,9 @@ struct store {
 /* An engine outcome that is no OK: the err is filled, give it context. */
 int store_fail(enum engine_outcome o, struct err *err, const char *what,
                const char *name);
+/* When the account's path leads elsewhere by now: forget it as soon as nobody
+ * pins it; the next open starts anew.  True when so. */
+bool store_account_detach_if_moved(struct store_account *a);
 void store_note(const struct store_account *a, const char *fmt, ...)
     PRINTF(2, 3);
 

@@ -316,6 +316,16 @@ static void test_failures(void **state)
     /* tmp/ and new/ were removed by somebody: they come back. */
     bench_shell(&b, "rmdir anna/tmp");
     assert_false(bench_deliver(&b, "anna", 2, letter)->failed);
+
+    /* The whole Maildir was removed, or is another one now. */
+    bench_shell(&b, "rm -r anna");
+    assert_false(bench_deliver(&b, "anna", 3, letter)->failed);
+    assert_int_equal(bench_files(&b, "anna/new"), 1);
+    bench_shell(&b, "mv anna berta");
+    assert_int_equal(usleep(1100000), 0);
+    assert_false(bench_deliver(&b, "anna", 4, letter)->failed);
+    assert_int_equal(bench_files(&b, "anna/new"), 1);
+    assert_int_equal(bench_files(&b, "berta/new"), 1);
     bench_close(&b);
 }
 
