@@ -52,6 +52,7 @@ class Hato:
         self.port = free_port()
         self.log_file = os.path.join(self.dir, "log")
         self.users = list(users)
+        self.pass_fds = ()
         self.started = False
         self.uid = NOBODY if IS_ROOT and mode == "one" else os.geteuid()
         os.makedirs(os.path.join(self.dir, "conf"), exist_ok=True)
@@ -116,7 +117,7 @@ class Hato:
             self.write_passwd()
             cmd = ["unshare", "-m", "sh", "-c", MOUNT, self.dir] + cmd
         p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                           timeout=timeout, check=False, cwd="/",
+                           timeout=timeout, check=False, cwd="/", pass_fds=self.pass_fds,
                            env={**os.environ, **(env or {})}, **kw)
         if check and p.returncode != 0:
             raise AssertionError(f"{args}: status {p.returncode}\n{p.stdout}{p.stderr}\n"

@@ -3,16 +3,19 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import hatotest  # noqa: E402
 from hatotest import Hato, IS_ROOT, NOBODY, is_alive, wait_for  # noqa: E402
 
 __all__ = ["Hato", "IS_ROOT", "NOBODY", "is_alive", "wait_for", "ALL", "main_cf",
            "virtual_users", "write_virtual", "processes", "kill", "settle", "letters",
-           "check_letters", "kill_everything", "new_place"]
+           "check_letters", "kill_everything", "new_place", "crash_build", "use_build",
+           "boxes"]
 
 ALL = os.environ.get("HATO_CRASH") == "all"
 TOKEN = re.compile(rb"^X-Token: (\w+)\r?$", re.M)
@@ -56,6 +59,30 @@ def write_virtual(h, users, uids=None):
         f"{u}::{uids[i % len(uids)]}:{uids[i % len(uids)]}::{h.path('home')}/{i}::\n"
         for i, u in enumerate(users)))
     h.own()
+
+
+# ---- the build that traces and makes faults
+
+def crash_build():
+    """The directory of the -Dfstrace=true build, brought up to date."""
+    given = os.environ.get("HATO_CRASH_BUILD")
+    if given:
+        return given
+    # Whoever has no business in our build directory gets none.
+    top = hatotest.TOP
+    build = os.path.join(top, "build", "crash")
+    p = subprocess.run([os.path.join(top, "tools", "build"), build, build + "-out",
+                        "-Dfstrace=true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       text=True, check=False)
+    assert p.returncode == 0, p.stdout
+    p = subprocess.run(["ninja", "-C", build, "src/store/crash_mailbox"],
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert p.returncode == 0, p.stdout
+    return build
+
+
+def use_build(build):
+    hatotest.EXE = os.path.join(build, "src", "daemon", "hato")
 
 
 # ---- processes
@@ -138,19 +165,32 @@ def settle(h, seconds=90):
 
 # ---- letters
 
+def boxes(where):
+    """[(directory of a Maildir, user)] of a private Hato's directory."""
+    out = []
+    for base, dirs, _ in os.walk(where):
+        if "new" in dirs and "cur" in dirs:
+            parts = os.path.relpath(base, where).split(os.sep)
+            if parts[0] == "home":
+                out.append((base, f"{parts[1]}@example.com"))
+            else:
+                out.append((base, f"{parts[-1]}@{parts[-2]}"))
+    return out
+
+
 def letters(where):
-    """{user: {token: how often}} of the Maildirs under where/DOMAIN/USER."""
+    """{user: {token: how often}} of all Maildirs below `where`."""
     out = {}
-    for base, _, files in os.walk(where):
-        if os.path.basename(base) not in ("new", "cur"):
-            continue
-        box = os.path.dirname(base)
-        user = f"{os.path.basename(box)}@{os.path.basename(os.path.dirname(box))}"
+    for box, user in boxes(where):
         mine = out.setdefault(user, {})
-        for name in files:
-            with open(os.path.join(base, name), "rb") as f:
-                m = TOKEN.search(f.read(4096))
-            token = m[1].decode() if m else f"no token in {base}/{name}"
+        for name in os.listdir(f"{box}/new") + os.listdir(f"{box}/cur"):
+            part = "new" if os.path.exists(f"{box}/new/{name}") else "cur"
+            with open(f"{box}/{part}/{name}", "rb") as f:
+                data = f.read()
+            m = TOKEN.search(data[:4096])
+            token = m[1].decode() if m else f"no token in {box}/{part}/{name}"
+            if m and not data.endswith(b"to fill a line\n"):
+                token = f"{token} cut short"
             mine[token] = mine.get(token, 0) + 1
     return out
 

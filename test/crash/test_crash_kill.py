@@ -7,7 +7,7 @@ import pytest
 
 from crashtest import (ALL, Hato, check_letters, kill, letters, main_cf, master_pid,
                        new_place, processes, settle, virtual_users, wait_for, write_virtual)
-from load import Load
+from crashload import Load
 
 TYPES = ["smtpd", "qmgr", "local", "broker", "template", "mailbox", "tables", "log", "master"]
 KILLS = 1000 if ALL else 36
@@ -62,7 +62,7 @@ def test_crash_kill(where):
             yes = sum(m.state == "yes" for m in load.messages)
             assert yes > 0, f"nothing was accepted: {load.errors}\n{h.log()[-3000:]}"
             settle(h)
-            wrong = check_letters(letters(h.path("mail")), sent,
+            wrong = check_letters(letters(h.dir), sent,
                                   lambda r: LISTS.get(r, [r]))
             assert not wrong, "\n".join(wrong[:20]) + f"\nafter {killed} kills\n{log_of(h, wrong)}"
             print(f"{killed} kills, {len(sent)} sent, {yes} answered in this round", load.errors)
