@@ -7,9 +7,19 @@
  */
 struct group {
     struct local_job *job;
+    struct running *running;
     struct local_worker *worker;
     struct local_rcpt **rcpts;
     size_t n;
+};
+
+/* Groups of one job on their way at once: each is another worker's, mostly
+ * another user's, so they need not wait for each other. */
+#define GROUPS_MAX 20
+
+struct running {
+    size_t n;
+    struct task *waiter; /* the job's, while it waits */
 };
 
 static void answer_one(struct local_job *j, struct local_rcpt *r,
@@ -116,17 +126,21 @@ MAY_WAIT static void run_group(struct group *g)
         fail_all(g, &err);
 }
 
-/* Gather every waiting recipient of the same worker as rcpts[first]. */
-MAY_WAIT static void gather(struct local_job *j, size_t first, struct group *g)
+/* Gather every waiting recipient of the same worker as rcpts[first] into
+ * `found`; what is found belongs to this group alone. */
+MAY_WAIT static size_t gather(struct local_job *j, size_t first,
+                              struct local_worker *to,
+                              struct local_rcpt **found)
 {
     struct local_rcpt *lead = &j->rcpts[first];
     struct err err;
+    size_t n = 0;
 
-    g->rcpts[0] = lead;
-    g->n = 1;
+    found[n++] = lead;
+    lead->has_place = false;
     if (lead->place.kind != LMTP_MAILBOX)
-        return;
-    for (size_t i = first + 1; i < j->n_rcpts && g->n < LMTP_RCPTS_MAX; i++) {
+        return n;
+    for (size_t i = first + 1; i < j->n_rcpts && n < LMTP_RCPTS_MAX; i++) {
         struct local_rcpt *r = &j->rcpts[i];
         struct local_worker *w;
 
@@ -137,35 +151,89 @@ MAY_WAIT static void gather(struct local_job *j, size_t first, struct group *g)
             local_failed(j, r, &err);
             continue;
         }
-        if (w == g->worker)
-            g->rcpts[g->n++] = r;
+        if (w == to) {
+            found[n++] = r;
+            r->has_place = false;
+        }
         local_worker_put(&w);
     }
+    return n;
+}
+
+MAY_WAIT static void group_task(void *arg)
+{
+    struct group *g = arg;
+    struct running *running = g->running;
+
+    run_group(g);
+    local_worker_put(&g->worker);
+    running->n--;
+    if (running->waiter != NULL)
+        task_wake(running->waiter);
+}
+
+/* Until fewer than `below` groups run.  They end by their own deadlines, and
+ * refer to the job, so nothing shortens this wait. */
+MAY_WAIT static void wait_groups(struct running *running, size_t below)
+{
+    struct err ignored;
+
+    running->waiter = task_self();
+    while (running->n >= below)
+        (void)task_wait(clock_after(60 * 1000), &ignored);
+    running->waiter = NULL;
+}
+
+/* Send rcpts[i], and who shares its worker, on their way. */
+MAY_WAIT static void begin_group(struct local_job *j, size_t i,
+                                 struct running *running,
+                                 struct local_rcpt **found)
+{
+    struct local_rcpt *lead = &j->rcpts[i];
+    struct group *g = arena_alloc(j->arena, sizeof *g);
+    struct err err;
+
+    if (g != NULL)
+        *g = (struct group){ .job = j, .running = running };
+    if (g == NULL) {
+        err_temp(&err, "delivery: no memory");
+        local_failed(j, lead, &err);
+        return;
+    }
+    if (local_worker_get(j->local->workers, &lead->place, &g->worker, &err) <
+        0) {
+        local_failed(j, lead, &err);
+        return;
+    }
+    g->n = gather(j, i, g->worker, found);
+    g->rcpts = arena_alloc(j->arena, g->n * sizeof(struct local_rcpt *));
+    if (g->rcpts == NULL) {
+        err_temp(&err, "delivery: no memory");
+        for (size_t k = 0; k < g->n; k++)
+            local_failed(j, found[k], &err);
+        local_worker_put(&g->worker);
+        return;
+    }
+    memcpy(g->rcpts, found, g->n * sizeof(struct local_rcpt *));
+    running->n++;
+    if (g->n == j->n_rcpts)
+        group_task(g); /* all there is: no task of its own */
+    else
+        (void)task_spawn("local-group", group_task, g);
 }
 
 void local_deliver(struct local_job *j)
 {
-    struct group g = { .job = j };
-    struct err err;
+    struct local_rcpt **found CLEANUP(free_ptr) =
+        xcalloc(j->n_rcpts < LMTP_RCPTS_MAX ? j->n_rcpts : LMTP_RCPTS_MAX,
+                sizeof(struct local_rcpt *));
+    struct running running = { 0 };
 
-    g.rcpts = arena_alloc(j->arena, j->n_rcpts * sizeof *g.rcpts);
     for (size_t i = 0; i < j->n_rcpts; i++) {
-        struct local_rcpt *r = &j->rcpts[i];
-
-        if (r->is_done || !r->has_place)
+        if (j->rcpts[i].is_done || !j->rcpts[i].has_place)
             continue;
-        if (g.rcpts == NULL) {
-            err_temp(&err, "delivery: no memory");
-            local_failed(j, r, &err);
-            continue;
-        }
-        if (local_worker_get(j->local->workers, &r->place, &g.worker, &err) <
-            0) {
-            local_failed(j, r, &err);
-            continue;
-        }
-        gather(j, i, &g);
-        run_group(&g);
-        local_worker_put(&g.worker);
+        wait_groups(&running, GROUPS_MAX);
+        begin_group(j, i, &running, found);
     }
+    wait_groups(&running, 1);
 }

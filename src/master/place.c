@@ -110,6 +110,26 @@ static int one_dir(const char *path, mode_t mode, const struct identity *owner,
     return 0;
 }
 
+/* What a directory lies in is durable before anything in it is promised: an
+ * earlier start may have made it and died before its sync.  Directories that
+ * we may not read were there before us. */
+static int sync_up(const char *path, struct err *err)
+{
+    char *at CLEANUP(free_ptr) = xstrdup(path);
+
+    for (;;) {
+        int fd CLEANUP(close_fd) =
+            open(at[0] != '\0' ? at : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        char *slash = strrchr(at, '/');
+
+        if (fd >= 0 && file_fsync(fd) < 0 && errno != EINVAL && errno != EROFS)
+            return err_sys(err, "sync %s", at);
+        if (slash == NULL)
+            return 0;
+        *slash = '\0';
+    }
+}
+
 int place_dirs(struct master *m, const struct conf *c, struct err *err)
 {
     static const struct identity nobody_special = { (uid_t)-1, (gid_t)-1 };
@@ -145,7 +165,7 @@ int place_dirs(struct master *m, const struct conf *c, struct err *err)
     }
     free(m->empty_root);
     m->empty_root = xasprintf("%s/empty", queue);
-    return 0;
+    return sync_up(queue, err);
 }
 
 /* -------------------------------------------------------------------- lock */

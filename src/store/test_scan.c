@@ -309,6 +309,28 @@ static void test_index_elsewhere(void **state)
     bench_close(&b);
 }
 
+/* A power cut may keep the index and lose new/ with what lay in it. */
+static void test_lost_directory(void **state)
+{
+    const struct store_rcpt *r;
+    struct store_mailbox *m;
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    assert_int_equal(bench_deliver(&b, "anna", 1, letter)->uid, 1);
+    bench_restart(&b);
+    bench_shell(&b, "rm -r anna/new");
+    r = bench_deliver(&b, "anna", 1, letter);
+    assert_false(r->failed);
+    assert_false(r->duplicate);
+    m = bench_mailbox(&b, "anna", "INBOX");
+    assert_int_equal(m->messages, 1);
+    store_mailbox_unref(&m);
+    assert_int_equal(bench_files(&b, "anna/new"), 1);
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_take_over),
         cmocka_unit_test(test_stamps),
         cmocka_unit_test(test_index_elsewhere),
+        cmocka_unit_test(test_lost_directory),
     };
 
     return cmocka_run_group_tests_name("store-scan", tests, NULL, NULL);

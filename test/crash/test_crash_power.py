@@ -231,6 +231,9 @@ def test_crash_power(where, mode):
             states.one(disk, trace, point, number)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    keep = os.environ.get("HATO_KEEP")
+    if keep and states.failures:
+        shutil.copy(f"{where}/trace", f"{keep}/{mode}-{SEED}.trace")
     print(f"{mode}: {STATES} states of {len(trace.records)} records in "
           f"{time.monotonic() - began:.0f} s, {len(states.failures)} failed")
     assert not states.failures, "\n".join(states.failures[:20])
