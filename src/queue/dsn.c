@@ -12,11 +12,6 @@
 #define WRAP_COLUMN 79
 #define WRAP_INDENT 4
 
-static bool put_addr(struct buf *b, slice internal)
-{
-    return mail_addr_quote(b, internal);
-}
-
 /* Text from elsewhere on one line: control bytes become blanks, and bytes
  * above 127 question marks where the part is US-ASCII. */
 static void put_clean(struct buf *b, slice s, bool is_utf8)
@@ -31,6 +26,17 @@ static void put_clean(struct buf *b, slice s, bool is_utf8)
         else
             (void)buf_byte(b, c > 127 && !keep ? '?' : (char)c);
     }
+}
+
+/* An address in its external form, on one line whatever it holds. */
+static void put_addr(struct buf *b, slice internal, bool is_utf8)
+{
+    struct buf quoted;
+
+    buf_init(&quoted, 16384);
+    (void)mail_addr_quote(&quoted, internal);
+    put_clean(b, buf_view(&quoted), is_utf8);
+    buf_done(&quoted);
 }
 
 /* Break `s` at blanks towards column 79, later lines indented. */
@@ -92,7 +98,7 @@ static void put_header(struct buf *b, const struct dsn *d)
     (void)buf_printf(b, "From: MAILER-DAEMON@%.*s (Mail Delivery System)\n",
                      SLF(d->origin));
     (void)buf_printf(b, "Subject: %s\nTo: ", subject_of(d));
-    (void)put_addr(b, d->to);
+    put_addr(b, d->to, d->is_utf8);
     (void)buf_printf(b,
                      "\nAuto-Submitted: auto-replied\nMIME-Version: 1.0\n"
                      "Content-Type: multipart/report; "
@@ -177,14 +183,10 @@ static void put_typed(struct buf *b, const char *field, slice addr,
                       bool is_utf8)
 {
     const char *type = is_utf8 && !mail_is_ascii(addr) ? "utf-8" : "rfc822";
-    struct buf quoted;
 
-    buf_init(&quoted, 8192);
-    (void)put_addr(&quoted, addr);
     (void)buf_printf(b, "%s: %s; ", field, type);
-    put_clean(b, buf_view(&quoted), is_utf8);
+    put_addr(b, addr, is_utf8);
     (void)buf_byte(b, '\n');
-    buf_done(&quoted);
 }
 
 static void put_date(struct buf *b, const char *field, msec at)
@@ -271,7 +273,7 @@ static void put_returned(struct buf *b, const struct dsn *d)
     if (d->is_8bit)
         (void)buf_puts(b, "Content-Transfer-Encoding: 8bit\n");
     (void)buf_puts(b, "\nReturn-Path: <");
-    (void)put_addr(b, d->sender);
+    put_addr(b, d->sender, d->is_utf8);
     (void)buf_puts(b, ">\n");
 }
 
