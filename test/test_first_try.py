@@ -3,7 +3,7 @@ import os
 import subprocess
 
 import pytest
-from hatotest import EXE, TOP
+from hatotest import BUILD, EXE, IS_ROOT, NOBODY, TOP, free_port, wait_for
 
 
 def hato(conf, *args):
@@ -113,3 +113,31 @@ def test_install(tmp_path):
         assert page in base, page
     assert {"hato-params.5", "hato-master.cf.5", "main.cf", "master.cf", "hato.service"} <= base
     assert not [p for p in found if p.startswith(("etc", "var"))]
+
+
+def test_a_fresh_configuration_reaches_everybody(where):
+    """The addresses that a domain must have, and what programs write to."""
+    conf = os.path.join(where, "conf")
+    kw = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if IS_ROOT else {}
+    if IS_ROOT:
+        os.chown(where, NOBODY, NOBODY)
+
+    def run(*args, text=None):
+        p = subprocess.run(args, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           text=True, check=False, timeout=60, cwd="/",
+                           env={**os.environ, "MAIL_CONFIG": conf}, **kw)
+        assert p.returncode == 0, p.stdout
+        return p.stdout
+
+    run(EXE, "init", conf, "--port", str(free_port()))
+    run(EXE, "start")
+    try:
+        rcpts = ["tomo", "root", "postmaster", "abuse@example.test",
+                 "root@mail.example.test", "tomo+x@example.test"]
+        for rcpt in rcpts:
+            run(os.path.join(BUILD, "bin/sendmail"), rcpt, text="Subject: x\n\nx\n")
+        new = os.path.join(conf, "mail/example.test/tomo/new")
+        assert wait_for(lambda: os.path.isdir(new) and len(os.listdir(new)) == len(rcpts)), \
+            run(os.path.join(BUILD, "bin/mailq"))
+    finally:
+        run(EXE, "stop")

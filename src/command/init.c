@@ -98,13 +98,15 @@ static void main_cf(const struct init *in, struct buf *b)
         "recipient_delimiter = +\n"
         "\n"
         "# Mail for our domains: users who exist only here, one line each in\n"
-        "# the file `users`.  %%d is the domain, %%n the name before the @.\n"
+        "# the file `users`, further addresses in the file `virtual`.  %%d is\n"
+        "# the domain, %%n the name before the @.\n"
         "virtual_mailbox_domains = %s\n"
+        "virtual_alias_maps = hash:%s/virtual\n"
         "userdb = passwd-file:%s/users\n"
         "mail_location = maildir:%s/mail/%%d/%%n\n"
         "# Once there is IMAP, they sign in with the passwords there:\n"
         "# passdb = passwd-file:%s/users\n",
-        in->dir, in->domain, in->dir, in->dir, in->dir);
+        in->dir, in->domain, in->dir, in->dir, in->dir, in->dir);
     if (in->is_root)
         (void)buf_puts(b, "# The user of the system who owns their mail.\n"
                           "mail_uid = " MAIL_USER "\n"
@@ -131,16 +133,31 @@ static void master_cf(const struct init *in, struct buf *b)
 static void aliases(const struct init *in, struct buf *b)
 {
     (void)buf_printf(b,
-                     "# name: where its mail goes (addresses, |command, "
-                     "/file,\n"
-                     "# :include:/file).  Changes count at once; newaliases "
-                     "is not needed.\n"
+                     "# Mail for names of this machine (%s).\n"
+                     "# name: where it goes (addresses, |command, /file, "
+                     ":include:/file).\n"
+                     "# Changes count at once; newaliases is not needed.\n"
                      "postmaster: %s@%s\n"
-                     "root: postmaster\n"
-                     "abuse: postmaster\n"
-                     "hostmaster: postmaster\n"
-                     "webmaster: postmaster\n",
-                     in->user, in->domain);
+                     "root: postmaster\n",
+                     in->host, in->user, in->domain);
+}
+
+/* Addresses that every domain must have (RFC 2142), and root, whom programs of
+ * this machine write to: a bare name gets $myorigin. */
+static void virtual_map(const struct init *in, struct buf *b)
+{
+    static const char *const names[] = { "postmaster", "abuse", "hostmaster",
+                                         "webmaster", "root" };
+
+    (void)buf_printf(b,
+                     "# Further addresses of %s: address, then where it "
+                     "goes.\n"
+                     "# Changes count at once; postmap is not needed.\n",
+                     in->domain);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcasecmp(names[i], in->user) != 0)
+            (void)buf_printf(b, "%s@%s  %s@%s\n", names[i], in->domain,
+                             in->user, in->domain);
 }
 
 /* {SHA512-CRYPT} as Dovecot writes it. */
@@ -329,6 +346,7 @@ int command_init(int argc, char **argv)
     emit(&in, dirfd, "main.cf", 0644, main_cf);
     emit(&in, dirfd, "master.cf", 0644, master_cf);
     emit(&in, dirfd, "aliases", 0644, aliases);
+    emit(&in, dirfd, "virtual", 0644, virtual_map);
     emit(&in, dirfd, "users", in.is_root ? 0640 : 0600, users);
     printf("%s is ready: user %s@%s, password %s, SMTP on port %u.\n"
            "The password is for later; there is no sign-in yet.\n",
