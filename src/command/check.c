@@ -77,7 +77,7 @@ static void try_build(struct checking *k, slice whole, const char *path,
 }
 
 /* One question makes a table read its source. */
-static void try_lookup(struct checking *k, slice whole)
+MAY_WAIT static void try_lookup(struct checking *k, slice whole)
 {
     struct tables *t = tables_new();
     struct arena *a = arena_new(1u << 20);
@@ -92,7 +92,7 @@ static void try_lookup(struct checking *k, slice whole)
     tables_free(&t);
 }
 
-static void check_leaf(void *ctx, slice type, slice name, slice whole)
+MAY_WAIT static void check_leaf(void *ctx, slice type, slice name, slice whole)
 {
     struct checking *k = ctx;
     enum table_kind kind = table_kind(type);
