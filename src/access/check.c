@@ -12,6 +12,7 @@ static const char *const stage_names[] = {
     [ACCESS_ETRN] = "ETRN",       [ACCESS_VRFY] = "VRFY",
 };
 
+/* NOLINTNEXTLINE(misc-no-recursion): ACCESS_RESULT_DEPTH */
 enum verdict check_rule(struct check *c, const struct rule *r)
 {
     enum verdict says;
@@ -34,6 +35,7 @@ static bool is_warn_if_reject(const struct rule *r)
     return r->what != NULL && strcmp(r->what->name, "warn_if_reject") == 0;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): ACCESS_RESULT_DEPTH */
 enum verdict check_rules(struct check *c, const struct rules *r)
 {
     unsigned depth = c->depth + 1; /* 0 is "no warning" */

@@ -152,6 +152,7 @@ int access_counters_open(int fd, struct access_counters **out, struct err *err)
 
     if (counters_map(fd, &c, err) < 0)
         return -1;
+    CHECK(c != NULL);
     row_take(c);
     *out = c;
     return 0;
@@ -181,6 +182,7 @@ void access_counters_process_died(int fd, pid_t pid)
         log_warning("%s", err.log);
         return;
     }
+    CHECK(c != NULL);
     for (size_t i = 0; i < RATE_PROCS; i++) {
         if (atomic_load(&c->header->pids[i]) != (int32_t)pid)
             continue;

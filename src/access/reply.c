@@ -59,7 +59,8 @@ static enum verdict refuse_line(struct check *c, bool is_own_fault, char *line)
     uint64_t code;
 
     /* DEFER_IF_REJECT: a refusal for good waits for better times. */
-    if (!only_warn && c->if_reject.is_active && line[0] == '5') {
+    if (line != NULL && !only_warn && c->if_reject.is_active &&
+        line[0] == '5') {
         c->if_reject.is_active = false;
         c->warn_depth = 0;
         line = slice_cstr(c->s->arena, c->if_reject.line);

@@ -291,11 +291,36 @@ static const struct action actions[] = {
  * Restriction names as the result
  */
 
+/* One word of a result: a restriction without argument, or a class. */
+static bool word_find(struct check *c, const struct result *r, slice word,
+                      struct rule *out)
+{
+    struct map_node *n;
+
+    *out = (struct rule){ .what = restriction_find(word) };
+    if (out->what != NULL && out->what->arg == ARG_NONE)
+        return true;
+    if (out->what != NULL) {
+        log_warning("access table %.*s entry \"%.*s\": %.*s needs an argument",
+                    SLF(r->rule->spec), SLF(r->key), SLF(word));
+        return false;
+    }
+    n = map_get(c->a->classes, word);
+    if (n == NULL) {
+        log_warning("unknown smtpd restriction: \"%.*s\"", SLF(word));
+        return false;
+    }
+    out->class = CONTAINER_OF(n, struct rules, node);
+    return true;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): ACCESS_RESULT_DEPTH */
 MAY_WAIT static enum verdict do_words(struct check *c, const struct result *r,
                                       slice value)
 {
     enum verdict says = SAYS_DUNNO;
     slice rest = value;
+    struct rule one;
     slice word;
 
     if (slice_chr(value, ':') >= 0) {
@@ -311,26 +336,9 @@ MAY_WAIT static enum verdict do_words(struct check *c, const struct result *r,
                     SLF(r->rule->spec), SLF(r->key));
         return check_server_error(c);
     }
-    while (says == SAYS_DUNNO && conf_list_next(&rest, &word)) {
-        struct rule one = { .what = restriction_find(word) };
-        struct map_node *n;
-
-        if (one.what != NULL && one.what->arg != ARG_NONE) {
-            log_warning("access table %.*s entry \"%.*s\": %.*s needs an "
-                        "argument",
-                        SLF(r->rule->spec), SLF(r->key), SLF(word));
-            return check_server_error(c);
-        }
-        if (one.what == NULL) {
-            n = map_get(c->a->classes, word);
-            if (n == NULL) {
-                log_warning("unknown smtpd restriction: \"%.*s\"", SLF(word));
-                return check_server_error(c);
-            }
-            one.class = CONTAINER_OF(n, struct rules, node);
-        }
-        says = check_rule(c, &one);
-    }
+    while (says == SAYS_DUNNO && conf_list_next(&rest, &word))
+        says = word_find(c, r, word, &one) ? check_rule(c, &one)
+                                           : check_server_error(c);
     return says;
 }
 
@@ -343,6 +351,7 @@ static bool all_digits(slice s)
     return s.n > 0;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): ACCESS_RESULT_DEPTH */
 enum verdict check_result(struct check *c, const struct rule *r, slice key,
                           slice value)
 {

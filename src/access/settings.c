@@ -317,7 +317,8 @@ int access_new(const struct conf *c, const struct conf_service *service,
     struct access *a = xcalloc(1, sizeof(*a));
 
     a->magic = ACCESS_MAGIC;
-    memcpy(&a->conf, &c, sizeof(c)); /* a reference changes only the count */
+    memcpy(&a->conf, &c,
+           sizeof(void *)); /* a reference changes only the count */
     (void)conf_ref(a->conf);
     a->service = service;
     a->tables = t;

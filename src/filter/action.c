@@ -169,10 +169,20 @@ static const struct action actions[] = {
     { "OK", do_nothing, false, "" },
 };
 
+static const struct action *action_find(slice word)
+{
+    for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
+        if (slice_ieqs(word, actions[i].name))
+            return &actions[i];
+    }
+    return NULL;
+}
+
 int filter_ask(struct filter_message *m, enum filter_class class, slice text,
                enum filter_verdict *verdict, struct buf *out, struct err *err)
 {
     struct table_list *list = m->filter->lists[class];
+    const struct action *action;
     slice value = SLICE_NONE;
     slice word;
 
@@ -188,17 +198,14 @@ int filter_ask(struct filter_message *m, enum filter_class class, slice text,
     if (!slice_token(&value, " \t", &word))
         return 0;
     value = slice_trim(value);
-    for (size_t i = 0; i < ARRAY_LEN(actions); i++)
-        if (slice_ieqs(word, actions[i].name)) {
-            actions[i].run(m, text, value, verdict, out);
-            if (actions[i].run == do_reject) /* as the client reads it */
-                value = slice_str(arena_printf(m->scratch, "%.*s %.*s",
-                                               SLF(m->result.status),
-                                               SLF(m->result.text)));
-            if (actions[i].is_logged)
-                log_action(m, actions[i].word, text, value);
-            return 0;
-        }
-    log_warning("unknown command in header or body checks: %.*s", SLF(word));
+    action = action_find(word);
+    if (action == NULL) {
+        log_warning("unknown command in header or body checks: %.*s",
+                    SLF(word));
+        return 0;
+    }
+    if (action->is_logged)
+        log_action(m, action->word, text, value);
+    action->run(m, text, value, verdict, out);
     return 0;
 }

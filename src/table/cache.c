@@ -68,7 +68,7 @@ void cache_put(struct tables *t, const struct table *of, slice key, slice value,
     c->until = clock_after(ttl_ms);
     c->found = value.p != NULL;
     c->n_value = value.n;
-    if (value.n > 0)
+    if (value.p != NULL)
         memcpy(c->bytes, value.p, value.n);
     memcpy(c->bytes + value.n, of->whole, n_whole + 1);
     if (key.n > 0)

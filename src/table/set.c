@@ -249,7 +249,7 @@ void tables_set_alias_format(struct tables *t, slice whole)
 {
     struct table *e = NULL;
 
-    if (tables_entry(t, whole, 0, &e, NULL) == 0)
+    if (tables_entry(t, whole, 0, &e, NULL) == 0 && e != NULL)
         e->is_alias_format = true;
 }
 
@@ -298,7 +298,7 @@ int tables_give(struct tables *t, slice name, int fd, int64_t mtime,
     if (err == NULL)
         err = &local;
     rc = tables_entry(t, name, 0, &e, err);
-    if (rc == 0) {
+    if (rc == 0 && e != NULL) {
         rc = load_fd(e, fd, mtime, err);
         if (rc < 0 && e->data == NULL)
             (void)snprintf(e->trouble, sizeof(e->trouble), "%s", err->log);
@@ -423,6 +423,7 @@ int table_lookup(struct tables *t, slice spec, slice key, unsigned flags,
     CHECK_OBJ(t, TABLES_MAGIC);
     if (tables_entry(t, spec, 0, &e, err) < 0)
         return -1;
+    CHECK(e != NULL);
     return table_ask(e, key, flags, a, value, err);
 }
 
@@ -431,7 +432,10 @@ int table_each(struct tables *t, slice spec, table_each_fn *fn, void *ctx,
 {
     struct table *e = NULL;
 
-    if (tables_entry(t, spec, 0, &e, err) < 0 || table_ready(e, err) < 0)
+    if (tables_entry(t, spec, 0, &e, err) < 0)
+        return -1;
+    CHECK(e != NULL);
+    if (table_ready(e, err) < 0)
         return -1;
     if (e->ops->kind == TABLE_BUILT)
         return built_each(e, fn, ctx, err);
