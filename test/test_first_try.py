@@ -85,6 +85,12 @@ def test_no_configuration_names_the_cure(tmp_path):
     assert p.returncode == 78 and "hato init DIR" in p.stderr
 
 
+def test_version_and_usage(tmp_path):
+    assert hato(tmp_path, "--version").stdout.startswith("hato 0.")
+    p = hato(tmp_path, "frobnicate")
+    assert p.returncode == 64 and "usage: hato [-c DIR] start" in p.stderr
+
+
 def test_samples_are_without_findings(tmp_path):
     for name in ("main.cf", "master.cf"):
         with open(os.path.join(TOP, "conf", name), encoding="utf-8") as f:

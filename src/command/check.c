@@ -198,8 +198,7 @@ int command_check(int argc, char **argv)
     }
     conf_diags_init(&diags);
     if (conf_load(conf_dir_default(NULL), 0, &conf, &diags, &err) < 0)
-        command_die(EX_CONFIG, "%s (hato init DIR writes a first one)",
-                    err.log);
+        command_die(EX_CONFIG, "%s", err.log);
     (void)conf_check(conf, true, &diags);
     ok = check_tables(conf, &diags);
     buf_init(&out, 4u << 20);

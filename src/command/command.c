@@ -52,6 +52,10 @@ int command_main(int argc, char **argv)
         command_print_names();
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("hato " HATO_VERSION);
+        return 0;
+    }
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         if (commands[i].is_program && strcmp(name, commands[i].name) == 0) {
             command_name = commands[i].name;

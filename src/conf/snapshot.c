@@ -235,6 +235,14 @@ static struct conf *new_by_full_path(const char *dir)
     return conf_new(dir[0] == '/' || full == NULL ? dir : full);
 }
 
+/* A first try without a configuration is told how to make one. */
+static int no_main_cf(struct err *err)
+{
+    if (err->sys == ENOENT)
+        err_log(err, "%s (hato init DIR writes a first one)", err->log);
+    return -1;
+}
+
 int conf_load(const char *dir, unsigned flags, struct conf **out,
               struct conf_diags *diags, struct err *err)
 {
@@ -245,8 +253,10 @@ int conf_load(const char *dir, unsigned flags, struct conf **out,
 
     buf_init(&main_cf, CONF_MAX_TEXT);
     buf_init(&master_cf, CONF_MAX_TEXT);
-    if (conf_read_file(c->main_path, &main_cf, err) < 0)
+    if (conf_read_file(c->main_path, &main_cf, err) < 0) {
+        rc = no_main_cf(err);
         goto out;
+    }
     if (conf_read_file(c->master_path, &master_cf, err) < 0 &&
         !(flags & CONF_MAIN_ONLY))
         goto out;

@@ -24,6 +24,11 @@ static int connect_control(const struct conf *c, int *fd_out, struct err *err)
     if (connect(fd, (struct sockaddr *)&sa, sizeof sa) < 0) {
         if (errno == ENOENT || errno == ECONNREFUSED)
             return err_temp(err, "the mail system is not running");
+        if (errno == EACCES)
+            return err_perm(err,
+                            "only root and the user who started the mail "
+                            "system may ask it (%s)",
+                            sa.sun_path);
         return err_sys(err, "connect to %s", sa.sun_path);
     }
     *fd_out = take_fd(&fd);

@@ -93,6 +93,11 @@ static int bind_smtpd(struct master *m, const struct conf *c,
             n_bound++;
             continue;
         }
+        if (err->sys == EACCES && s->port < 1024)
+            return err_perm(err,
+                            "%s:%d: %s: ports below 1024 are for root "
+                            "(choose a greater one)",
+                            s->file, s->line, s->name);
         /* A kernel without IPv6 is not an error of the configuration. */
         if (!(v6 && n > 1 &&
               (err->sys == EAFNOSUPPORT || err->sys == EADDRNOTAVAIL)))
@@ -113,8 +118,8 @@ static int bind_pickup(struct master *m, const struct conf *c, struct err *err)
 
     if (n >= (int)sizeof where)
         return err_perm(err, "queue_directory is too long for a socket");
-    return bind_port(m, where, "pickup", s != NULL ? (int)s->index : -1,
-                     true, err);
+    return bind_port(m, where, "pickup", s != NULL ? (int)s->index : -1, true,
+                     err);
 }
 
 int ports_open(struct master *m, const struct conf *c, struct err *err)
