@@ -42,7 +42,7 @@ static void print_rcpts(slice item)
         if (!slice_eq(reason, last))
             print_reason(reason);
         last = reason;
-        printf("%-10s %8s %-20s %.*s\n", "", "", "", SLF(addr));
+        printf("%-17s %8s %-19s %.*s\n", "", "", "", SLF(addr));
     }
 }
 
@@ -60,8 +60,8 @@ static void print_item(struct command_queue *q, slice item)
     (void)attr_find(item, AT_SENDER, &sender);
     (void)attr_find(item, AT_KIND, &kind);
     if (l->n++ == 0)
-        printf("%-10s %8s %-20s %s\n", "-Queue ID-", "--Size--",
-               "----Arrival Time----", "-Sender/Recipient-------");
+        printf("%-17s %8s %-19s %s\n", "----Queue ID-----", "--Size--",
+               "---Arrival Time----", "--Sender/Recipient------");
     l->bytes += size;
     (void)snprintf(shown, sizeof shown, "%.*s%s", SLF(id),
                    slice_eqs(kind, "active") ? "*"
@@ -71,7 +71,7 @@ static void print_item(struct command_queue *q, slice item)
         (void)strftime(when, sizeof when, "%a %b %e %H:%M:%S", &tm);
     if (sender.n == 0)
         sender = SL("MAILER-DAEMON");
-    printf("%-11s %7" PRIu64 " %20.20s %.*s\n", shown, size, when, SLF(sender));
+    printf("%-17s %8" PRIu64 " %19.19s %.*s\n", shown, size, when, SLF(sender));
     print_rcpts(item);
     putchar('\n');
 }

@@ -139,20 +139,25 @@ static int make_input(struct lmtp_tx *tx, const struct lmtp_target *t,
                       struct err *err)
 {
     int fd = memfd_create("command", MFD_CLOEXEC);
-    char date[40];
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    struct civil now;
     struct buf b;
     int r = 0;
 
     if (fd < 0)
         return err_sys(err, "memory for a message");
-    clock_rfc5322(clock_wall() / 1000, date);
+    clock_local(clock_wall() / 1000, &now);
     buf_init(&b, 16384);
     (void)buf_puts(&b, "From ");
     if (tx->sender.n > 0)
         (void)mail_addr_quote(&b, tx->sender);
     else
         (void)buf_puts(&b, "MAILER-DAEMON");
-    (void)buf_printf(&b, "  %s\nReturn-Path: <", date);
+    (void)buf_printf(&b, "  %.3s %.3s %2d %02d:%02d:%02d %d\nReturn-Path: <",
+                     days + (ptrdiff_t)now.wday * 3,
+                     months + (ptrdiff_t)(now.month - 1) * 3, now.day, now.hour,
+                     now.min, now.sec, now.year);
     if (tx->sender.n > 0)
         (void)mail_addr_quote(&b, tx->sender);
     (void)buf_puts(&b, ">\n");
@@ -193,7 +198,8 @@ void lmtp_run_command(struct lmtp_server *server, struct lmtp_tx *tx,
         .gid = (gid_t)-1,
         .new_session = true,
     };
-    int64_t limit = conf_time(server->parts.conf, NULL, "command_time_limit");
+    msec deadline = clock_after(
+        conf_time(server->parts.conf, NULL, "command_time_limit") * 1000);
     struct buf output;
     struct err err;
     int wstatus = 0;
@@ -207,9 +213,11 @@ void lmtp_run_command(struct lmtp_server *server, struct lmtp_tx *tx,
     make_env(server, tx, t, &env);
     spec.chdir = t->home.n > 0 ? slice_cstr(tx->arena, t->home) : "/";
     buf_init(&output, OUTPUT_MAX);
-    if (proc_run_fd(&spec, fd, &output, clock_after(limit * 1000), &wstatus,
-                    &err) < 0) {
-        err_log(&err, "Command time limit exceeded: \"%s\"", line);
+    if (proc_run_fd(&spec, fd, &output, deadline, &wstatus, &err) < 0) {
+        if (err.sys == 0 && clock_mono() >= deadline)
+            err_log(&err, "Command time limit exceeded: \"%s\"", line);
+        else
+            (void)err_prefix(&err, "command \"%s\"", line);
         lmtp_target_fail(tx, t, &err);
     } else {
         judge_exit(tx, t, wstatus, buf_view(&output));

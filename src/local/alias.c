@@ -65,12 +65,16 @@ MAY_WAIT static int find_owner(struct local_job *j, struct local_rcpt *r,
     if (value.p == NULL)
         return 0;
     r->has_owner = true;
-    if (conf_bool(j->local->p->conf, NULL, "expand_owner_alias") &&
-        slice_chr(slice_trim(value), ',') < 0)
-        r->owner = slice_trim(value);
-    else
+    if (!conf_bool(j->local->p->conf, NULL, "expand_owner_alias") ||
+        slice_chr(slice_trim(value), ',') >= 0) {
         r->owner = slice_str(
             arena_printf(j->arena, "%.*s@%.*s", SLF(owner), SLF(domain)));
+        return 0;
+    }
+    if (address_rewrite(j->local->address, ADDRESS_LOCAL, slice_trim(value),
+                        j->arena, &value, err) < 0)
+        return -1;
+    r->owner = slice_dup(j->arena, value);
     return 0;
 }
 

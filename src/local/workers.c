@@ -39,9 +39,16 @@ struct local_workers *local_workers_new(struct local *l)
     return w;
 }
 
+/* A worker that holds mailboxes may start no program: a user's commands run in
+ * another one with his uid. */
+static bool is_for_command(const struct local_place *place)
+{
+    return place->by_command_worker || place->kind == LMTP_COMMAND;
+}
+
 static const char *kind_of(const struct local_place *place)
 {
-    return place->by_command_worker ? "command" : "mailbox";
+    return is_for_command(place) ? "command" : "mailbox";
 }
 
 static void request(const struct local_place *place, struct buf *b)
@@ -116,7 +123,7 @@ static void make_key(const struct local_workers *w,
 {
     unsigned slot = 0;
 
-    if (!place->by_command_worker && w->n_slots > 1)
+    if (!is_for_command(place) && w->n_slots > 1)
         slot = crc32c(0, place->account.p, place->account.n) % w->n_slots;
     (void)snprintf(key, 64, "%" PRIu64 ":%" PRIu64 ":%s:%u", place->uid,
                    place->gid, kind_of(place), slot);

@@ -246,8 +246,9 @@ static void put_per_rcpt(struct buf *b, const struct dsn *d,
         (void)buf_puts(b, "Original-Recipient: ");
         put_clean(b, r->orcpt, d->is_utf8);
         (void)buf_byte(b, '\n');
-    } else if (r->orig.n > 0 && !slice_ieq(r->orig, r->addr)) {
-        put_typed(b, "Original-Recipient", r->orig, d->is_utf8);
+    } else {
+        put_typed(b, "Original-Recipient", r->orig.n > 0 ? r->orig : r->addr,
+                  d->is_utf8);
     }
     (void)buf_printf(b, "Action: %s\nStatus: %.*s\n", r->action,
                      SLF(r->status));

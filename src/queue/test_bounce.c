@@ -57,6 +57,7 @@ static void report_in(struct world *w)
     assert_has(text, "\nReporting-MTA: dns; hato.example.com\n");
     assert_has(text, "\nX-Hato-Sender: rfc822; a@virtual.example\n");
     assert_has(text, "\nFinal-Recipient: rfc822; no1@virtual.example\n"
+                     "Original-Recipient: rfc822; no1@virtual.example\n"
                      "Action: failed\nStatus: 5.1.1\n"
                      "Diagnostic-Code: X-Hato; unknown user: \"no\"\n");
     assert_has(text, "rfc822; no2@other.example");

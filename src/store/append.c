@@ -83,7 +83,7 @@ static void put_from(struct buf *b, const struct store_append *a)
     clock_local(clock_wall() / 1000, &c);
     put_line(b, "From ",
              a->envelope_from.n > 0 ? a->envelope_from : SL("MAILER-DAEMON"),
-             " ");
+             "  ");
     buf_printf(b, "%.3s %.3s %2d %02d:%02d:%02d %d\n",
                days + 3 * (ptrdiff_t)c.wday,
                months + 3 * (ptrdiff_t)(c.month - 1), c.day, c.hour, c.min,

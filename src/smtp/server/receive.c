@@ -43,7 +43,7 @@ MAY_WAIT int smtp_body_begin(struct smtp *s, bool stuffed, struct err *err)
     struct mail_dot_options opt = {
         .stuffed = stuffed,
         .bare_lf = service->bare_lf,
-        .from_line = MAIL_FROM_RENAME,
+        .from_line = service->is_pickup ? MAIL_FROM_DROP : MAIL_FROM_RENAME,
         .stray_cr_to_space = service->stray_cr_to_space,
         .strip = service->has_strip ? service->strip : NULL,
         .reject = service->has_reject ? service->reject : NULL,
@@ -306,9 +306,8 @@ static void log_begun(struct smtp *s)
     const struct envelope *e = &tx->env;
 
     if (s->service->is_pickup)
-        event_log(EV_INFO, "pickup", "accepted", e->id,
-                  EV_PAIRS(ev_u64("uid", s->peer.uid),
-                           ev_addr("from", tx->sender)));
+        event_text(EV_INFO, "pickup", e->id, "uid=%u from=<%.*s>",
+                   (unsigned)s->peer.uid, SLF(tx->sender));
     else
         event_log(EV_INFO, s->service->tag, "accepted", e->id,
                   EV_PAIRS(ev_str("client", slice_str(s->client))));

@@ -1,5 +1,7 @@
 #include "smtp/server/server_priv.h"
 
+#define ADDED_MAX 4096 /* Date, Message-ID and From that were missing */
+
 /*
  * The header of a message as it goes into the spool: the trace line that we
  * add, header fields that message_drop_headers takes out, address rewriting,
@@ -136,10 +138,10 @@ int smtp_headers_complete(struct smtp *s, slice header, struct buf *out,
         address_rewrites_headers_of(service->address, tx->policy.name,
                                     tx->policy.addr, false, &is_ours, err) < 0)
         return -1;
-    buf_init(&kept, header.n + 16);
-    copy_fields(s, header, &kept, &hops);
+    buf_init(&kept, header.n + ADDED_MAX);
     if (is_ours || service->always_add_headers)
-        add_missing(s, buf_view(&kept), out);
+        add_missing(s, header, &kept);
+    copy_fields(s, header, &kept, &hops);
     context = is_ours ? ADDRESS_LOCAL : ADDRESS_REMOTE;
     if (address_has_header_work(service->address, context))
         r = address_rewrite_headers(service->address, context, buf_view(&kept),
