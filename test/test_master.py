@@ -201,7 +201,7 @@ def test_reloads_refuse_nobody(where):
         knocker.stop = True
         knocker.join()
         assert not knocker.errors and knocker.n > 20
-        assert h.log().count("reload -- version") == 20
+        assert wait_for(lambda: h.log().count("reload -- version") == 20, 5)
 
 
 def test_listeners_follow_the_configuration(where):
