@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -226,6 +227,36 @@ def test_worker_and_template_as_one_user(where):
     with Hato(where) as h:
         p = h.command("probe", "mailbox", check=True)
         assert f"uid={h.uid} " in p.stdout
+
+
+def test_idle_workers_retire(where):
+    h = Hato(where)
+    clock = h.path("clock")
+    with open(clock, "wb") as f:
+        f.write(struct.pack("<q", 0))
+    h.own()
+
+    def move(ms):
+        with open(clock, "r+b") as f:
+            f.write(struct.pack("<q", ms))
+
+    def workers():
+        return re.findall(r"worker \S+:mailbox:0 pid (\d+) ready",
+                          h.command("status", check=True).stdout)
+
+    h.start(env={"HATO_TEST_CLOCK": clock})
+    try:
+        h.command("probe", "mailbox", check=True)
+        (first,) = workers()
+        move(50_000)
+        time.sleep(0.3)
+        assert workers() == [first]
+        move(125_000)
+        assert wait_for(lambda: not workers())
+        h.command("probe", "mailbox", check=True)
+        assert workers() and workers() != [first]
+    finally:
+        h.stop()
 
 
 @needs_root

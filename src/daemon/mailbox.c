@@ -54,7 +54,7 @@ static int on_start(struct worker *w, struct err *err)
     cfg.fsync = fsync_mode(conf);
     /* Ids of expunged mail outlive every retry of the queue. */
     cfg.gone_keep_s =
-        conf_time(conf, NULL, "maximal_queue_lifetime") + 3 * 86400;
+        conf_time(conf, NULL, "maximal_queue_lifetime") + (int64_t)3 * 86400;
     store = store_new(&cfg);
     parts.store = store;
     parts.conf = conf;
