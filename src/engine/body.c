@@ -119,6 +119,7 @@ enum engine_outcome engine_put(struct engine_dir *d, const char *tmp,
 
     if (o != ENGINE_OK)
         return o;
+    CHECK(p != NULL);
     o = engine_put_write(p, v, n, err);
     if (o != ENGINE_OK) {
         engine_put_abort(&p);

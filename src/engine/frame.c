@@ -17,6 +17,8 @@ enum {
     HEAD_CRC = 60,
 };
 
+static const char magic[4] = { 'H', 'A', 'T', 'O' };
+
 /* Offsets in a record's header. */
 enum {
     REC_CRC = 0,
@@ -30,7 +32,7 @@ void engine_log_head_encode(uint8_t out[static ENGINE_LOG_HEAD],
                             const struct engine_log_spec *spec, uint64_t epoch)
 {
     memset(out, 0, ENGINE_LOG_HEAD);
-    memcpy(out + HEAD_MAGIC, "HATO", 4);
+    memcpy(out + HEAD_MAGIC, magic, sizeof(magic));
     memcpy(out + HEAD_MAGIC + 4, spec->kind, 4);
     set_u16(out + HEAD_VERSION, spec->version);
     set_u16(out + HEAD_OLDEST, spec->oldest);
@@ -44,7 +46,7 @@ void engine_log_head_encode(uint8_t out[static ENGINE_LOG_HEAD],
 
 bool engine_log_head_is_whole(const uint8_t in[static ENGINE_LOG_HEAD])
 {
-    return memcmp(in, "HATO", 4) == 0 &&
+    return memcmp(in, magic, sizeof(magic)) == 0 &&
            get_u32(in + HEAD_CRC) == crc32c(0, in, HEAD_CRC);
 }
 
@@ -55,7 +57,8 @@ enum engine_outcome engine_log_head_decode(
 {
     static const uint8_t no_uuid[16];
 
-    if (memcmp(in, "HATO", 4) != 0 || memcmp(in + 4, spec->kind, 4) != 0) {
+    if (memcmp(in, magic, sizeof(magic)) != 0 ||
+        memcmp(in + 4, spec->kind, 4) != 0) {
         err_temp(err, "%s: is not a file of kind %.4s", spec->name, spec->kind);
         return ENGINE_CHANGED;
     }

@@ -67,6 +67,7 @@ static void watch_all_resync(struct engine *e)
     size_t pos = 0;
     struct imap_node *n = NULL;
 
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): n is only compared. */
     while ((n = imap_next(&e->watched, &pos, n)) != NULL)
         watch_tell(e, CONTAINER_OF(n, struct watch_dir, node), ENGINE_EV_RESYNC,
                    "");

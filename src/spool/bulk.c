@@ -73,8 +73,8 @@ static int copy_one(struct move *mv, const struct spool_message *m,
     int fd = segment_fd(s, mv->from, err);
     enum engine_outcome o = ENGINE_TRYLATER;
 
-    if (fd >= 0 && pread(fd, payload, n, (off_t)(m->at + ENGINE_RECORD_HEAD)) ==
-                       (ssize_t)n)
+    if (fd >= 0 &&
+        pread(fd, payload, n, (off_t)m->at + ENGINE_RECORD_HEAD) == (ssize_t)n)
         o = engine_log_append(s->bulk, SEG_TYPE_MESSAGE, &v, 1, ENGINE_COPY,
                               &mv->v[mv->n].at, err);
     else if (fd >= 0)

@@ -80,6 +80,7 @@ static void unexpand(struct spool *s, struct spool_message *m, uint32_t rcpt,
     s->needs_snapshot = true;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): an expansion has seven facts */
 int spool_expand(struct spool *s, struct spool_message *m, uint32_t rcpt,
                  const struct spool_expansion *v, size_t n, uint32_t *first_out,
                  struct err *err)

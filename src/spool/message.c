@@ -222,8 +222,8 @@ bool message_expand(struct spool_message *m, uint32_t parent,
     if (m->n_rcpts >= 1u << 24)
         return false;
     if (n == 0 || is_full(n))
-        m->expansions = xrealloc(m->expansions, (n == 0 ? 1 : 2 * (size_t)n) *
-                                                    sizeof *m->expansions);
+        m->expansions = xrealloc(m->expansions,
+                                 (n == 0 ? 1 : 2 * (size_t)n) * sizeof(void *));
     m->rcpts = xrealloc(m->rcpts != NULL ? m->rcpts : states(m),
                         ((size_t)m->n_rcpts + 1) * sizeof *m->rcpts);
     m->rcpts[m->n_rcpts] = (struct rcpt_state){ 0 };

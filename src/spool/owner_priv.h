@@ -107,7 +107,6 @@ struct spool {
     struct engine_dir *dir;
     struct engine_lease *lease;
     uint8_t uuid[16];
-    bool is_closing;
     unsigned n_tasks; /* background tasks of ours */
     struct waitq idle;
 
@@ -124,7 +123,6 @@ struct spool {
     struct engine_log *log; /* NULL: none could be made */
     uint64_t log_number;
     uint64_t next_log;    /* made ahead: its number, 0: none */
-    bool next_unsynced;   /* its header may not be on the disk yet */
     struct list old_logs; /* rolled, not yet known to be durable */
     uint64_t dir_changes; /* journal files made */
     uint64_t dir_synced;  /* of these, whose names are durable */
@@ -134,24 +132,27 @@ struct spool {
     uint64_t base;        /* generation that `current` names */
     uint64_t bytes_since; /* journaled since the last snapshot */
     uint64_t snapshot_bytes;
-    bool needs_snapshot; /* the journal was damaged or lost operations */
-    bool is_replaying;
-    bool is_opening;       /* the user is told of messages at the end of it */
     struct arena *scratch; /* for one envelope */
 
     uint64_t next_segment;
     uint64_t reserved;         /* numbers below are taken, says the journal */
     uint64_t reserved_durable; /* and that is durable */
 
-    bool is_willing;
-    bool was_full; /* a write met a full disk */
     struct timer tick_timer;
     struct timer probe_timer;
-    bool is_ticking;
 
     struct spool_writer *own;
     struct engine_log *bulk;
     struct segment *bulk_segment;
+
+    bool is_closing;
+    bool next_unsynced;  /* its header may not be on the disk yet */
+    bool needs_snapshot; /* the journal was damaged or lost operations */
+    bool is_replaying;
+    bool is_opening; /* the user is told of messages at the end of it */
+    bool is_willing;
+    bool was_full; /* a write met a full disk */
+    bool is_ticking;
 };
 
 struct spool_peer {

@@ -299,15 +299,45 @@ static bool is_blank(struct spool *s, const char *name)
     return blank;
 }
 
-static MAY_WAIT int replay_log(struct spool *s, const char *what,
-                               const char *kind, uint64_t number,
-                               bool *end_seen, bool *is_empty, struct err *err)
+/* What a file of operations turned out to be. */
+struct replayed {
+    bool end_seen; /* J_END */
+    bool is_empty;
+};
+
+static MAY_WAIT int replay_records(struct spool *s, struct engine_reader *r,
+                                   struct replayed *out, struct err *err)
 {
+    struct engine_record rec;
+    int got;
+
+    while ((got = engine_reader_next(r, &rec, err)) == 1) {
+        out->is_empty = false;
+        s->bytes_since += rec.payload.n + ENGINE_RECORD_HEAD;
+        (void)engine_lease_raise(s->lease, rec.epoch, NULL);
+        if (rec.type == (JOURNAL_TYPE_BATCH & ~ENGINE_MUST_UNDERSTAND)) {
+            if (replay_batch(s, rec.payload, &out->end_seen, err) < 0)
+                return -1;
+        } else if (rec.must) {
+            return err_temp(err, "record of type %u is not understood",
+                            rec.type);
+        }
+        if (task_inside())
+            task_yield_if_long();
+    }
+    return got;
+}
+
+/* 1: read; 0: there is no such file; -1. */
+static MAY_WAIT int replay_log(struct spool *s, const char *what,
+                               uint64_t number, struct replayed *out,
+                               struct err *err)
+{
+    const char *kind = strcmp(what, "snapshot") == 0 ? "SNAP" : "JRNL";
     char name[JOURNAL_NAME_SIZE];
     struct engine_log_spec spec;
     struct engine_reader *r = NULL;
     struct engine_log_info info;
-    struct engine_record rec;
     enum engine_outcome o;
     int got;
 
@@ -318,33 +348,15 @@ static MAY_WAIT int replay_log(struct spool *s, const char *what,
         return 0;
     if (o != ENGINE_OK)
         return -1;
-    *is_empty = true;
-    while ((got = engine_reader_next(r, &rec, err)) == 1) {
-        *is_empty = false;
-        s->bytes_since += rec.payload.n + ENGINE_RECORD_HEAD;
-        (void)engine_lease_raise(s->lease, rec.epoch, NULL);
-        if (rec.type == (JOURNAL_TYPE_BATCH & ~ENGINE_MUST_UNDERSTAND)) {
-            if (replay_batch(s, rec.payload, end_seen, err) < 0) {
-                got = -1;
-                break;
-            }
-        } else if (rec.must) {
-            got =
-                err_temp(err, "record of type %u is not understood", rec.type);
-            break;
-        }
-        if (task_inside())
-            task_yield_if_long();
-    }
+    out->is_empty = true;
+    got = replay_records(s, r, out, err);
     if (got == 0 && engine_reader_torn(r))
         spool_trouble(s,
                       "%s: what follows offset %" PRIu64
                       " was not written whole and is ignored",
                       name, engine_reader_end(r));
     engine_reader_free(&r);
-    if (got < 0)
-        return err_prefix(err, "%s", name);
-    return 1;
+    return got < 0 ? err_prefix(err, "%s", name) : 1;
 }
 
 /* Expansions whose end was not written: they were never acted upon. */
@@ -416,8 +428,7 @@ static int read_current(struct spool *s, bool *is_new, struct err *err)
 
 int replay_all(struct spool *s, bool *is_new, struct err *err)
 {
-    bool end_seen = false;
-    bool is_empty = true;
+    struct replayed x = { 0 };
     int r;
 
     if (read_current(s, is_new, err) < 0)
@@ -425,18 +436,18 @@ int replay_all(struct spool *s, bool *is_new, struct err *err)
     if (*is_new)
         return 0;
     s->is_replaying = true;
-    r = replay_log(s, "snapshot", "SNAP", s->base, &end_seen, &is_empty, err);
+    r = replay_log(s, "snapshot", s->base, &x, err);
     if (r < 0)
         return -1;
-    if (s->base > 1 && (r == 0 || !end_seen))
+    if (s->base > 1 && (r == 0 || !x.end_seen))
         return err_temp(err, "snapshot-%08" PRIx64 " is missing or not whole",
                         s->base);
     s->snapshot_bytes = s->bytes_since;
     s->bytes_since = 0;
-    is_empty = false;
+    x.is_empty = false;
     s->log_number = s->base - 1;
     for (uint64_t n = s->base;; n++) {
-        r = replay_log(s, "journal", "JRNL", n, &end_seen, &is_empty, err);
+        r = replay_log(s, "journal", n, &x, err);
         if (r < 0)
             return -1;
         if (r == 0)
@@ -446,7 +457,7 @@ int replay_all(struct spool *s, bool *is_new, struct err *err)
     /* What stands behind a hole was never promised to anybody. */
     snapshot_remove_above(s, s->log_number);
     /* An empty one at the end was made ahead: it is the one to go on with. */
-    if (is_empty && s->log_number >= s->base) {
+    if (x.is_empty && s->log_number >= s->base) {
         s->next_log = s->log_number;
         s->log_number--;
     }

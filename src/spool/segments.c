@@ -239,12 +239,11 @@ static MAY_WAIT int make_files(struct spool *s, struct make_job *j,
 int segment_create(struct spool *s, enum segment_kind kind,
                    struct segment **out, int *fd_out, struct err *err)
 {
-    struct make_job j = { .s = s,
-                          .kind = kind,
-                          .bytes = s->conf.segment_bytes,
-                          .fds = fd_out,
-                          .n = 1 };
+    struct make_job j = {
+        .s = s, .kind = kind, .bytes = s->conf.segment_bytes, .n = 1
+    };
 
+    j.fds = fd_out;
     if (check_space(s, s->conf.segment_bytes, err) < 0)
         return -1;
     return make_files(s, &j, out, err);
@@ -253,10 +252,11 @@ int segment_create(struct spool *s, enum segment_kind kind,
 int segment_create_files(struct spool *s, size_t n, struct segment **out,
                          int *fds, size_t *n_out, struct err *err)
 {
-    struct make_job j = {
-        .s = s, .kind = SEGMENT_OWN, .fds = fds, .n = min_size(n, CHAN_MAX_FDS)
-    };
+    struct make_job j = { .s = s,
+                          .kind = SEGMENT_OWN,
+                          .n = min_size(n, CHAN_MAX_FDS) };
 
+    j.fds = fds;
     if (check_space(s, s->conf.segment_bytes / 4, err) < 0 ||
         make_files(s, &j, out, err) < 0)
         return -1;

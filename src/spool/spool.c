@@ -105,7 +105,7 @@ static void set_defaults(struct spool_conf *c)
     if (c->reserve_bytes == 0)
         c->reserve_bytes = c->journal_bytes / 4;
     if (c->straggler_age_ms == 0)
-        c->straggler_age_ms = 10 * 60 * 1000;
+        c->straggler_age_ms = (msec)10 * 60 * 1000;
 }
 
 struct spool *spool_alloc(const struct spool_conf *conf,
@@ -149,6 +149,7 @@ static void free_messages(struct spool *s)
         segment_free(s, CONTAINER_OF(n, struct segment, by_number));
     pos = 0;
     n = NULL;
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): n is only compared. */
     while ((n = imap_next(&s->seen, &pos, n)) != NULL) {
         imap_del(&s->seen, n);
         free(CONTAINER_OF(n, struct seen, node));

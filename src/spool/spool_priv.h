@@ -72,6 +72,6 @@ struct seg_scan {
 
 void seg_scan_init(struct seg_scan *s);
 void seg_scan_done(struct seg_scan *s);
-int seg_scan_run(void *scan); /* for offload; 0 or -1 with err */
+int seg_scan_run(void *arg); /* a seg_scan, for offload; 0 or -1 with err */
 
 #endif
