@@ -12,7 +12,7 @@
 
 /* New recipients of one expansion, and all recipients of one message. */
 #define EXPANSION_MAX     ENVELOPE_MAX_RCPTS
-#define RCPTS_MAX         (4 * ENVELOPE_MAX_RCPTS)
+#define RCPTS_MAX         ((size_t)4 * ENVELOPE_MAX_RCPTS)
 #define EXPANDED_ADDR_MAX 8192
 
 struct reply {

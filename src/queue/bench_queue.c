@@ -46,7 +46,7 @@ static MAY_WAIT void run(struct world *w)
     took = cpu() - began;
     printf("%d messages, %zu requests: %.1f us of CPU each\n", N_MESSAGES,
            w->n_asked, took * 1e6 / N_MESSAGES);
-    fflush(stdout);
+    (void)fflush(stdout);
 }
 
 int main(void)

@@ -455,11 +455,9 @@ void jobs_cancel(struct queue *q)
 /* Jobs that never ran; their messages are freed by the caller. */
 static void dest_free(struct queue *q, struct dest *d)
 {
-    struct list *l;
-
     d->n_refs++;
-    while ((l = list_pop(&d->jobs)) != NULL)
-        job_free(q, CONTAINER_OF(l, struct job, link));
+    list_each_safe(it, tmp, &d->jobs)
+        job_free(q, CONTAINER_OF(it, struct job, link));
     dest_unref(q, d);
 }
 

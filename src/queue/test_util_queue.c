@@ -110,6 +110,14 @@ static void set_text(slice s, char *to, size_t size)
     CHECK(slice_copy_to(slice_sub(s, 0, size - 1), to, size));
 }
 
+static void take_text(slice in, uint16_t tag, char *to, size_t size)
+{
+    slice v = SLICE_NONE;
+
+    CHECK(attr_find(in, tag, &v));
+    set_text(v, to, size);
+}
+
 static void note_asked(struct world *w, slice body, slice in)
 {
     struct asked *r = &w->asked[w->n_asked];
@@ -118,20 +126,14 @@ static void note_asked(struct world *w, slice body, slice in)
 
     CHECK(w->n_asked < ASKED_MAX);
     memset(r, 0, sizeof(*r));
-    CHECK(attr_find(body, AT_SENDER, &v));
-    set_text(v, r->sender, sizeof(r->sender));
-    CHECK(attr_find(body, AT_TRANSPORT, &v));
-    set_text(v, r->transport, sizeof(r->transport));
-    CHECK(attr_find(body, AT_NEXTHOP, &v));
-    set_text(v, r->nexthop, sizeof(r->nexthop));
-    CHECK(attr_find(body, AT_QUEUE_ID, &v));
-    set_text(v, r->queue_id, sizeof(r->queue_id));
-    CHECK(attr_find(in, AT_ADDR, &v));
-    set_text(v, r->addr, sizeof(r->addr));
+    take_text(body, AT_SENDER, r->sender, sizeof(r->sender));
+    take_text(body, AT_TRANSPORT, r->transport, sizeof(r->transport));
+    take_text(body, AT_NEXTHOP, r->nexthop, sizeof(r->nexthop));
+    take_text(body, AT_QUEUE_ID, r->queue_id, sizeof(r->queue_id));
+    take_text(in, AT_ADDR, r->addr, sizeof(r->addr));
+    take_text(in, AT_PATH, r->path, sizeof(r->path));
     if (attr_find(in, AT_ORIG_ADDR, &v))
         set_text(v, r->orig, sizeof(r->orig));
-    CHECK(attr_find(in, AT_PATH, &v));
-    set_text(v, r->path, sizeof(r->path));
     CHECK(attr_find(in, AT_DELIVERY_ID, &v) && v.n == SPOOL_DELIVERY_ID);
     buf_init(&hex, 64);
     (void)hex_put(&hex, v);
