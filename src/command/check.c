@@ -115,7 +115,7 @@ MAY_WAIT static void check_leaf(void *ctx, slice type, slice name, slice whole)
         try_lookup(k, whole);
 }
 
-static void check_ref(void *ctx, const struct conf_table_ref *ref)
+MAY_WAIT static void check_ref(void *ctx, const struct conf_table_ref *ref)
 {
     struct checking *k = ctx;
     const struct conf_param *p = conf_param_find(slice_str(ref->param));
@@ -156,7 +156,8 @@ static void check_lists(struct checking *k, const struct conf *conf)
     tables_free(&t);
 }
 
-static bool check_tables(const struct conf *conf, struct conf_diags *diags)
+MAY_WAIT static bool check_tables(const struct conf *conf,
+                                  struct conf_diags *diags)
 {
     struct checking k = { .diags = diags, .arena = arena_new(4u << 20) };
 
@@ -182,7 +183,7 @@ static int coverage(void)
     return 0;
 }
 
-int command_check(int argc, char **argv)
+MAY_WAIT int command_check(int argc, char **argv)
 {
     struct conf_diags diags;
     struct conf *conf;

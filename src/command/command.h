@@ -28,7 +28,7 @@ int command_postqueue(int argc, char **argv);
 int command_postsuper(int argc, char **argv);
 int command_postcat(int argc, char **argv);
 int command_init(int argc, char **argv);
-int command_check(int argc, char **argv);
+MAY_WAIT int command_check(int argc, char **argv);
 
 /* ---- what commands share (util.c) */
 /* Print "NAME: fatal: ..." to standard error and exit with `status`. */
