@@ -5,6 +5,8 @@
 #include "daemon/daemon.h"
 #include "ipc/process.h"
 
+#include <fcntl.h>
+
 static const struct {
     const char *title;
     int (*run)(void);
@@ -15,10 +17,26 @@ static const struct {
     { "hato: smtpd", daemon_smtpd },
 };
 
+/* mail(1) calls sendmail with standard output closed: what is opened next must
+ * not become it. */
+static bool open_standard(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+    return fd >= 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 1)
         return 64;
+    if (!open_standard())
+        return 71; /* EX_OSERR */
     process_title_init(argc, argv);
     for (size_t i = 0; i < ARRAY_LEN(processes); i++)
         if (strcmp(argv[0], processes[i].title) == 0)
