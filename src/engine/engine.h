@@ -190,6 +190,8 @@ int engine_log_fd(const struct engine_log *l); /* borrowed */
 /* After a close with data under way, frees later; waiters get UNKNOWN. */
 void engine_log_close(struct engine_log **l);
 bool engine_log_is_open(const struct engine_log *l);
+/* What closed a log that is not open any more. */
+void engine_log_why(const struct engine_log *l, struct err *err);
 uint64_t engine_log_end(const struct engine_log *l); /* queued bytes included */
 uint64_t engine_log_durable_end(const struct engine_log *l);
 /* Bytes left for records (headers included) before max_bytes. */

@@ -456,6 +456,13 @@ static enum engine_outcome log_closed(const struct engine_log *l,
     return l->outcome;
 }
 
+void engine_log_why(const struct engine_log *l, struct err *err)
+{
+    CHECK_OBJ(l, ENGINE_LOG_MAGIC);
+    CHECK(!l->is_open);
+    *err = l->err;
+}
+
 /* The record's header, with the CRC over the payload's pieces. */
 static void record_head(const struct engine_log *l, uint16_t type,
                         const struct iovec *v, int n,

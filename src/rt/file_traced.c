@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "records are written as they lie in memory");
@@ -56,13 +57,29 @@ static struct {
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* "fdatasync:3:EIO", "pwrite:10+:ENOSPC" */
+/* Is this the process that a fault is for?  A process says what it is in its
+ * name: "hato: smtpd". */
+static bool is_here(slice process)
+{
+    char name[16] = "";
+
+    (void)prctl(PR_GET_NAME, name, 0, 0, 0);
+    return slice_ends(slice_str(name), process);
+}
+
+/* "fdatasync:3:EIO", "smtpd/pwrite:10+:ENOSPC" */
 static void add_fault(slice text)
 {
     struct fault f = { 0 };
     slice name, nth;
+    slice rest = text;
     bool ok;
 
+    if (memchr(text.p, '/', text.n) != NULL && slice_cut(&rest, '/', &name)) {
+        if (!is_here(name))
+            return;
+        text = rest;
+    }
     ok = slice_cut(&text, ':', &name) && slice_cut(&text, ':', &nth);
     for (unsigned i = 1; i < FSTRACE_N_CALLS; i++)
         if (slice_eqs(name, call_names[i]))

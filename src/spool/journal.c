@@ -103,8 +103,14 @@ int journal_roll(struct spool *s, struct err *err)
         old->log = s->log;
         list_push(&s->old_logs, &old->link);
     } else {
-        if (s->log != NULL)
+        if (s->log != NULL) {
+            struct err why;
+
+            engine_log_why(s->log, &why);
+            if (!s->needs_snapshot)
+                spool_trouble(s, "journal: cannot be written: %s", why.log);
             s->needs_snapshot = true; /* what it holds is not known */
+        }
         engine_log_close(&s->log);
     }
     s->log = fresh;

@@ -8,14 +8,16 @@ import sys
 import tempfile
 import time
 
+import pytest
+
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import hatotest  # noqa: E402
 from hatotest import Hato, IS_ROOT, NOBODY, is_alive, wait_for  # noqa: E402
 
 __all__ = ["Hato", "IS_ROOT", "NOBODY", "is_alive", "wait_for", "ALL", "main_cf",
            "virtual_users", "write_virtual", "processes", "kill", "settle", "letters",
-           "check_letters", "kill_everything", "new_place", "crash_build", "use_build",
-           "boxes"]
+           "check_letters", "kill_everything", "new_place", "crash_build", "fixture_traced",
+           "boxes", "once_is_enough"]
 
 ALL = os.environ.get("HATO_CRASH") == "all"
 TOKEN = re.compile(rb"^X-Token: (\w+)\r?$", re.M)
@@ -61,6 +63,13 @@ def write_virtual(h, users, uids=None):
     h.own()
 
 
+# Tests with a build of their own do not repeat themselves for other builds; as
+# an ordinary user they run Hato anyway.
+once_is_enough = pytest.mark.skipif(
+    "HATO_ASAN" in os.environ or "HATO_TESTS_AS_USER" in os.environ,
+    reason="runs with the build that traces, in another step")
+
+
 # ---- the build that traces and makes faults
 
 def crash_build():
@@ -81,8 +90,13 @@ def crash_build():
     return build
 
 
-def use_build(build):
+@pytest.fixture(name="traced", scope="module")
+def fixture_traced():
+    """Makes Hato() of this module run the build that traces; its directory."""
+    build, before = crash_build(), hatotest.EXE
     hatotest.EXE = os.path.join(build, "src", "daemon", "hato")
+    yield build
+    hatotest.EXE = before
 
 
 # ---- processes

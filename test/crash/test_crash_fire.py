@@ -11,6 +11,7 @@ from crashtest import (ALL, Hato, IS_ROOT, boxes, check_letters, kill_everything
 from crashload import Message, Session
 
 SEED = int(os.environ.get("HATO_SEED", "1"))
+pytestmark = pytest.mark.skipif("HATO_ASAN" in os.environ, reason="takes too long")
 ROUNDS = 21 if ALL else 1
 BYTES = 1 << 20
 

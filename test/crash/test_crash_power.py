@@ -15,8 +15,9 @@ import time
 import pytest
 
 import powercut
-from crashtest import (ALL, Hato, IS_ROOT, boxes, check_letters, crash_build, letters, main_cf,
-                       new_place, settle, use_build, virtual_users, write_virtual)
+from crashtest import (ALL, Hato, IS_ROOT, boxes, check_letters, letters, main_cf,
+                       new_place, once_is_enough, settle, fixture_traced, virtual_users,
+                       write_virtual)
 from crashload import Load
 
 SEED = int(os.environ.get("HATO_SEED", "1"))
@@ -25,6 +26,7 @@ MESSAGES = 300 if ALL else 120
 USERS = virtual_users(8)
 SYSTEM = ["sysa", "sysb"]
 ALIASES = "all: {}\nsome: all, {}\n"
+pytestmark = once_is_enough
 MARK = 100  # a record of the sender's
 
 
@@ -210,11 +212,10 @@ def work_dir(where):
 
 
 @pytest.mark.parametrize("mode", ["one", "users"])
-def test_crash_power(where, mode):
+def test_crash_power(where, traced, mode):
     if mode == "users" and not IS_ROOT:
         pytest.skip("needs root")
-    build = crash_build()
-    use_build(build)
+    build = traced
     h = setting(f"{where}/run", mode)
     first_files(h)
     base = powercut.Base.save(h.dir, f"{where}/base")
