@@ -103,7 +103,7 @@ static int64_t gone_keep(const struct store_account *a)
 {
     int64_t keep = a->store->cfg.gone_keep_s;
 
-    return keep > 0 ? keep : 8 * 86400;
+    return keep > 0 ? keep : INT64_C(8) * 86400;
 }
 
 bool account_may_retry(const struct store_account *a, int64_t delivered)
