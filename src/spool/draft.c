@@ -8,6 +8,8 @@
 
 #define BODY_AT (ENGINE_LOG_HEAD + ENGINE_RECORD_HEAD) /* in an own file */
 
+#define FIRST_BYTES ((size_t)6144) /* of memory for a new draft */
+
 /* ------------------------------------------------------------- own files */
 
 /* One step of writing an own file, for a pool thread. */
@@ -109,6 +111,11 @@ int spool_draft_open(struct spool_writer *w, uint64_t size_hint,
     buf_init(&d->body, SPOOL_DRAFT_MEMORY);
     buf_init(&d->envelope, ENVELOPE_MAX_BYTES);
     w->stats.n_drafts++;
+    /* One allocation for the usual mail, no more on a mere promise. */
+    (void)buf_reserve(&d->body, size_hint > 0 && size_hint < FIRST_BYTES
+                                    ? (size_t)size_hint
+                                    : FIRST_BYTES);
+    count_memory(d);
     if (size_hint > SPOOL_DRAFT_MEMORY && draft_to_file(d, err) < 0) {
         spool_draft_abort(&d);
         return -1;

@@ -131,10 +131,25 @@ void message_move(struct spool *s, struct spool_message *m, struct segment *g,
     segment_check(s, old);
 }
 
+/* Arrays grow by powers of two: room for n, and whether n fill it. */
+static size_t room_for(uint32_t n)
+{
+    size_t room = 1;
+
+    while (room < n)
+        room *= 2;
+    return room;
+}
+
+static bool is_full(uint32_t n)
+{
+    return n == 0 || (n & (n - 1)) == 0;
+}
+
 static struct rcpt_state *states(struct spool_message *m)
 {
     if (m->rcpts == NULL)
-        m->rcpts = xcalloc(m->n_rcpts > 0 ? m->n_rcpts : 1, sizeof *m->rcpts);
+        m->rcpts = xcalloc(room_for(m->n_rcpts), sizeof *m->rcpts);
     return m->rcpts;
 }
 
@@ -208,12 +223,6 @@ static struct expanded *expanded_new(uint32_t parent,
     return x;
 }
 
-/* Arrays grow by powers of two. */
-static bool is_full(uint32_t n)
-{
-    return (n & (n - 1)) == 0;
-}
-
 bool message_expand(struct spool_message *m, uint32_t parent,
                     const struct spool_expansion *v)
 {
@@ -221,11 +230,13 @@ bool message_expand(struct spool_message *m, uint32_t parent,
 
     if (m->n_rcpts >= 1u << 24)
         return false;
-    if (n == 0 || is_full(n))
-        m->expansions = xrealloc(m->expansions,
-                                 (n == 0 ? 1 : 2 * (size_t)n) * sizeof(void *));
-    m->rcpts = xrealloc(m->rcpts != NULL ? m->rcpts : states(m),
-                        ((size_t)m->n_rcpts + 1) * sizeof *m->rcpts);
+    if (is_full(n))
+        m->expansions =
+            xrealloc(m->expansions, room_for(n + 1) * sizeof(void *));
+    m->rcpts = states(m);
+    if (is_full(m->n_rcpts))
+        m->rcpts =
+            xrealloc(m->rcpts, room_for(m->n_rcpts + 1) * sizeof *m->rcpts);
     m->rcpts[m->n_rcpts] = (struct rcpt_state){ 0 };
     m->expansions[n] = expanded_new(parent, v);
     m->n_rcpts++;

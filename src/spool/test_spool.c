@@ -127,6 +127,45 @@ static void expansions_task(void *arg)
     arena_free(&a);
 }
 
+/* A list of thousands, in several records of the journal. */
+static void large_list_task(void *arg)
+{
+    enum { N = 5000 };
+    struct watch_queue q = { .is_loud = true };
+    struct spool_conf conf = { .dir = test_dir, .segment_bytes = 1u << 20 };
+    struct spool *s = NULL;
+    struct spool_expansion *v = xcalloc(N, sizeof *v);
+    char(*names)[100] = xcalloc(N, sizeof *names);
+    struct spool_message *m;
+    struct err err;
+    uint64_t seq;
+    uint32_t first;
+
+    (void)arg;
+    assert_int_equal(spool_open(&conf, &queue_ops, &q, &s, &err), 0);
+    for (int i = 0; i < N; i++) {
+        (void)snprintf(names[i], sizeof names[i],
+                       "somebody.with.a.long.name.%060d@example.org", i);
+        v[i].addr = slice_str(names[i]);
+    }
+    seq = put_mail(spool_own_writer(s), 1, 'l', 100);
+    m = spool_find(s, seq);
+    assert_int_equal(spool_expand(s, m, 0, v, N, &first, &err), 0);
+    for (uint32_t i = 0; i < N; i += 2)
+        (void)spool_settle(s, m, first + i, OUT_SENT);
+    close_all(&s);
+    assert_int_equal(spool_open(&conf, &queue_ops, &q, &s, &err), 0);
+    m = spool_find(s, seq);
+    assert_int_equal(spool_message_rcpts(m), N + 1);
+    assert_int_equal(spool_message_pending(m), N / 2);
+    assert_false(spool_message_is_pending(m, first + 4998));
+    assert_true(spool_message_is_pending(m, first + 4999));
+    assert_int_equal(q.n_trouble, 0);
+    close_all(&s);
+    free(names);
+    free(v);
+}
+
 static void deferrals_task(void *arg)
 {
     struct watch_queue q = { 0 };
@@ -328,6 +367,7 @@ static void group_commit_task(void *arg)
 SPOOL_TEST(commit_and_settle)
 SPOOL_TEST(big_messages)
 SPOOL_TEST(expansions)
+SPOOL_TEST(large_list)
 SPOOL_TEST(deferrals)
 SPOOL_TEST(bounce_settles)
 SPOOL_TEST(one_owner)
@@ -341,6 +381,7 @@ int main(void)
         cmocka_unit_test(test_commit_and_settle),
         cmocka_unit_test(test_big_messages),
         cmocka_unit_test(test_expansions),
+        cmocka_unit_test(test_large_list),
         cmocka_unit_test(test_deferrals),
         cmocka_unit_test(test_bounce_settles),
         cmocka_unit_test(test_one_owner),
