@@ -3,22 +3,12 @@ import asyncio
 import os
 import time
 
-import pytest
-
 from hatotest import Hato, IS_ROOT, NOBODY, wait_for
 from mailload import Load, delivered
 
 RELOADS = 100
 OPEN = 1000
 PER_SECOND = 200
-
-
-@pytest.fixture(name="where")
-def fixture_where(tmp_path_factory):
-    path = tmp_path_factory.mktemp("r")
-    for d in [path, *path.parents][:3]:
-        os.chmod(d, 0o755)
-    return path
 
 
 class Sessions:
