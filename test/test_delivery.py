@@ -445,6 +445,17 @@ def test_forward_path(where):
 
 
 @needs_root
+def test_forward_path_is_filtered(where):
+    # covers: forward_expansion_filter
+    h = system(where, {"forward_path": "$home/.fw${recipient_delimiter}${extension}",
+                       "forward_expansion_filter": "abcdefghijklmnopqrstuvwxyz0123456789_-./+"})
+    put(h, "tomo", ".fw+a_b", "ana\n")
+    with h:
+        letter(h, ["tomo+a=b@example.com"])
+        wait_mail(home(h, "ana"))
+
+
+@needs_root
 def test_local_recipients(where):
     h = system(where, {"local_recipient_maps": "unix:passwd.byname $alias_maps"},
                aliases="known: tomo\n")
