@@ -178,7 +178,7 @@ static int coverage(void)
 
     buf_init(&out, 4u << 20);
     conf_coverage_print(&out);
-    fwrite(out.p, 1, out.n, stdout);
+    (void)fwrite(out.p, 1, out.n, stdout);
     buf_done(&out);
     return 0;
 }
@@ -194,7 +194,7 @@ MAY_WAIT int command_check(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--coverage") == 0)
         return coverage();
     if (argc > 1) {
-        fputs("usage: hato [-c DIR] check [--coverage]\n", stderr);
+        (void)fputs("usage: hato [-c DIR] check [--coverage]\n", stderr);
         return EX_USAGE;
     }
     conf_diags_init(&diags);
@@ -204,10 +204,10 @@ MAY_WAIT int command_check(int argc, char **argv)
     ok = check_tables(conf, &diags);
     buf_init(&out, 4u << 20);
     conf_diags_print(&diags, &out);
-    fwrite(out.p, 1, out.n, stderr);
+    (void)fwrite(out.p, 1, out.n, stderr);
     if (ok)
-        printf("%s: %zu warning%s, no errors\n", conf_dir(conf),
-               diags.n_warnings, diags.n_warnings == 1 ? "" : "s");
+        (void)printf("%s: %zu warning%s, no errors\n", conf_dir(conf),
+                     diags.n_warnings, diags.n_warnings == 1 ? "" : "s");
     buf_done(&out);
     conf_diags_done(&diags);
     conf_unref(&conf);

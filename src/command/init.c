@@ -29,9 +29,10 @@ struct init {
 
 static void usage(void)
 {
-    fputs("usage: hato init DIR [--domain DOMAIN] [--user NAME]\n"
-          "                     [--password TEXT] [--host NAME] [--port N]\n",
-          stderr);
+    (void)fputs(
+        "usage: hato init DIR [--domain DOMAIN] [--user NAME]\n"
+        "                     [--password TEXT] [--host NAME] [--port N]\n",
+        stderr);
     exit(EX_USAGE);
 }
 
@@ -300,14 +301,14 @@ static void tell_users(const struct init *in)
         if (getpwnam(names[i]) == NULL)
             (void)buf_printf(&missing, " %s", names[i]);
     if (missing.n > 0)
-        printf("First create the users that it runs as:\n"
-               "  for u in%.*s; do\n"
-               "    useradd --system --user-group --no-create-home \\\n"
-               "        --shell /usr/sbin/nologin $u\n"
-               "  done\n",
-               SLF(buf_view(&missing)));
+        (void)printf("First create the users that it runs as:\n"
+                     "  for u in%.*s; do\n"
+                     "    useradd --system --user-group --no-create-home \\\n"
+                     "        --shell /usr/sbin/nologin $u\n"
+                     "  done\n",
+                     SLF(buf_view(&missing)));
     if (in->is_root && getpwnam(MAIL_USER) == NULL)
-        printf("  chown " MAIL_USER ": %s/mail\n", in->dir);
+        (void)printf("  chown " MAIL_USER ": %s/mail\n", in->dir);
     buf_done(&missing);
 }
 
@@ -348,11 +349,11 @@ int command_init(int argc, char **argv)
     emit(&in, dirfd, "aliases", 0644, aliases);
     emit(&in, dirfd, "virtual", 0644, virtual_map);
     emit(&in, dirfd, "users", in.is_root ? 0640 : 0600, users);
-    printf("%s is ready: user %s@%s, password %s, SMTP on port %u.\n"
-           "The password is for later; there is no sign-in yet.\n",
-           in.dir, in.user, in.domain, in.password, in.port);
+    (void)printf("%s is ready: user %s@%s, password %s, SMTP on port %u.\n"
+                 "The password is for later; there is no sign-in yet.\n",
+                 in.dir, in.user, in.domain, in.password, in.port);
     tell_users(&in);
-    printf("Start it:  hato -c %s start\n", in.dir);
+    (void)printf("Start it:  hato -c %s start\n", in.dir);
     free(in.dir);
     return 0;
 }
