@@ -153,3 +153,12 @@ def test_dead_local_is_asked_again(where):
         os.kill(pid, 9)
         assert wait_for(lambda: "Mail queue is empty" in queue(h), 40), h.log()
         assert len(mailbox(h, "a")) == 20
+
+
+# covers: queue_minfree
+def test_too_little_room_is_told(where):
+    with make(where, queue_minfree="1000000000000000") as h:
+        with pytest.raises(smtplib.SMTPException) as e:
+            send(h, "x@client.example", ["a@virtual.test"])
+        assert re.search(r"\(?452, b'4\.3\.1", str(e.value)), e.value
+        assert "Mail queue is empty" in queue(h)
