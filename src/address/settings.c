@@ -196,7 +196,8 @@ int address_new(const struct conf *c, const struct conf_service *service,
     struct address *a = xcalloc(1, sizeof(*a));
 
     a->magic = ADDRESS_MAGIC;
-    memcpy(&a->conf, &c, sizeof(void *)); /* a reference changes only the count */
+    memcpy(&a->conf, &c,
+           sizeof(void *)); /* a reference changes only the count */
     (void)conf_ref(a->conf);
     a->service = service;
     a->tables = t;
