@@ -18,7 +18,15 @@ struct posix {
     size_t at;
     struct buf *out;
     bool is_extended;
-    bool newline;    /* REG_NEWLINE */
+    bool newline; /* REG_NEWLINE */
+    bool icase;
+    /* Which groups are complete, so that \n may name them: bit n.  Each
+     * alternative starts with what was complete in front of all of them. */
+    unsigned closed;
+    unsigned closed_before[POSIX_DEPTH + 1];
+    unsigned closed_inside[POSIX_DEPTH + 1];
+    unsigned n_groups;
+    unsigned numbers[POSIX_DEPTH];
     bool can_repeat; /* an atom stands before */
     bool was_repeat; /* .. and was repeated already */
     size_t atom;     /* where it starts in out */
@@ -144,6 +152,12 @@ static void repeat_put(struct posix *p, slice quantifier)
     p->was_repeat = true;
 }
 
+/* Basic expressions know no a** and no a*\{2\}. */
+static bool may_repeat_again(const struct posix *p)
+{
+    return p->is_extended || !p->was_repeat;
+}
+
 /* RE_DUP_MAX */
 static bool is_count(slice s)
 {
@@ -163,7 +177,7 @@ static bool interval(struct posix *p)
     bool has_comma;
     char text[40];
 
-    if (!p->can_repeat)
+    if (!p->can_repeat || !may_repeat_again(p))
         return fail(p, "Invalid preceding regular expression");
     if (n < 0)
         return fail(p, "Unmatched \\{");
@@ -184,7 +198,10 @@ static bool group_open(struct posix *p)
 {
     if (p->depth == POSIX_DEPTH)
         return fail(p, "Regular expression too big");
-    p->groups[p->depth++] = p->out->n;
+    p->groups[p->depth] = p->out->n;
+    p->numbers[p->depth++] = ++p->n_groups;
+    p->closed_before[p->depth] = p->closed;
+    p->closed_inside[p->depth] = 0;
     buf_byte(p->out, '(');
     no_atom(p);
     return true;
@@ -193,7 +210,10 @@ static bool group_open(struct posix *p)
 static void group_close(struct posix *p)
 {
     buf_byte(p->out, ')');
+    p->closed |= p->closed_inside[p->depth];
     p->atom = p->groups[--p->depth];
+    if (p->numbers[p->depth] <= 9)
+        p->closed |= 1u << p->numbers[p->depth];
     p->can_repeat = true;
     p->was_repeat = false;
 }
@@ -223,23 +243,41 @@ static bool gnu_escape(struct posix *p, char c)
         buf_puts(p->out, known[i].pcre);
         return true;
     }
-    if (c >= '1' && c <= '9') {
-        atom_begin(p);
-        buf_printf(p->out, "(?:\\%c)", c);
-        return true;
-    }
     return false;
+}
+
+static bool back_reference(struct posix *p, char c)
+{
+    if ((p->closed >> (c - '0') & 1) == 0)
+        return fail(p, "Invalid back reference");
+    atom_begin(p);
+    buf_printf(p->out, "(?:\\%c)", c);
+    return true;
+}
+
+/* An escape that means nothing special is the character itself; but glibc
+ * never finds a lower-case letter that is escaped when case is ignored. */
+static void escaped_literal(struct posix *p, char c)
+{
+    if (!p->icase || c < 'a' || c > 'z') {
+        put_literal(p, c);
+        return;
+    }
+    atom_begin(p);
+    buf_puts(p->out, "(?!)");
 }
 
 static void alternative(struct posix *p)
 {
     buf_byte(p->out, '|');
+    p->closed_inside[p->depth] |= p->closed;
+    p->closed = p->closed_before[p->depth];
     no_atom(p);
 }
 
 static bool repeat(struct posix *p, char c)
 {
-    if (!p->can_repeat)
+    if (!p->can_repeat || (c == '*' && !may_repeat_again(p)))
         return fail(p, "Invalid preceding regular expression");
     repeat_put(p, slice_of(&c, 1));
     return true;
@@ -260,8 +298,10 @@ static bool basic_escape(struct posix *p, char c)
         alternative(p);
     } else if ((c == '+' || c == '?') && p->can_repeat) {
         return repeat(p, c);
+    } else if (c >= '1' && c <= '9') {
+        return back_reference(p, c);
     } else if (!gnu_escape(p, c)) {
-        put_literal(p, c);
+        escaped_literal(p, c);
     }
     return true;
 }
@@ -275,8 +315,10 @@ static bool escape(struct posix *p)
     p->at += 2;
     if (!p->is_extended)
         return basic_escape(p, c);
+    if (c >= '1' && c <= '9')
+        return back_reference(p, c);
     if (!gnu_escape(p, c))
-        put_literal(p, c);
+        escaped_literal(p, c);
     return true;
 }
 
@@ -364,16 +406,17 @@ static bool step(struct posix *p)
     return p->is_extended ? extended_step(p, c) : basic_step(p, c);
 }
 
-bool posix_to_pcre(slice pattern, bool is_extended, bool newline_sensitive,
-                   struct buf *out, const char **why)
+bool posix_to_pcre(slice pattern, unsigned flags, struct buf *out,
+                   const char **why)
 {
     struct posix *p = xcalloc(1, sizeof(*p));
     bool ok = true;
 
     p->in = pattern;
     p->out = out;
-    p->is_extended = is_extended;
-    p->newline = newline_sensitive;
+    p->is_extended = (flags & POSIX_EXTENDED) != 0;
+    p->newline = (flags & POSIX_NEWLINE) != 0;
+    p->icase = (flags & POSIX_ICASE) != 0;
     while (ok && p->at < pattern.n)
         ok = step(p);
     if (ok && p->depth > 0)

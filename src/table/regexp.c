@@ -185,8 +185,15 @@ static bool regexp_translate(struct reading *r, struct pattern *p,
                              struct buf *out)
 {
     const char *why = "";
+    unsigned flags = 0;
 
-    if (!posix_to_pcre(p->text, p->is_extended, p->newline, out, &why)) {
+    if (p->is_extended)
+        flags |= POSIX_EXTENDED;
+    if (p->newline)
+        flags |= POSIX_NEWLINE;
+    if ((p->options & PCRE2_CASELESS) != 0)
+        flags |= POSIX_ICASE;
+    if (!posix_to_pcre(p->text, flags, out, &why)) {
         warn(r, "error in regexp \"%.*s\": %s: skipping this rule",
              SLF(slice_sub(p->text, 0, 100)), why);
         return false;

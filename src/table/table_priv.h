@@ -136,8 +136,14 @@ enum built_tag {
 
 /* posix.c: a POSIX regular expression in PCRE2's language.  False with *why
  * when it is none. */
-bool posix_to_pcre(slice pattern, bool is_extended, bool newline_sensitive,
-                   struct buf *out, const char **why);
+enum {
+    POSIX_EXTENDED = 1,
+    POSIX_NEWLINE = 2, /* REG_NEWLINE */
+    POSIX_ICASE = 4,
+};
+
+bool posix_to_pcre(slice pattern, unsigned flags, struct buf *out,
+                   const char **why);
 
 /* What is wrong with a net/mask pattern (a literal or in `why`), or NULL. */
 const char *table_net_check(slice pattern, char *why, size_t why_size);

@@ -101,6 +101,8 @@ static void test_bad_rules(void **state)
         { "/(/ x", "" },
         { "/a**{,2}[/ x", "Unmatched [" },
         { "/*a/ x", "Invalid preceding regular expression" },
+        { "/a**/x x", "Invalid preceding regular expression" },
+        { "/(a\\1)/ x", "Invalid back reference" },
     };
     struct bench b;
 
@@ -181,8 +183,9 @@ static void test_posix(void **state)
     buf_init(&out, 4096);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         buf_clear(&out);
-        assert_true(posix_to_pcre(slice_str(cases[i].posix), cases[i].extended,
-                                  false, &out, &why));
+        assert_true(posix_to_pcre(slice_str(cases[i].posix),
+                                  cases[i].extended ? POSIX_EXTENDED : 0, &out,
+                                  &why));
         assert_string_equal(buf_cstr(&out), cases[i].pcre);
     }
     buf_done(&out);

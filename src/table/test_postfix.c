@@ -108,6 +108,8 @@ static const char *const sources[][2] = {
                 "/a|b/x bar\n/^(a)$/x paren\n/^a+$/x plus\n" },
     { "regexp", "/^foo bar$/ space\n/^$x/ dollar\n/d\\$$/ end\n/\\w+@/ at\n" },
     { "regexp", "/(a|ab)(c|bcd)?$/ alt\n/^*x/ bad\n/a)/ paren\n/(/ bad\n" },
+    { "regexp", "/\\d/ letter\n/b**/x twice\n/\\1(a)/ early\n/(b*)|\\1/ other\n"
+                "/(b*)\\1@|x/ fine\n/\\X/i x\n" },
     { "cidr", "192.0.2.1 one\n192.0.2.0/24 net\n!10.0.0.0/8 not ten\n"
               "if 10.1.0.0/16\n10.1.2.0/24 inner\nendif\n10.0.0.0/8 ten\n" },
     { "cidr", "2001:db8::/32 doc\n[::1] loop\n::/0 six\n0.0.0.0/0 four\n" },
