@@ -54,6 +54,7 @@ class Hato:
         self.users = list(users)
         self.pass_fds = ()
         self.started = False
+        self.inside = []  # what brings a command into a namespace (needs root)
         self.uid = NOBODY if IS_ROOT and mode == "one" else os.geteuid()
         os.makedirs(os.path.join(self.dir, "conf"), exist_ok=True)
         self.main = {
@@ -108,6 +109,14 @@ class Hato:
                     f.write(f"{name}:x:{uid}:{uid}::{home}:/bin/sh\n"
                             if kind == "passwd" else f"{name}:x:{uid}:\n")
 
+    def enter(self, cmd, kw):
+        if not self.inside:
+            return cmd, kw
+        if "user" in kw:
+            cmd = ["setpriv", f"--reuid={kw['user']}", f"--regid={kw['group']}",
+                   "--clear-groups", *cmd]
+        return self.inside + cmd, {}
+
     def command(self, *args, check=False, timeout=60, env=None):
         cmd = [EXE, "-c", self.path("conf"), *args]
         kw = {}
@@ -116,6 +125,7 @@ class Hato:
         if self.mode == "users":
             self.write_passwd()
             cmd = ["unshare", "-m", "sh", "-c", MOUNT, self.dir] + cmd
+        cmd, kw = self.enter(cmd, kw)
         p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                            timeout=timeout, check=False, cwd="/", pass_fds=self.pass_fds,
                            env={**os.environ, **(env or {})}, **kw)
@@ -136,6 +146,7 @@ class Hato:
             if uid:
                 cmd[6:6] = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
             kw = {}
+        cmd, kw = self.enter(cmd, kw)
         data = stdin.encode() if isinstance(stdin, str) else stdin
         p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, input=data or b"",
                            timeout=60, check=False, cwd="/",
