@@ -178,7 +178,7 @@ static int coverage(void)
 
     buf_init(&out, 4u << 20);
     conf_coverage_print(&out);
-    (void)fwrite(out.p, 1, out.n, stdout);
+    (void)command_print(&out, stdout);
     buf_done(&out);
     return 0;
 }
@@ -204,7 +204,7 @@ MAY_WAIT int command_check(int argc, char **argv)
     ok = check_tables(conf, &diags);
     buf_init(&out, 4u << 20);
     conf_diags_print(&diags, &out);
-    (void)fwrite(out.p, 1, out.n, stderr);
+    (void)command_print(&out, stderr);
     if (ok)
         (void)printf("%s: %zu warning%s, no errors\n", conf_dir(conf),
                      diags.n_warnings, diags.n_warnings == 1 ? "" : "s");

@@ -40,6 +40,8 @@ extern const char *command_name; /* for messages */
 struct conf *command_conf(const char *dir, unsigned flags);
 /* Run fn(arg) as a task on a loop of its own; returns when it returned. */
 void command_run_task(void (*fn)(void *arg), void *arg);
+/* Write the whole buffer; an empty one is fine. */
+void command_print(const struct buf *b, FILE *to);
 /* The name of the calling user; "" when the uid has none. */
 const char *command_login(void);
 

@@ -175,7 +175,8 @@ static void users(const struct init *in, struct buf *b)
     for (size_t i = 0; i < sizeof random; i++)
         salt[3 + i] = letters[random[i] & 63];
     salt[19] = '\0';
-    hash = crypt_r(in->password, salt, data);
+    /* Not crypt_r(): ASan has one of its own and loses libcrypt's. */
+    hash = crypt_rn(in->password, salt, data, (int)sizeof *data);
     if (hash == NULL || hash[0] == '*')
         command_die(EX_SOFTWARE, "the password cannot be hashed");
     (void)buf_printf(b,

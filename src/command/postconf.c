@@ -24,7 +24,7 @@ static int print(const struct conf *conf, char mode, unsigned flags,
     if (r < 0)
         command_warn("warning: %s", err.log);
     else
-        fwrite(out.p, 1, out.n, stdout);
+        command_print(&out, stdout);
     buf_done(&out);
     return r < 0 ? 1 : 0;
 }

@@ -44,6 +44,12 @@ struct conf *command_conf(const char *dir, unsigned flags)
     return conf;
 }
 
+void command_print(const struct buf *b, FILE *to)
+{
+    if (b->n > 0)
+        (void)fwrite(b->p, 1, b->n, to);
+}
+
 struct run {
     void (*fn)(void *arg);
     void *arg;
