@@ -162,3 +162,20 @@ def test_too_little_room_is_told(where):
             send(h, "x@client.example", ["a@virtual.test"])
         assert re.search(r"\(?452, b'4\.3\.1", str(e.value)), e.value
         assert "Mail queue is empty" in queue(h)
+
+
+def test_bounces_come_once_through_kills(where):
+    """A bounce and what it settles are one step, whenever qmgr dies."""
+    number = re.compile(rb"\nSubject: (n\d+)\n")
+    with make(where) as h:
+        with smtplib.SMTP("127.0.0.1", h.port, timeout=30) as s:
+            for i in range(120):
+                s.sendmail("a@virtual.test", ["nobody@virtual.test"],
+                           f"Subject: n{i}\r\n\r\nbody\r\n")
+                if i % 40 == 20:
+                    qmgr = wait_for(lambda: h.processes().get("qmgr"), 20)
+                    os.kill(qmgr[0], 9)
+        wait_for(lambda: len(mailbox(h, "a")) >= 120, 60)
+        assert wait_for(lambda: "Mail queue is empty" in queue(h), 20)
+        told = [number.search(m)[1] for m in mailbox(h, "a")]
+        assert (len(told), len(set(told))) == (120, 120), h.log()[-5000:]
