@@ -204,8 +204,12 @@ int filter_ask(struct filter_message *m, enum filter_class class, slice text,
                     SLF(word));
         return 0;
     }
+    action->run(m, text, value, verdict, out);
+    if (action->run == do_reject) /* as the client reads it */
+        value =
+            slice_str(arena_printf(m->scratch, "%.*s %.*s",
+                                   SLF(m->result.status), SLF(m->result.text)));
     if (action->is_logged)
         log_action(m, action->word, text, value);
-    action->run(m, text, value, verdict, out);
     return 0;
 }
