@@ -604,6 +604,8 @@ int command_sendmail(int argc, char **argv)
         command_run_task(stdin_task, &s);
     else
         do_send(&s, argc, argv);
+    buf_done(&s.message);
+    free(s.rcpts);
     arena_free(&s.arena);
     conf_unref(&s.conf);
     return s.status;
