@@ -8,7 +8,6 @@ when the tests run as root).  HATO_BUILD names the build that is tested.
 """
 import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -98,16 +97,25 @@ class Hato:
                          follow_symlinks=False)
 
     def write_passwd(self):
+        """Once for the same users: it lies over the /etc/passwd of what runs,
+        which must not see it half written."""
         for kind in ("passwd", "group"):
-            shutil.copy(f"/etc/{kind}", self.path(kind))
-            with open(self.path(kind), "a", encoding="utf-8") as f:
-                for i, name in enumerate(USERS + self.users):
-                    uid = FIRST_UID + i
-                    if name in self.users:
-                        uid = 2000 + self.users.index(name)
-                    home = f"{self.dir}/home/{name}"
-                    f.write(f"{name}:x:{uid}:{uid}::{home}:/bin/sh\n"
-                            if kind == "passwd" else f"{name}:x:{uid}:\n")
+            with open(f"/etc/{kind}", encoding="utf-8") as f:
+                text = f.read()
+            for i, name in enumerate(USERS + self.users):
+                uid = FIRST_UID + i
+                if name in self.users:
+                    uid = 2000 + self.users.index(name)
+                text += (f"{name}:x:{uid}:{uid}::{self.dir}/home/{name}:/bin/sh\n"
+                         if kind == "passwd" else f"{name}:x:{uid}:\n")
+            try:
+                with open(self.path(kind), encoding="utf-8") as f:
+                    if f.read() == text:
+                        continue
+            except FileNotFoundError:
+                pass
+            with open(self.path(kind), "w", encoding="utf-8") as f:
+                f.write(text)
 
     def enter(self, cmd, kw):
         if not self.inside:
