@@ -12,6 +12,8 @@ from mx import Mx
 from smtptalk import FRIEND, Talk, maildir
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "crash"))
+from crashtest import crash_build, once_is_enough  # noqa: E402
+
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root")
 BODY = b"x" * 998 + b"\r\n"
 
@@ -135,22 +137,16 @@ def test_full_mail_disk(where):
         disk.close()
 
 
-@pytest.fixture(name="faulty")
+@pytest.fixture(name="faulty", scope="module")
 def fixture_faulty():
     """Tests run the build that can make calls fail."""
-    from crashtest import crash_build, use_build
     before = hatotest.EXE
-    try:
-        build = crash_build()
-    except (AssertionError, OSError) as e:
-        pytest.skip(f"no -Dfstrace=true build: {e}")
-    if not build:
-        pytest.skip("no -Dfstrace=true build")
-    use_build(build)
+    hatotest.EXE = os.path.join(crash_build(), "src", "daemon", "hato")
     yield
     hatotest.EXE = before
 
 
+@once_is_enough
 @pytest.mark.parametrize("fault", ["fdatasync:2+:EIO", "fdatasync:2:EIO", "pwritev:3:EIO",
                                    "syncfs:1:EIO", "linkat:1:EIO", "renameat:3:ENOSPC"])
 def test_a_call_that_fails(where, faulty, fault):
