@@ -94,8 +94,8 @@ def test_smtplib(mx):
         with pytest.raises(smtplib.SMTPRecipientsRefused):
             s.sendmail("s@example.net", ["x@far.example"], "x")
         assert s.verify("tomo@example.com")[0] == 252
-    for i, m in enumerate(tomo()):
-        assert untraced(m) == f"Subject: {i}\n\n{BODY}".encode()
+    assert sorted(map(untraced, tomo())) == sorted(
+        f"Subject: {i}\n\n{BODY}".encode() for i in range(20))
     ana()
 
 
