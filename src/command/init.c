@@ -328,6 +328,7 @@ int command_init(int argc, char **argv)
 {
     struct init in = { .user = "tomo", .is_root = geteuid() == 0 };
     int dirfd CLEANUP(close_fd) = -1;
+    char *made = NULL; /* the host name, where none was given */
     struct err err;
 
     in.port = in.is_root ? 25 : 2525;
@@ -335,7 +336,7 @@ int command_init(int argc, char **argv)
     if (in.domain == NULL)
         in.domain = "example.test";
     if (in.host == NULL)
-        in.host = xasprintf("mail.%s", in.domain);
+        in.host = made = xasprintf("mail.%s", in.domain);
     if (in.password == NULL)
         in.password = random_password();
     check_names(&in);
@@ -355,6 +356,7 @@ int command_init(int argc, char **argv)
                  in.dir, in.user, in.domain, in.password, in.port);
     tell_users(&in);
     (void)printf("Start it:  hato -c %s start\n", in.dir);
+    free(made);
     free(in.dir);
     return 0;
 }
