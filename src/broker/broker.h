@@ -65,6 +65,12 @@ struct worker_ops {
     void (*on_lmtp)(struct worker *w, int fd);
     /* Serve WORKER_FORWARD and the like on a channel on fd (owned). */
     void (*on_chan)(struct worker *w, int fd);
+    /* A session was given to this worker: m is WORKER_SESSION, or WORKER_WAKE
+     * (then answer it with worker_answer()), its descriptor may be taken.  Runs
+     * on the loop, must not wait. */
+    void (*on_session)(struct worker *w, struct msg *m);
+    /* WORKER_DROP and WORKER_KICK of a session. */
+    void (*on_session_end)(struct worker *w, const struct msg *m);
     MAY_WAIT void (*on_reload)(struct worker *w, struct conf *conf);
     /* Finish what is being done, close the rest, then worker_exit(). */
     void (*on_retire)(struct worker *w);
@@ -90,6 +96,17 @@ void worker_busy(struct worker *w, int change);
 /* Make a file system known for shared syncs: `dirfd` is any directory of it
  * (duplicated; the caller keeps his).  Told once per device. */
 int worker_tell_fs(struct worker *w, uint64_t dev, int dirfd, struct err *err);
+/* Sessions, to the broker: WORKER_PARK, WORKER_PUSH, WORKER_ENDED, WORKER_KEEP
+ * (ipc/proto.h).  `handle` is the 16 bytes of WORKER_SESSION. */
+void worker_park(struct worker *w, const uint8_t *handle, uint64_t n_read,
+                 uint64_t n_written, unsigned keepalive_s, slice keepalive);
+void worker_push(struct worker *w, const uint8_t *handle, slice bytes);
+void worker_ended(struct worker *w, const uint8_t *handle);
+void worker_keep(struct worker *w, const uint8_t *handle, slice record,
+                 int watch_fd);
+/* BROKER_SYNC, from a worker: wait until what is visible on `fs` is durable. */
+MAY_WAIT int worker_sync(struct worker *w, uint64_t fs, int dirfd,
+                         struct err *err);
 /* What a worker of its kind gives up: "mailbox" keeps files, "command" all. */
 int worker_sandbox(struct worker *w, struct err *err);
 void worker_exit(struct worker *w, int status);

@@ -10,14 +10,23 @@
  * Rendered shape: "<syslog-tag>/<service>[<pid>]: " then, in the order given,
  *   queue id "ID: ", then `key=value` pairs joined by ", ", then text.
  * So   event_log(EV_INFO, "smtpd", "accepted", id, EV_PAIRS(ev_str("client",
- * "unknown[127.0.0.1]")), NULL)  gives  "postfix/smtpd[7]: ID: client=unknown[..]".
- * An address field is rendered as <a@b>, a secret as ***; control bytes and
- * bytes that are not UTF-8 are shown as '?'.
+ * "unknown[127.0.0.1]")), NULL)  gives  "postfix/smtpd[7]: ID:
+ * client=unknown[..]". An address field is rendered as <a@b>, a secret as ***;
+ * control bytes and bytes that are not UTF-8 are shown as '?'.
  */
 #include "base/base.h"
 
 enum ev_level { EV_PANIC, EV_FATAL, EV_ERROR, EV_WARNING, EV_INFO, EV_TRACE };
-enum ev_type { EVT_STR, EVT_ADDR, EVT_U64, EVT_I64, EVT_MS, EVT_SECRET, EVT_TAIL };
+
+enum ev_type {
+    EVT_STR,
+    EVT_ADDR,
+    EVT_U64,
+    EVT_I64,
+    EVT_MS,
+    EVT_SECRET,
+    EVT_TAIL
+};
 
 struct ev_field {
     const char *key; /* literal; "" for EVT_TAIL */
@@ -30,37 +39,43 @@ static inline struct ev_field ev_str(const char *key, slice v)
 {
     return (struct ev_field){ key, EVT_STR, v, 0 };
 }
+
 static inline struct ev_field ev_addr(const char *key, slice v)
 {
     return (struct ev_field){ key, EVT_ADDR, v, 0 };
 }
+
 static inline struct ev_field ev_u64(const char *key, uint64_t v)
 {
     return (struct ev_field){ key, EVT_U64, { NULL, 0 }, (int64_t)v };
 }
+
 /* Milliseconds, shown as seconds with up to two significant decimals as
  * Postfix shows delays. */
 static inline struct ev_field ev_ms(const char *key, int64_t ms)
 {
     return (struct ev_field){ key, EVT_MS, { NULL, 0 }, ms };
 }
-/* Free text appended after the pairs with one space: "(delivered to maildir)". */
+
+/* Free text appended after the pairs with one space: "(delivered to maildir)".
+ */
 static inline struct ev_field ev_tail(slice v)
 {
     return (struct ev_field){ "", EVT_TAIL, v, 0 };
 }
 
 #define EV_PAIRS(...)                                                          \
-    (const struct ev_field[]){ __VA_ARGS__ },                                  \
-        sizeof((const struct ev_field[]){ __VA_ARGS__ }) /                     \
-            sizeof(struct ev_field)
+ (const struct ev_field[]){ __VA_ARGS__ },                                     \
+     sizeof((const struct ev_field[]){ __VA_ARGS__ }) /                        \
+         sizeof(struct ev_field)
 
 /* Where events of this process go: a datagram socket to `log`, or -1 for
  * standard error (commands, tests).  `service` is the default service. */
 void event_setup(int fd, const char *service);
 int event_fd(void);
 /* Collect events and send them at the end of the loop's turn (one system call
- * for many).  For processes with a loop; a warning or worse goes out at once. */
+ * for many).  For processes with a loop; a warning or worse goes out at once.
+ */
 void event_batch(bool on);
 void event_flush(void);
 /* Seconds as Postfix shows delays: "0.07", "1.2", "12".  Returns the length. */
@@ -89,6 +104,7 @@ struct event {
     const struct ev_field *fields;
     size_t n_fields;
 };
+
 #define EVENT_MAX_BYTES  8192
 #define EVENT_MAX_FIELDS 32
 /* One text field; what is longer is cut. */

@@ -37,7 +37,12 @@ enum ptype {
     PT_LOCAL,
     PT_SMTPD,
     PT_PIPE,
-    PT_COMMAND, /* a command-line tool that talks to a process */
+    PT_KEYS,       /* private keys: signs only */
+    PT_AUTH,       /* sign-in */
+    PT_AUTHWORKER, /* PAM and shadow, as root, one check at a time */
+    PT_LOGIN,      /* IMAP and POP3 before sign-in, TLS of sessions */
+    PT_LMTPD,      /* LMTP for other programs */
+    PT_COMMAND,    /* a command-line tool that talks to a process */
     PT_N
 };
 

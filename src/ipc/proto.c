@@ -3,12 +3,23 @@
 #include "ipc/process.h"
 
 static const char *const ptype_names[PT_N] = {
-    [PT_NONE] = "none",         [PT_MASTER] = "master",
-    [PT_LOG] = "log",           [PT_TABLES] = "tables",
-    [PT_TEMPLATE] = "template", [PT_BROKER] = "broker",
-    [PT_MAILBOX] = "mailbox",   [PT_QMGR] = "qmgr",
-    [PT_LOCAL] = "local",       [PT_SMTPD] = "smtpd",
-    [PT_PIPE] = "pipe",         [PT_COMMAND] = "command",
+    [PT_NONE] = "none",
+    [PT_MASTER] = "master",
+    [PT_LOG] = "log",
+    [PT_TABLES] = "tables",
+    [PT_TEMPLATE] = "template",
+    [PT_BROKER] = "broker",
+    [PT_MAILBOX] = "mailbox",
+    [PT_QMGR] = "qmgr",
+    [PT_LOCAL] = "local",
+    [PT_SMTPD] = "smtpd",
+    [PT_PIPE] = "pipe",
+    [PT_COMMAND] = "command",
+    [PT_KEYS] = "keys",
+    [PT_AUTH] = "auth",
+    [PT_AUTHWORKER] = "authworker",
+    [PT_LOGIN] = "login",
+    [PT_LMTPD] = "lmtpd",
 };
 
 const char *ptype_name(enum ptype t)
@@ -56,6 +67,20 @@ static const char *const names[] = {
     NAME(WORKER_IDLE),        NAME(WORKER_PROBE),
     NAME(WORKER_FORWARD),     NAME(WORKER_INCLUDE),
     NAME(TABLES_LOOKUP),      NAME(TABLES_USER),
+    NAME(BROKER_SESSION),     NAME(BROKER_WAKE),
+    NAME(BROKER_DROP),        NAME(LOGIN_PARK),
+    NAME(LOGIN_PUSH),         NAME(LOGIN_END),
+    NAME(SESSION_LIST),       NAME(SESSION_ITEM),
+    NAME(SESSION_LIST_END),   NAME(SESSION_KICK),
+    NAME(COMMAND_ASK),        NAME(WORKER_SESSION),
+    NAME(WORKER_WAKE),        NAME(WORKER_DROP),
+    NAME(WORKER_KICK),        NAME(WORKER_PARK),
+    NAME(WORKER_PUSH),        NAME(WORKER_ENDED),
+    NAME(WORKER_KEEP),        NAME(WORKER_SYNC),
+    NAME(WORKER_MAILBOX),     NAME(AUTH_REDEEM),
+    NAME(AUTH_USER),          NAME(AUTH_CHECK),
+    NAME(KEYS_SIGN),          NAME(KEYS_HAVE),
+    NAME(KEYS_TICKETS),       NAME(KEYS_CHANGED),
 };
 
 const char *proto_name(unsigned type)

@@ -19,11 +19,18 @@ bool joint_allowed(enum ptype from, enum ptype to)
     static const struct {
         enum ptype from, to;
     } joints[] = {
-        { PT_SMTPD, PT_QMGR },    { PT_SMTPD, PT_TABLES },
-        { PT_LOCAL, PT_BROKER },  { PT_LOCAL, PT_TABLES },
-        { PT_QMGR, PT_LOCAL },    { PT_QMGR, PT_TABLES },
-        { PT_COMMAND, PT_QMGR },  { PT_BROKER, PT_TEMPLATE },
+        { PT_SMTPD, PT_QMGR },      { PT_SMTPD, PT_TABLES },
+        { PT_LOCAL, PT_BROKER },    { PT_LOCAL, PT_TABLES },
+        { PT_QMGR, PT_LOCAL },      { PT_QMGR, PT_TABLES },
+        { PT_COMMAND, PT_QMGR },    { PT_BROKER, PT_TEMPLATE },
         { PT_MASTER, PT_BROKER }, /* to probe a worker */
+        { PT_SMTPD, PT_KEYS },      { PT_SMTPD, PT_AUTH },
+        { PT_LOGIN, PT_KEYS },      { PT_LOGIN, PT_AUTH },
+        { PT_LOGIN, PT_BROKER },    { PT_BROKER, PT_AUTH },
+        { PT_LMTPD, PT_KEYS },      { PT_LMTPD, PT_TABLES },
+        { PT_LMTPD, PT_BROKER },    { PT_AUTH, PT_TABLES },
+        { PT_AUTH, PT_AUTHWORKER }, { PT_COMMAND, PT_BROKER },
+        { PT_COMMAND, PT_AUTH },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(joints); i++)

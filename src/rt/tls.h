@@ -1,0 +1,106 @@
+#ifndef RT_TLS_H
+#define RT_TLS_H
+
+/*
+ * TLS on a stream (OpenSSL 3).  A context holds what a service shows: for each
+ * of its certificates the chain and the id of the private key, which is not
+ * here: signatures are asked for by a function of the owner (the `keys`
+ * process, room keys).  stream_tls_accept() turns a plain stream into one whose
+ * bytes are protected; afterwards everything of stream.h works on it as before.
+ * A quiet TLS stream gives its buffers back; what it costs then is in
+ * bench/RESULTS.md.
+ *
+ *     plain --stream_tls_accept/connect--> handshake --> protected
+ *
+ * Invariants: (1) bytes that were received in the clear before the handshake
+ * are thrown away, never taken for protected ones (STARTTLS injection,
+ * CVE-2011-0411): a caller that finds input behind STARTTLS refuses; (2) no
+ * renegotiation, no compression, no early data; (3) end of input without
+ * close_notify is an end of input, marked in tls_info.was_cut.
+ */
+#include "base/base.h"
+#include "base/clock.h"
+#include "rt/stream.h"
+
+struct tls_context;
+
+/* Sign `tbs` (not yet hashed) with the key whose SubjectPublicKeyInfo has this
+ * SHA-256; `scheme` is TLS's SignatureScheme (RFC 8446 4.2.3). */
+typedef int tls_sign_fn(void *arg, const uint8_t key_id[static 32],
+                        uint16_t scheme, slice tbs, struct buf *signature,
+                        struct err *err);
+
+struct tls_ticket_key {
+    uint8_t name[16];
+    uint8_t aes[32];
+    uint8_t hmac[32];
+};
+
+#define TLS_TICKET_KEYS_MAX 4
+
+struct tls_cert {
+    slice chain; /* PEM: the certificate first, then its issuers */
+};
+
+struct tls_settings {
+    const struct tls_cert *certs; /* of different key types, for one name */
+    size_t n_certs;
+    /* OpenSSL's names: minimum and maximum version (0: TLS 1.2, newest),
+     * cipher list for TLS 1.2 ("" the default), groups ("" the default). */
+    int min_version, max_version;
+    const char *ciphers;
+    const char *groups;
+    bool server_ciphers_first;
+    bool ask_client_cert; /* without demanding one */
+    slice ca;             /* PEM of authorities, for client certificates */
+    unsigned verify_depth;
+    bool no_tickets;
+    const char *alpn;  /* "imap", "pop3", ...: chosen when offered; NULL none */
+    tls_sign_fn *sign; /* NULL: a context for clients */
+    void *sign_arg;
+    /* The context for a name of SNI, or NULL: this one.  Borrowed. */
+    struct tls_context *(*by_name)(void *arg, slice name);
+    void *by_name_arg;
+};
+
+/* Reads certificates; fails with what is wrong in them (not PEM, a leaf without
+ * key id, a weak key). */
+int tls_context_new(const struct tls_settings *s, struct tls_context **out,
+                    struct err *err);
+struct tls_context *tls_context_ref(struct tls_context *c);
+void tls_context_unref(struct tls_context **c);
+/* Ids of the private keys that its certificates need: how many. */
+size_t tls_context_key_ids(const struct tls_context *c, uint8_t (*ids)[32],
+                           size_t max);
+/* The process's ticket keys: the first makes new tickets, all open old ones. */
+void tls_ticket_keys(const struct tls_ticket_key *keys, size_t n);
+
+/* The SHA-256 of a PEM certificate's or private key's SubjectPublicKeyInfo. */
+int tls_cert_key_id(slice pem, uint8_t id[static 32], struct err *err);
+
+struct tls_info {
+    const char *protocol; /* "TLSv1.3" */
+    const char *cipher;   /* "TLS_AES_256_GCM_SHA384" */
+    int bits, algorithm_bits;
+    char key_exchange[64]; /* "X25519" */
+    char signature[64];    /* "ECDSA (P-256) server-digest SHA256", as
+                            * Postfix logs it */
+    char sni[256];
+    bool was_resumed;
+    bool was_cut;
+    bool has_client_cert, client_cert_ok;
+    char client_name[256], client_issuer[256], client_fingerprint[200];
+};
+
+/* Do the handshake as the server; the plain input buffer must be empty.  At
+ * failure the stream is unusable: free it.  ERR_PEER for what the peer did (the
+ * reason for the log in err), ERR_TEMP for us. */
+MAY_WAIT int stream_tls_accept(struct stream *s, struct tls_context *ctx,
+                               struct err *err);
+bool stream_is_tls(const struct stream *s);
+/* False when it is not TLS. */
+bool stream_tls_info(const struct stream *s, struct tls_info *out);
+/* tls-server-end-point channel binding (RFC 5929), "" when there is none. */
+bool stream_tls_endpoint(const struct stream *s, struct buf *out);
+
+#endif
