@@ -4,14 +4,16 @@ import glob
 import os
 import re
 import shutil
+import signal
 import smtplib
 import sys
 import tempfile
+import time
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from hatotest import IS_ROOT, Hato, wait_for  # noqa: E402
+from hatotest import IS_ROOT, Hato, is_alive, wait_for  # noqa: E402
 
 NOW = {"minimal_backoff_time": "1s", "maximal_backoff_time": "2s", "queue_run_delay": "1s"}
 
@@ -153,6 +155,25 @@ def test_dead_local_is_asked_again(where):
         os.kill(pid, 9)
         assert wait_for(lambda: "Mail queue is empty" in queue(h), 40), h.log()
         assert len(mailbox(h, "a")) == 20
+
+
+def test_stop_while_a_delivery_hangs(where):
+    """The word to stop may come twice, the second time by SIGTERM."""
+    with make(where) as h:
+        ps = h.processes()
+        local, qmgr = ps["local"][0], ps["qmgr"][0]
+        os.kill(local, signal.SIGSTOP)
+        send(h, "x@client.example", ["a@virtual.test"])
+        h.wait_log(r"queue active")
+        for _ in range(2):
+            os.kill(qmgr, signal.SIGTERM)
+            time.sleep(0.5)
+        assert wait_for(lambda: not is_alive(qmgr), 4), h.log()
+        os.kill(local, signal.SIGCONT)
+        assert wait_for(lambda: mailbox(h, "a"), 20), h.log()
+        assert wait_for(lambda: "Mail queue is empty" in queue(h), 20)
+        assert len(mailbox(h, "a")) == 1
+        assert not re.search("panic|signal", h.log()), h.log()
 
 
 # covers: queue_minfree

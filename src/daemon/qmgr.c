@@ -4,8 +4,9 @@
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
 
-/* How long jobs on the way may take when the process ends. */
-#define DRAIN_MS 10000
+/* How long jobs on the way may take when the process ends: less than master
+ * waits (src/master/stop.c). */
+#define DRAIN_MS 8000
 
 static struct queue *queue;
 
@@ -120,9 +121,17 @@ static MAY_WAIT void drain_task(void *arg)
     process_exit(arg, 0);
 }
 
+/* The word may come again: to stop while a restart drains, and by SIGTERM from
+ * a master that waited long enough.  One task closes the queue. */
 static void on_drain(struct process *p)
 {
-    (void)task_spawn("qmgr-drain", drain_task, p);
+    static bool has_begun;
+
+    if (!has_begun)
+        (void)task_spawn("qmgr-drain", drain_task, p);
+    else if (queue != NULL)
+        queue_hurry(queue);
+    has_begun = true;
 }
 
 static void on_status(struct process *p, struct buf *out)

@@ -76,7 +76,8 @@ struct process_ops {
     void (*on_fd)(struct process *p, slice name, int fd);
     MAY_WAIT void (*on_reload)(struct process *p, struct conf *conf);
     /* Stop accepting, chan_bye() to every channel that others opened, and call
-     * process_exit() when all is done.  NULL: exit at once. */
+     * process_exit() when all is done.  NULL: exit at once.  Comes once more
+     * for each further word to stop (is_stopping is set then). */
     void (*on_drain)(struct process *p);
     void (*on_status)(struct process *p, struct buf *out); /* text lines */
 };

@@ -450,6 +450,7 @@ void jobs_cancel(struct queue *q)
 
         task_cancel(j->task);
     }
+    requests_cancel(q);
 }
 
 /* Jobs that never ran; their messages are freed by the caller. */

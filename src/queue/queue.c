@@ -234,6 +234,7 @@ struct queue *queue_new(struct conf *c, const struct queue_ops *ops, void *arg)
     list_init(&q->fresh);
     list_init(&q->actives);
     list_init(&q->running);
+    list_init(&q->serving);
     map_init(&q->transports, false);
     map_init(&q->dests, true);
     waitq_init(&q->kicked);
@@ -313,6 +314,13 @@ void queue_stop(struct queue *q, msec deadline)
     while (q->n_tasks > 0)
         if (waitq_wait(&q->idle, MSEC_NEVER, &err) < 0)
             task_uncancel();
+}
+
+void queue_hurry(struct queue *q)
+{
+    CHECK_OBJ(q, QUEUE_MAGIC);
+    if (q->is_closing)
+        jobs_cancel(q);
 }
 
 void queue_close(struct queue **qp)

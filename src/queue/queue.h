@@ -100,6 +100,8 @@ MAY_WAIT void queue_serve(struct queue *q, struct chan *c, struct msg *m);
  * that are not done are cancelled.  What was not answered is asked again after
  * the next start.  The spool goes on learning of new messages. */
 MAY_WAIT void queue_stop(struct queue *q, msec deadline);
+/* queue_stop(), which waits in another task, shall not wait any longer. */
+void queue_hurry(struct queue *q);
 /* Give the spool back and free all; stops first, without patience, when
  * queue_stop() was not called.  The writers' peers must be gone. */
 MAY_WAIT void queue_close(struct queue **q);

@@ -58,6 +58,7 @@ struct queue {
     struct list fresh;   /* active.ready: to be routed */
     struct list actives; /* active.link: all of them */
     struct list running; /* job.running */
+    struct list serving; /* request.link: commands that are answered */
     size_t n_active;
     size_t n_active_rcpts;
     size_t n_routers;
@@ -218,8 +219,11 @@ void job_add(struct active *a, uint32_t i, const struct queue_route *r);
 struct transport *transport_get(struct queue *q, slice name);
 void jobs_submit(struct active *a);
 void jobs_configure(struct queue *q);
-void jobs_cancel(struct queue *q); /* those that run */
+void jobs_cancel(struct queue *q); /* those that run, and commands */
 void jobs_free(struct queue *q);
+
+/* ---- view.c */
+void requests_cancel(struct queue *q);
 
 /* ---- answer.c */
 /* Apply a DELIVER answer or partial answer to recipients in RS_JOB. */

@@ -287,6 +287,78 @@ static void partial_in(struct world *w)
 
 RUN(partial, "");
 
+/* ---------------------------------------------- a delivery without an end */
+
+static int never_ends(struct world *w, unsigned job, struct err *err)
+{
+    (void)w;
+    (void)job;
+    while (task_wait(MSEC_NEVER, err) == 0)
+        continue;
+    return -1;
+}
+
+static void wait_for_job(struct world *w)
+{
+    for (unsigned i = 0; i < 5000 && w->n_jobs == 0; i++)
+        (void)task_sleep(1, &(struct err){ .sys = 0 });
+    assert_int_equal(w->n_jobs, 1);
+}
+
+/* What was not answered is asked again after the next start, with its id. */
+static void assert_asked_again(struct world *w)
+{
+    assert_has_not(world_log(w), "status=");
+    w->before = NULL;
+    world_open(w, "");
+    world_settle(w);
+    assert_int_equal(w->n_jobs, 2);
+    assert_string_equal(w->asked[0].id, w->asked[1].id);
+    assert_int_equal(world_count(w), 0);
+}
+
+static void hang_stop_in(struct world *w)
+{
+    w->before = never_ends;
+    world_mail(w, "a@far.example", "u@virtual.example");
+    wait_for_job(w);
+    queue_stop(w->q, clock_after(20));
+    assert_int_equal(w->q->n_tasks, 0);
+    queue_close(&w->q);
+    conf_unref(&w->conf);
+    assert_asked_again(w);
+}
+
+RUN(hang_stop, "");
+
+/* As a process that is told to end once more while it drains. */
+static void stop_task(void *arg)
+{
+    struct world *w = arg;
+
+    queue_stop(w->q, MSEC_NEVER);
+    queue_close(&w->q);
+    conf_unref(&w->conf);
+}
+
+static void hang_hurry_in(struct world *w)
+{
+    w->before = never_ends;
+    world_mail(w, "a@far.example", "u@virtual.example");
+    wait_for_job(w);
+    queue_hurry(w->q); /* it does not stop: nothing to be in a hurry for */
+    (void)task_spawn("stop", stop_task, w);
+    (void)task_sleep(20, &(struct err){ .sys = 0 });
+    assert_non_null(w->q);
+    queue_hurry(w->q);
+    for (unsigned i = 0; i < 5000 && w->conf != NULL; i++)
+        (void)task_sleep(1, &(struct err){ .sys = 0 });
+    assert_null(w->conf);
+    assert_asked_again(w);
+}
+
+RUN(hang_hurry, "");
+
 static void silent_once(struct world *w, const struct asked *r,
                         struct told *out)
 {
@@ -414,6 +486,8 @@ int main(void)
         cmocka_unit_test(rcpt_limit),
         cmocka_unit_test(lost),
         cmocka_unit_test(partial),
+        cmocka_unit_test(hang_stop),
+        cmocka_unit_test(hang_hurry),
         cmocka_unit_test(silent),
         cmocka_unit_test(far),
         cmocka_unit_test(decided),

@@ -16,6 +16,8 @@
 #define FLUSH_MS         60000
 
 struct request {
+    struct list link; /* in queue.serving */
+    struct task *task;
     struct queue *q;
     struct chan *c;
     struct msg *m;
@@ -376,9 +378,16 @@ static MAY_WAIT void serve(struct request *r)
     chan_fail(r->c, r->m->id, &err);
 }
 
+/* One who does not read what he asked for does not hold up the stop. */
+void requests_cancel(struct queue *q)
+{
+    list_each(it, &q->serving)
+        task_cancel(CONTAINER_OF(it, struct request, link)->task);
+}
+
 void queue_serve(struct queue *q, struct chan *c, struct msg *m)
 {
-    struct request r = { .q = q, .c = c, .m = m };
+    struct request r = { .q = q, .c = c, .m = m, .task = task_self() };
     struct err err;
 
     if (!q->is_open || q->is_closing) {
@@ -387,6 +396,8 @@ void queue_serve(struct queue *q, struct chan *c, struct msg *m)
         return;
     }
     q->n_tasks++;
+    list_push(&q->serving, &r.link);
     serve(&r);
+    list_remove(&r.link);
     queue_task_ended(q);
 }
