@@ -8,6 +8,7 @@ import signal
 import smtplib
 import sys
 import tempfile
+import threading
 import time
 
 import pytest
@@ -174,6 +175,48 @@ def test_stop_while_a_delivery_hangs(where):
         assert wait_for(lambda: "Mail queue is empty" in queue(h), 20)
         assert len(mailbox(h, "a")) == 1
         assert not re.search("panic|signal", h.log()), h.log()
+
+
+def test_clients_are_told_that_the_queue_is_away(where):
+    """A frozen or missing qmgr costs a client seconds, however many wait."""
+    with make(where, message_size_limit="10000000") as h:
+        pid = h.processes()["qmgr"][0]
+        os.kill(pid, signal.SIGSTOP)
+        told = []
+
+        def one(size):
+            with smtplib.SMTP("127.0.0.1", h.port, timeout=60) as s:
+                began = time.monotonic()
+                try:
+                    s.sendmail("x@client.example", ["a@virtual.test"], "x\r\n" * (size // 3),
+                               mail_options=[f"SIZE={size}"])
+                    told.append(("sent", 0))
+                except smtplib.SMTPDataError as e:
+                    told.append((e.smtp_code, time.monotonic() - began))
+
+        threads = [threading.Thread(target=one, args=(600000 if i % 2 else 300,))
+                   for i in range(12)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert len(told) == 12 and all(code == 451 for code, _ in told), told
+        assert max(seconds for _, seconds in told) < 20, told
+        h.wait_log(r"smtpd\[\d+\]: warning: unknown\[127.0.0.1\]: SPOOL_\w+: timed out")
+        os.kill(pid, signal.SIGCONT)
+        send(h, "x@client.example", ["a@virtual.test"])
+        assert wait_for(lambda: mailbox(h, "a"), 20), h.log()
+        # Still bounded where nobody answers at all.
+        os.rename(h.path("q/spool"), h.path("q/away"))
+        h.write("q/spool", "")
+        os.kill(pid, signal.SIGKILL)
+        one(600000)
+        h.wait_log("fatal: spool ")
+        os.unlink(h.path("q/spool"))
+        os.rename(h.path("q/away"), h.path("q/spool"))
+        wait_for(lambda: h.processes().get("qmgr", (0, ""))[1] == "ready", 20)
+        one(600000)
+        assert [code for code, _ in told[12:]] == [451, "sent"], told
 
 
 # covers: queue_minfree

@@ -307,6 +307,77 @@ static void rolling_task(void *arg)
     spool_close(&o.spool);
 }
 
+/* ---- an owner that is away */
+
+static unsigned n_asked;
+
+static MAY_WAIT int away_segment(void *arg, struct spool_grant *out,
+                                 struct err *err)
+{
+    (void)arg;
+    (void)out;
+    n_asked++;
+    (void)task_sleep(100, err);
+    return err_temp(err, "the owner is away");
+}
+
+static MAY_WAIT int away_files(void *arg, struct spool_grant *out, size_t max,
+                               size_t *n_out, struct err *err)
+{
+    (void)max;
+    (void)n_out;
+    return away_segment(arg, out, err);
+}
+
+struct
+try {
+    struct spool_writer *w;
+    uint64_t size_hint;
+    unsigned n_refused;
+};
+
+static void try_task(void *arg)
+{
+    struct try *t = arg;
+    struct envelope_rcpt rcpt = { .addr = SL("a@example.org") };
+    struct envelope e = mail_to(&rcpt, 1);
+    struct spool_draft *d = NULL;
+    struct err err;
+
+    if (spool_draft_open(t->w, t->size_hint, &d, &err) == 0) {
+        assert_int_equal(spool_draft_write(d, SL("body\n"), &err), 0);
+        assert_int_equal(spool_draft_commit(&d, &e, &err), -1);
+        spool_draft_abort(&d);
+    }
+    assert_int_equal(err.class, ERR_TEMP);
+    t->n_refused++;
+}
+
+/* Whatever their number, all who wait are told together. */
+static void away_task(void *arg)
+{
+    static const struct spool_source away = { away_segment, away_files, tell };
+    struct writer_end w = { 0 };
+    struct try t = { .w = spool_writer_new(&away, &w, NULL) };
+
+    (void)arg;
+    for (unsigned round = 0; round < 2; round++) {
+        msec begin = clock_mono();
+
+        t.n_refused = 0;
+        t.size_hint = round == 0 ? 0 : 2 * SPOOL_DRAFT_MEMORY;
+        n_asked = 0;
+        for (int i = 0; i < 40; i++)
+            (void)task_spawn("try", try_task, &t);
+        while (t.n_refused < 40)
+            (void)task_sleep(5, &(struct err){ .sys = 0 });
+        assert_int_equal(n_asked, 1);
+        assert_true(clock_mono() - begin < 2000);
+    }
+    spool_writer_free(&t.w);
+}
+
+SPOOL_TEST(away)
 SPOOL_TEST(notes_arrive)
 SPOOL_TEST(lost_notes)
 SPOOL_TEST(writer_dies)
@@ -317,6 +388,7 @@ SPOOL_TEST(rolling)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_away),
         cmocka_unit_test(test_notes_arrive),
         cmocka_unit_test(test_lost_notes),
         cmocka_unit_test(test_writer_dies),

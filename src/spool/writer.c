@@ -208,6 +208,18 @@ static int fetch(struct spool_writer *w, struct wseg **out, struct err *err)
     return 0;
 }
 
+/* What became of a request that another task made. */
+static int shared_failure(const struct err *of, struct err *err)
+{
+    if (of->class == ERR_NONE)
+        return 0;
+    if (err != NULL)
+        *err = *of;
+    if (of->class == ERR_PEER) /* the other task's end is not ours */
+        (void)err_temp(err, "a request for room was given up");
+    return -1;
+}
+
 static MAY_WAIT int wait_for_fetch(struct spool_writer *w, struct err *err)
 {
     uint64_t before = w->n_fetches;
@@ -216,12 +228,8 @@ static MAY_WAIT int wait_for_fetch(struct spool_writer *w, struct err *err)
         if (waitq_wait(&w->fetched, clock_after(60000), err) < 0)
             return -1;
     }
-    if (w->current == NULL && w->spare == NULL &&
-        w->fetch_err.class != ERR_NONE) {
-        if (err != NULL)
-            *err = w->fetch_err;
-        return -1;
-    }
+    if (w->current == NULL && w->spare == NULL)
+        return shared_failure(&w->fetch_err, err);
     return 0;
 }
 
@@ -287,11 +295,17 @@ static MAY_WAIT int fill_pool(struct spool_writer *w, struct err *err)
     int r;
 
     w->is_filling = true;
-    r = w->source->files(w->arg, got, w->conf.file_pool, &n, err);
+    w->fill_err = (struct err){ 0 };
+    r = w->source->files(w->arg, got, w->conf.file_pool, &n, &w->fill_err);
     w->is_filling = false;
+    w->n_fills++;
     waitq_wake_all(&w->filled);
-    if (r < 0)
+    if (r < 0) {
+        if (err != NULL)
+            *err = w->fill_err;
         return -1;
+    }
+    w->fill_err.class = ERR_NONE;
     CHECK(n > 0 && n <= w->conf.file_pool);
     for (size_t i = 0; i < n; i++) {
         if (w->n_pool < POOL_MAX)
@@ -307,17 +321,24 @@ static MAY_WAIT void fill_task(void *arg)
     (void)fill_pool(arg, NULL);
 }
 
+/* Who waits for another's request fails with it: one after the other would
+ * wait as long as all together. */
+static MAY_WAIT int wait_for_fill(struct spool_writer *w, struct err *err)
+{
+    uint64_t before = w->n_fills;
+
+    while (w->is_filling && w->n_fills == before)
+        if (waitq_wait(&w->filled, clock_after(60000), err) < 0)
+            return -1;
+    return w->n_pool == 0 ? shared_failure(&w->fill_err, err) : 0;
+}
+
 int writer_file(struct spool_writer *w, struct spool_grant *out,
                 struct err *err)
 {
-    while (w->n_pool == 0) {
-        if (!w->is_filling) {
-            if (fill_pool(w, err) < 0)
-                return -1;
-        } else if (waitq_wait(&w->filled, clock_after(60000), err) < 0) {
+    while (w->n_pool == 0)
+        if ((w->is_filling ? wait_for_fill(w, err) : fill_pool(w, err)) < 0)
             return -1;
-        }
-    }
     *out = w->pool[--w->n_pool];
     /* Ahead of need: making them costs a sync of their directory. */
     if (w->n_pool < w->conf.file_pool / 2 && !w->is_filling) {

@@ -3,12 +3,28 @@
 
 #include "base/codec.h"
 
-#define GRANT_WAIT_MS 20000
+/* A client waits this long for qmgr, which may be starting again, and is then
+ * told to come later. */
+#define GRANT_WAIT_MS 10000
+/* Who comes after one that waited in vain: else sessions pile up. */
+#define GRANT_AWAY_MS 2000
 
 struct link_source {
     struct link *link;
     struct spool_writer *writer;
+    bool is_away; /* the last request got no answer */
 };
+
+static MAY_WAIT int ls_call(struct link_source *ls, uint16_t type, slice body,
+                            struct msg *answer, struct err *err)
+{
+    msec patience = ls->is_away ? GRANT_AWAY_MS : GRANT_WAIT_MS;
+    int rc = link_call(ls->link, type, body, NULL, 0, clock_after(patience),
+                       answer, err);
+
+    ls->is_away = rc < 0;
+    return rc;
+}
 
 static MAY_WAIT int ls_segment(void *arg, struct spool_grant *out,
                                struct err *err)
@@ -16,8 +32,7 @@ static MAY_WAIT int ls_segment(void *arg, struct spool_grant *out,
     struct link_source *ls = arg;
     struct msg m;
 
-    if (link_call(ls->link, SPOOL_SEGMENT, SLICE_NONE, NULL, 0,
-                  clock_after(GRANT_WAIT_MS), &m, err) < 0)
+    if (ls_call(ls, SPOOL_SEGMENT, SLICE_NONE, &m, err) < 0)
         return -1;
     if (m.n_fds != 1 || !attr_find_u64(m.body, AT_SEGMENT, &out->segment)) {
         msg_free(&m);
@@ -44,8 +59,7 @@ static MAY_WAIT int ls_files(void *arg, struct spool_grant *out, size_t max,
 
     buf_init(&b, 64);
     (void)attr_put_u64(&b, AT_SIZE, max);
-    r = link_call(ls->link, SPOOL_FILE, buf_view(&b), NULL, 0,
-                  clock_after(GRANT_WAIT_MS), &m, err);
+    r = ls_call(ls, SPOOL_FILE, buf_view(&b), &m, err);
     buf_done(&b);
     if (r < 0)
         return -1;
@@ -78,6 +92,7 @@ static void ls_up(struct link *l, void *arg)
     struct link_source *ls = arg;
 
     (void)l;
+    ls->is_away = false;
     spool_writer_announce(ls->writer);
 }
 

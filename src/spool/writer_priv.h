@@ -37,6 +37,8 @@ struct spool_writer {
     struct spool_grant pool[POOL_MAX]; /* own files kept ready */
     size_t n_pool;
     bool is_filling;
+    uint64_t n_fills;    /* ended ones */
+    struct err fill_err; /* as fetch_err */
     struct waitq filled;
     struct list untold; /* struct untold: own files whose note is not sent */
     struct buf note;    /* scratch */
