@@ -25,9 +25,14 @@ int store_mailbox_reserve(struct store_mailbox *m, uint32_t n_uids,
                           struct err *err)
 {
     uint32_t upto = m->uidnext - 1;
+    uint64_t floor;
     uint8_t b[4];
 
     CHECK_OBJ(m, MAILBOX_MAGIC);
+    if (m->shown_safe >= upto + n_uids / 2 &&
+        m->account->modseq_safe >=
+            store_account_modseq(m->account) + RESERVE_MODSEQ / 2)
+        return 0;
     upto = n_uids < UINT32_MAX - 1 - upto ? upto + n_uids : UINT32_MAX - 1;
     set_u32(b, upto);
     if (account_raise_floor(m->account,
@@ -37,7 +42,13 @@ int store_mailbox_reserve(struct store_mailbox *m, uint32_t n_uids,
                          slice_of(b, sizeof b), err) < 0)
         return -1;
     m->reserved = upto;
-    return store_mailbox_durable(m, err);
+    floor = m->account->floor;
+    if (store_mailbox_durable(m, err) < 0)
+        return -1;
+    m->shown_safe = upto;
+    if (floor > m->account->modseq_safe)
+        m->account->modseq_safe = floor;
+    return 0;
 }
 
 struct snapshot_job {

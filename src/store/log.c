@@ -367,6 +367,7 @@ int index_load(struct store_mailbox *m, struct err *err)
 void index_close(struct store_mailbox *m)
 {
     engine_log_close(&m->log);
+    cache_unmap(m);
     close_fd(&m->cache_fd);
 }
 

@@ -368,6 +368,16 @@ void store_mailbox_status(const struct store_mailbox *m,
     memcpy(out->guid, m->guid, ID_BYTES);
 }
 
+slice store_mailbox_name(const struct store_mailbox *m)
+{
+    return slice_str(m->name);
+}
+
+struct store_account *store_mailbox_account(const struct store_mailbox *m)
+{
+    return m->account;
+}
+
 /* ---- watching ---- */
 
 void store_watch_add(struct store_mailbox *m, struct store_watch *w)
@@ -417,15 +427,23 @@ uint64_t store_row_crlf_size(const struct store_mailbox *m, size_t row)
     return ROW_FIELD(m, row, crlf_size);
 }
 
-bool store_row_get(const struct store_mailbox *m, size_t row,
-                   struct store_row *out)
+uint64_t store_row_keywords(const struct store_mailbox *m, size_t row)
+{
+    return ROW_FIELD(m, row, keywords);
+}
+
+int64_t store_row_internaldate(const struct store_mailbox *m, size_t row)
+{
+    return ROW_FIELD(m, row, idate);
+}
+
+static void row_tell(const struct store_mailbox *m, size_t row,
+                     struct store_row *out)
 {
     struct row r;
 
     CHECK(row < rows_count(m));
     row_load(m, row, &r);
-    if (r.state & ROW_HOLE)
-        return false;
     *out = (struct store_row){
         .uid = r.uid,
         .flags = r.flags,
@@ -438,6 +456,7 @@ bool store_row_get(const struct store_mailbox *m, size_t row,
         .crlf_size = r.crlf_size,
         .letters = r.letters,
         .in_new = (r.state & ROW_IN_NEW) != 0,
+        .has_uidl = (r.state & ROW_UIDL) != 0,
         .crc = r.crc,
         .cache_version = r.cache_version,
         .base_name = row_name(m, row),
@@ -445,7 +464,22 @@ bool store_row_get(const struct store_mailbox *m, size_t row,
     memcpy(out->emailid, r.emailid, ID_BYTES);
     memcpy(out->threadid, r.threadid, ID_BYTES);
     memcpy(out->delivery_id, r.id, ID_BYTES);
+}
+
+bool store_row_get(const struct store_mailbox *m, size_t row,
+                   struct store_row *out)
+{
+    CHECK(row < rows_count(m));
+    if (row_is_hole(m, row))
+        return false;
+    row_tell(m, row, out);
     return true;
+}
+
+void store_view_get(const struct store_view *v, size_t row,
+                    struct store_row *out)
+{
+    row_tell(v->mailbox, row, out);
 }
 
 size_t store_row_by_delivery_id(struct store_mailbox *m,
@@ -490,17 +524,22 @@ int store_keyword_bit(struct store_mailbox *m, slice name, unsigned *out,
     return 0;
 }
 
+bool store_cached_view(struct store_mailbox *m, size_t row,
+                       enum store_cached what, slice *out)
+{
+    slice all;
+
+    CHECK(row < rows_count(m));
+    return index_strings_view(m, row, &all) &&
+           attr_find(all, (uint16_t)what, out);
+}
+
 bool store_cached(struct store_mailbox *m, size_t row, enum store_cached what,
                   struct buf *out)
 {
-    struct buf b CLEANUP(buf_done) = { 0 };
-    slice in, v;
+    slice v;
 
-    buf_init(&b, ENGINE_RECORD_MAX);
-    if (row_is_hole(m, row) || !index_strings(m, row, &b))
-        return false;
-    in = buf_view(&b);
-    return attr_find(in, (uint16_t)what, &v) && buf_slice(out, v);
+    return store_cached_view(m, row, what, &v) && buf_slice(out, v);
 }
 
 int store_mailbox_rebuild(struct store_mailbox *m, struct err *err)

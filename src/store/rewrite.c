@@ -2,6 +2,9 @@
 
 #include "rt/file.h"
 
+#include <sys/mman.h>
+#include <sys/stat.h>
+
 /*
  * The cached strings in the log, and the log written anew: with damage, or when
  * most of it is dead.  The new one is whole by itself and synced before it
@@ -150,6 +153,47 @@ static void cache_fd_need(struct store_mailbox *m)
         m->cache_fd = -1;
 }
 
+/* Map the log to its end, or to what is there by now. */
+static bool cache_map_need(struct store_mailbox *m, uint64_t upto)
+{
+    struct stat st;
+    void *p;
+
+    if (upto <= m->cache_map_bytes)
+        return true;
+    cache_fd_need(m);
+    if (m->cache_fd < 0 || fstat(m->cache_fd, &st) < 0 ||
+        (uint64_t)st.st_size < upto)
+        return false;
+    cache_unmap(m);
+    p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, m->cache_fd, 0);
+    if (p == MAP_FAILED)
+        return false;
+    m->cache_map = p;
+    m->cache_map_bytes = (size_t)st.st_size;
+    return true;
+}
+
+void cache_unmap(struct store_mailbox *m)
+{
+    if (m->cache_map)
+        (void)munmap(m->cache_map, m->cache_map_bytes);
+    m->cache_map = NULL;
+    m->cache_map_bytes = 0;
+}
+
+bool index_strings_view(struct store_mailbox *m, size_t r, slice *out)
+{
+    uint32_t len = ROW_FIELD(m, r, cache_len);
+    uint64_t off = ROW_FIELD(m, r, cache_off);
+
+    if (len == 0 || len > ENGINE_RECORD_MAX || off > m->log_end ||
+        len > m->log_end - off || !cache_map_need(m, off + len))
+        return false;
+    *out = slice_of((const char *)m->cache_map + off, len);
+    return true;
+}
+
 bool index_strings(struct store_mailbox *m, size_t r, struct buf *out)
 {
     uint32_t len = ROW_FIELD(m, r, cache_len);
@@ -197,8 +241,10 @@ static int rewrite_swap(struct store_mailbox *m, struct engine_log **log,
     for (size_t r = 0; r < rows_count(m); r++) {
         struct row row;
 
-        if (row_is_hole(m, r))
+        if (row_is_hole(m, r)) {
+            ROW_FIELD(m, r, cache_len) = 0; /* it was in the old log */
             continue;
+        }
         ROW_FIELD(m, r, cache_off) = cache_off[r];
         row_load(m, r, &row);
         m->log_bytes_live += row_log_bytes(&row);

@@ -34,6 +34,7 @@ void rows_done(struct store_mailbox *m)
     m->snapshot_at = 0;
     m->snapshot_rows = 0;
     m->log_bytes_live = 0;
+    view_forget(m);
     rows_init(m);
 }
 
@@ -198,6 +199,7 @@ void row_remove(struct store_mailbox *m, size_t r, bool doom)
     m->bytes -= row.size;
     m->crlf_bytes -= row.crlf_size;
     ROW_FIELD(m, r, state) |= ROW_HOLE;
+    view_note_hole(m, r);
 }
 
 void row_set_flags(struct store_mailbox *m, size_t r, uint32_t flags,
@@ -209,6 +211,7 @@ void row_set_flags(struct store_mailbox *m, size_t r, uint32_t flags,
     ROW_FIELD(m, r, modseq) = modseq;
     count_flags(m, flags, true);
     raise_modseq(m, modseq);
+    view_note_change(m, r);
 }
 
 static size_t base_by_id(const struct store_mailbox *m, const uint8_t *id)
@@ -279,5 +282,6 @@ size_t mailbox_memory(const struct store_mailbox *m)
                m->ids.n_slots * sizeof *m->ids.slots +
                m->doomed_size * sizeof *m->doomed;
 
+    n += view_memory(m);
     return n + (m->is_mapped ? m->map_bytes / 8 : m->map_bytes);
 }

@@ -18,7 +18,9 @@
  * for another (store_config.max_accounts): what a caller holds between
  * _open and _unref is pinned.  Row numbers of a mailbox (0, 1, ...) ascend
  * with the UIDs and stay while the mailbox is pinned; rows of expunged mail are
- * holes.  After a wait, hold UIDs and look again.
+ * holes, whose columns and strings can still be read (store_view_get()).  So a
+ * session needs no copy of the mailbox: a view (struct store_view) holds what
+ * its client was told.
  *
  * Invariants:
  *  (1) A message's bytes are in place before the record that names it goes out.
@@ -55,6 +57,23 @@ enum store_fsync {
     STORE_FSYNC_NEVER,     /* as optimized; nobody waits */
 };
 
+/* What a mailbox is for, RFC 6154; \Important RFC 8457. */
+enum store_use {
+    STORE_USE_ALL = 1,
+    STORE_USE_ARCHIVE = 2,
+    STORE_USE_DRAFTS = 4,
+    STORE_USE_FLAGGED = 8,
+    STORE_USE_JUNK = 16,
+    STORE_USE_SENT = 32,
+    STORE_USE_TRASH = 64,
+    STORE_USE_IMPORTANT = 128,
+};
+
+struct store_special {
+    const char *name; /* UTF-8 */
+    unsigned use;     /* enum store_use */
+};
+
 struct store_config {
     struct engine *engine; /* borrowed */
     const char *host;      /* for file names; '/' and ':' are escaped */
@@ -67,6 +86,13 @@ struct store_config {
     size_t max_bytes;      /* memory of unused open accounts; 0: 64 MiB */
     int64_t gone_keep_s;   /* ids of expunged mail; 0: 8 days */
     unsigned max_links;    /* names of one file; 0: until EMLINK */
+    /* What mailboxes are for by their names; NULL: Drafts, Junk, Trash, Sent,
+     * "Sent Messages", Archive.  Borrowed. */
+    const struct store_special *special;
+    size_t n_special;
+    /* Directories watched for strangers at once, two a mailbox; 0: half of
+     * fs.inotify.max_user_watches, at most 8192. */
+    unsigned max_watches;
     /* Facts worth a log line (a rebuild, a file that was moved aside); may be
      * NULL. */
     void (*note)(void *arg, const char *account, const char *text);
@@ -118,6 +144,45 @@ CHECKED int store_mailbox_list(struct store_account *a,
                                bool (*fn)(void *arg, slice name), void *arg,
                                struct err *err);
 
+/* ---- folders ----
+ *
+ * Names are UTF-8 with '.' between levels.  In all of these an err that is
+ * ERR_PERM tells by err->sys why: EEXIST there is such a mailbox, ENOENT there
+ * is none, EINVAL the name cannot be used, ENOTEMPTY it has children, EPERM not
+ * with INBOX.  What is done to a folder is noticed at once by those who have
+ * it open: after a rename they go on under its new name; after a deletion
+ * store_mailbox_is_gone() is true, and whatever writes fails with ENOENT.
+ */
+struct store_folder {
+    slice name;        /* UTF-8 */
+    bool exists;       /* can be selected; else only a level above others, or
+                        * subscribed to and gone */
+    bool has_children; /* that exist */
+    bool subscribed;
+    unsigned use; /* enum store_use */
+};
+
+/* All folders sorted by name, INBOX first, levels above existing ones and
+ * subscribed names included.  fn returns false to stop. */
+CHECKED int store_folders(struct store_account *a,
+                          bool (*fn)(void *arg, const struct store_folder *f),
+                          void *arg, struct err *err);
+/* Is the name usable?  False with ERR_PERM, EINVAL. */
+bool store_folder_name_ok(slice name, struct err *err);
+/* Make it, `use` is what CREATE ... (USE) asked for, or 0. */
+CHECKED int store_folder_create(struct store_account *a, slice name,
+                                unsigned use, struct err *err);
+/* Remove it with its mail; its children stay. */
+MAY_WAIT CHECKED int store_folder_delete(struct store_account *a, slice name,
+                                         struct err *err);
+/* With its children, subscriptions aside; MAILBOXID, UIDVALIDITY and UIDs stay.
+ * Renaming INBOX moves its messages into the new folder (RFC 9051 6.3.6). */
+MAY_WAIT CHECKED int store_folder_rename(struct store_account *a, slice from,
+                                         slice to, struct err *err);
+/* Subscribing needs no mailbox of the name.  Durable on return. */
+CHECKED int store_subscribe(struct store_account *a, slice name, bool on,
+                            struct err *err);
+
 /* ---- mailboxes ---- */
 
 enum { STORE_CREATE = 1 };
@@ -137,16 +202,27 @@ struct store_status {
     uint64_t messages;
     uint64_t unseen;
     uint64_t deleted;
-    uint64_t bytes; /* with CRLF */
-    uint8_t guid[16];
+    uint64_t bytes;   /* with CRLF */
+    uint8_t guid[16]; /* MAILBOXID; stays when renamed */
 };
 
 void store_mailbox_status(const struct store_mailbox *m,
                           struct store_status *out);
+/* Its name as it is by now (UTF-8); valid until the next wait. */
+slice store_mailbox_name(const struct store_mailbox *m);
+struct store_account *store_mailbox_account(const struct store_mailbox *m);
+/* It was deleted while it was open. */
+bool store_mailbox_is_gone(const struct store_mailbox *m);
+/* RFC 3501's \Recent: the first UID that no session has claimed before; with
+ * `claim` all that are there are claimed from now on. */
+uint32_t store_mailbox_recent(struct store_mailbox *m, bool claim);
 
 /* Look for what others did in the Maildir: new, renamed and removed files.
- * Reads directories only when they changed since (modification time, with the
- * clock tick held against it). */
+ * Reads directories only when they changed since: told by inotify, once a first
+ * call has set it up, else by modification times, with the clock tick held
+ * against them.  While somebody watches the mailbox (store_watch_add()) this is
+ * done without being asked, within half a second of what a stranger does, or
+ * every 30 s where the system has no inotify watches left. */
 CHECKED int store_mailbox_sync(struct store_mailbox *m, bool force,
                                struct err *err);
 /* Carry flags into file names and unlink expunged files: at most `max_ops` of
@@ -154,7 +230,9 @@ CHECKED int store_mailbox_sync(struct store_mailbox *m, bool force,
 size_t store_mailbox_tidy(struct store_mailbox *m, size_t max_ops);
 /* Make the numbers up to `n_uids` messages ahead safe to show: after this a
  * client may see UIDs and MODSEQs of later deliveries at once.  Durable on
- * return. */
+ * return.  Does nothing, and does not wait, while half of what was reserved
+ * before is left: a session calls it at SELECT and before it tells of new
+ * messages, with 1,000 or so. */
 MAY_WAIT CHECKED int store_mailbox_reserve(struct store_mailbox *m,
                                            uint32_t n_uids, struct err *err);
 /* Wait until all that the index holds is durable. */
@@ -167,8 +245,9 @@ MAY_WAIT CHECKED int store_mailbox_compact(struct store_mailbox *m,
  * index still tells are kept. */
 CHECKED int store_mailbox_rebuild(struct store_mailbox *m, struct err *err);
 
-/* Called on the loop's thread, at once, after each change of the mailbox that
- * came from elsewhere than the watcher (a delivery, a sync). */
+/* Called on the loop's thread, at once, after each change of the mailbox (a
+ * delivery, a sync, a session's own): outside any task perhaps, so it only
+ * wakes somebody. */
 struct store_watch {
     struct list link; /* zeroed is unset */
     void (*fn)(struct store_watch *w, struct store_mailbox *m);
@@ -197,6 +276,7 @@ enum store_cached {
     STORE_PREVIEW = 3,
     STORE_DELIVERED_TO = 4,  /* where the file does not say it */
     STORE_X_ORIGINAL_TO = 5, /* likewise */
+    STORE_POP3_UIDL = 6,     /* another server's, that is to be kept */
 };
 
 struct store_row {
@@ -212,6 +292,7 @@ struct store_row {
     uint32_t letters;   /* flags last seen in the file's name, a bit per
                          * letter: A..Z by their place among DFPRST, a..z */
     bool in_new;        /* lies in new/, else cur/ */
+    bool has_uidl;      /* then STORE_POP3_UIDL stands in its strings */
     uint32_t crc;       /* CRC32C of the file, 0: not known */
     uint8_t emailid[16];
     uint8_t threadid[16]; /* zero: none */
@@ -229,6 +310,8 @@ size_t store_row_at(const struct store_mailbox *m, uint32_t uid);
 /* One column, fast; a hole's UID is 0. */
 uint32_t store_row_uid(const struct store_mailbox *m, size_t row);
 uint32_t store_row_flags(const struct store_mailbox *m, size_t row);
+uint64_t store_row_keywords(const struct store_mailbox *m, size_t row);
+int64_t store_row_internaldate(const struct store_mailbox *m, size_t row);
 uint64_t store_row_modseq(const struct store_mailbox *m, size_t row);
 uint64_t store_row_crlf_size(const struct store_mailbox *m, size_t row);
 /* All of them; false for a hole. */
@@ -238,6 +321,10 @@ bool store_row_get(const struct store_mailbox *m, size_t row,
 size_t store_row_by_delivery_id(struct store_mailbox *m,
                                 const uint8_t id[static 16]);
 
+/* Keywords, at most 64 a mailbox.  The first 26 stand as letters a..z in the
+ * files' names, with their names in dovecot-keywords, as Dovecot has them; the
+ * others in the index only.  STORE_PASSED is to be shown as $Forwarded; a
+ * taken-over mailbox may have a keyword of that name too: either shows it. */
 size_t store_keywords(const struct store_mailbox *m); /* how many names */
 slice store_keyword(const struct store_mailbox *m, size_t i);
 /* The keyword's bit number; made when absent.  ERR_PERM when there are 64. */
@@ -251,6 +338,12 @@ CHECKED int store_open_body(struct store_mailbox *m, uint32_t uid, int *fd_out,
 /* Append a cached string; true when it is there. */
 bool store_cached(struct store_mailbox *m, size_t row, enum store_cached what,
                   struct buf *out);
+
+/* The same without a copy and, most times, without a system call: a slice of
+ * the mapped index, valid until the next wait or change of the mailbox.  Reads
+ * rows of expunged mail as well. */
+bool store_cached_view(struct store_mailbox *m, size_t row,
+                       enum store_cached what, slice *out);
 
 /* Fill the cached strings (and RFC822.SIZE, which is 0 until then) of a message
  * that somebody else put there, or that another parser's version read. */
@@ -270,6 +363,156 @@ CHECKED int store_set_flags(struct store_mailbox *m,
                             uint64_t *modseq_out, struct err *err);
 CHECKED int store_expunge(struct store_mailbox *m, const uint32_t *uids,
                           size_t n, uint64_t *modseq_out, struct err *err);
+
+/* ---- copies ---- */
+
+struct store_copied {
+    uint32_t from; /* UIDs */
+    uint32_t to;
+};
+
+enum { STORE_MOVE = 1 };
+
+/*
+ * COPY, or with STORE_MOVE MOVE, into a mailbox of the same account (the same
+ * mailbox is fine): all or nothing.  Flags, keywords, INTERNALDATE and EMAILID
+ * come along, SAVEDATE is now.  UIDs that are gone are passed over; out[] has
+ * room for n pairs and is filled in the order of uids[].  Files are linked, not
+ * copied, where the file system can.  With STORE_MOVE the originals are
+ * expunged once the copies stand in the index.  Not durable on return: wait by
+ * store_mailbox_durable(to) before the client hears of it.
+ */
+MAY_WAIT CHECKED int store_copy(struct store_mailbox *from,
+                                const uint32_t *uids, size_t n,
+                                struct store_mailbox *to, unsigned flags,
+                                struct store_copied *out, size_t *n_out,
+                                struct err *err);
+
+/* ---- messages from a client: APPEND, MULTIAPPEND ----
+ *
+ *     store_upload_new -> (store_upload_begin -> write *) * -> commit
+ *
+ * Nothing is seen of them before the commit, which is all or nothing.  Bytes
+ * come as the client sent them: CRLF becomes LF, all else stays.
+ */
+struct store_upload;
+
+struct store_upload_message {
+    uint32_t flags;       /* enum store_flag */
+    uint64_t keywords;    /* of the target's, store_keyword_bit() */
+    int64_t internaldate; /* seconds since 1970; INT64_MIN: now */
+};
+
+/* Pins the mailbox. */
+struct store_upload *store_upload_new(struct store_mailbox *to);
+/* The next message; the one before is whole. */
+CHECKED int store_upload_begin(struct store_upload *u,
+                               const struct store_upload_message *msg,
+                               struct err *err);
+CHECKED int store_upload_write(struct store_upload *u, slice bytes,
+                               struct err *err);
+/* How many messages were begun. */
+size_t store_upload_count(const struct store_upload *u);
+/* Put them into the mailbox; uids[] has room for each.  Not durable on return
+ * unless mail_fsync = always: store_mailbox_durable().  Frees *u. */
+MAY_WAIT CHECKED int store_upload_commit(struct store_upload **u,
+                                         uint32_t *uids, struct err *err);
+void store_upload_free(struct store_upload **u); /* aborts; NULL is fine */
+
+/* ---- views: what one client was told ----
+ *
+ * A view numbers the rows that its client knows, 1 to store_view_messages().
+ * Rows that came since are not in it, rows that were expunged since still are,
+ * until store_view_sync() tells them: so numbers hold over waits and over what
+ * other sessions do, and only a sync moves them.  It costs a few words: the
+ * number of rows told, places in the mailbox's lists of changes and expunges,
+ * and the rows that were expunged and not told yet.  A sync looks at what
+ * changed since the last one and not at all rows.
+ */
+struct store_view {
+    struct store_mailbox *mailbox; /* pinned; NULL: not open */
+    struct list link;
+    size_t rows;       /* rows below are in the view, or were told gone */
+    uint32_t messages; /* as told */
+    uint64_t own;      /* set by the session after a STORE .SILENT, to the
+                        * MODSEQ it was given: such rows are not told */
+    uint64_t changes;  /* place in the list of changes */
+    uint64_t modseq;   /* what was told last, should that list be too short */
+    uint64_t expunges; /* place in the list of expunges */
+    uint32_t *gone;    /* rows in it that are expunged, ascending */
+    size_t n_gone, gone_size;
+};
+
+/* Open it with all that is there.  Pins the mailbox. */
+void store_view_open(struct store_view *v, struct store_mailbox *m);
+void store_view_close(struct store_view *v); /* fine when not open */
+uint32_t store_view_messages(const struct store_view *v);
+/* Row of a message sequence number, or store_rows(). */
+size_t store_view_row(struct store_view *v, uint32_t seq);
+/* Sequence number of a row; 0: not in the view. */
+uint32_t store_view_seq(struct store_view *v, size_t row);
+/* The first row at or behind `row` in the view, or store_rows().  A walk over
+ * all with this and a counter is the fast way to numbers. */
+size_t store_view_next(struct store_view *v, size_t row);
+/* Row of a UID in the view, or store_rows(). */
+size_t store_view_by_uid(struct store_view *v, uint32_t uid);
+/* In the view, but expunged: its file may be gone. */
+bool store_view_is_gone(const struct store_view *v, size_t row);
+/* As store_row_get(), also for an expunged one. */
+void store_view_get(const struct store_view *v, size_t row,
+                    struct store_row *out);
+
+enum {
+    STORE_VIEW_EXPUNGED = 1,
+    STORE_VIEW_NEW = 2,
+    STORE_VIEW_FLAGS = 4,
+};
+
+/* What a sync would tell, cheap: enum of bits above.  STORE_VIEW_FLAGS may be
+ * set although the sync finds nothing to tell. */
+unsigned store_view_pending(struct store_view *v);
+
+struct store_view_ops {
+    /* From the highest to the lowest, each number as the client has to count
+     * when it gets them in this order.  `uid` for VANISHED. */
+    void (*expunged)(void *arg, uint32_t seq, uint32_t uid);
+    /* How many there are by now; rows from first_row on are new. */
+    void (*exists)(void *arg, uint32_t messages, size_t first_row);
+    /* Flags of a row that the client knew before this sync, ascending. */
+    void (*flags)(void *arg, size_t row, uint32_t seq);
+};
+
+/* Tell what `what` allows, and move the view to it. */
+void store_view_sync(struct store_view *v, unsigned what,
+                     const struct store_view_ops *ops, void *arg);
+
+/*
+ * UIDs that were expunged with a MODSEQ above `since`, for VANISHED (EARLIER):
+ * read from the index log.  1: fn got them all, maybe some twice; 0: the log
+ * does not reach back so far; -1: it cannot be read.
+ */
+CHECKED int store_expunged_since(struct store_mailbox *m, uint64_t since,
+                                 void (*fn)(void *arg, uint32_t uid), void *arg,
+                                 struct err *err);
+
+/* ---- POP3 ---- */
+
+/* What a UIDL is made of. */
+struct store_uidl {
+    uint32_t uid;
+    uint32_t uidvalidity;
+    slice base_name;
+};
+
+/* Is it a pop3_uidl_format: %u %v %f %g with Dovecot's modifiers, as
+ * "%08Xu%08Xv" (Dovecot), "%f", "%g", "UID%u-%v" (Courier)? */
+bool store_uidl_format_ok(slice format, struct err *err);
+/* The unique id by that format; what may not stand in one (RFC 1939 7) becomes
+ * '_', and no more than 70 bytes are written.  Pure. */
+void store_uidl_put(struct buf *out, slice format, const struct store_uidl *u);
+/* The same for a row, or the one that was taken over with it. */
+void store_uidl_of_row(struct store_mailbox *m, size_t row, slice format,
+                       struct buf *out);
 
 /* ---- delivery ---- */
 

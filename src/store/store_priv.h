@@ -10,6 +10,7 @@
  *   rows.c      a mailbox in memory: base columns and tail rows
  *   snapshot.c  the columns on disk
  *   log.c       replaying and appending the index log
+ *   view.c      what one client was told
  *   rewrite.c   the log written anew; cached strings
  *   mailbox.c   opening, rows
  *   changes.c   messages come, change and go
@@ -145,6 +146,7 @@ enum {
     ROW_ODD_NAME = 4,
     ROW_FOREIGN = 8, /* found, not delivered by us */
     ROW_HOLE = 16,   /* expunged; never on disk */
+    ROW_UIDL = 32,   /* its strings hold another server's UIDL */
 };
 
 /* What an index keeps of a message: the fixed part of IR_ADD. */
@@ -255,7 +257,8 @@ struct store_mailbox {
     uint8_t guid[ID_BYTES];
     uint32_t uidvalidity;
     uint32_t uidnext;
-    uint32_t reserved; /* UIDs up to here may have been shown */
+    uint32_t reserved;   /* UIDs up to here may have been shown */
+    uint32_t shown_safe; /* the same, durable */
     uint64_t highestmodseq;
     uint64_t last_instance;
     struct dir_stamp new_stamp, cur_stamp;
@@ -278,8 +281,10 @@ struct store_mailbox {
     size_t durable_rows; /* rows from the snapshot, or before a mark */
 
     uint8_t log_uuid[ID_BYTES];
-    struct engine_log *log;     /* NULL until the first append */
-    int cache_fd;               /* for cached strings; -1 */
+    struct engine_log *log; /* NULL until the first append */
+    int cache_fd;           /* for cached strings; -1 */
+    void *cache_map;        /* the log, as far as it was mapped; read-only */
+    size_t cache_map_bytes;
     uint64_t log_end;           /* valid records end here; 0: there is no log */
     uint64_t log_room;          /* the file is this long, with its reserve */
     uint8_t new_uuid[ID_BYTES]; /* of the log that index_log_create() made */
@@ -287,6 +292,15 @@ struct store_mailbox {
     uint64_t snapshot_at; /* log offset of the last snapshot */
     size_t snapshot_rows;
     struct list watches;
+
+    /* For views: holes counted, rows in the order in which they were expunged
+     * since the mailbox was opened, and the last rows whose flags changed. */
+    uint32_t *fenwick;
+    size_t n_fenwick, n_holes;
+    uint32_t *expunged;
+    size_t n_expunged, expunged_size;
+    uint32_t *changed; /* a ring of VIEW_CHANGES */
+    uint64_t changes_end;
 };
 
 #define MAILBOX_MAGIC MAGIC('M', 'B', 'O', 'X')
@@ -319,6 +333,7 @@ struct store_account {
     uint8_t id[ID_BYTES];
     uint64_t modseq;
     uint64_t floor;
+    uint64_t modseq_safe; /* the floor, durable */
     uint32_t uidvalidity; /* last one given */
     struct mailbox_entry *list;
     size_t n_list, list_size;
@@ -396,6 +411,16 @@ void doom_del(struct store_mailbox *m, uint32_t uid);
 bool keyword_set(struct store_mailbox *m, size_t bit, slice name);
 size_t mailbox_memory(const struct store_mailbox *m);
 
+/* ---- view.c ---- */
+
+enum { VIEW_CHANGES = 4096 };
+
+/* A row became a hole, or got other flags. */
+void view_note_hole(struct store_mailbox *m, size_t row);
+void view_note_change(struct store_mailbox *m, size_t row);
+void view_forget(struct store_mailbox *m);
+size_t view_memory(const struct store_mailbox *m);
+
 /* ---- snapshot.c ---- */
 
 /* The whole snapshot's bytes; nothing waits. */
@@ -431,7 +456,10 @@ uint64_t row_log_bytes(const struct row *r);
 
 /* ---- rewrite.c ---- */
 
-/* Append the cached strings' attributes of a row. */
+/* The cached strings' attributes of a row, in the mapped log. */
+bool index_strings_view(struct store_mailbox *m, size_t r, slice *out);
+void cache_unmap(struct store_mailbox *m);
+/* Append them to a buffer. */
 bool index_strings(struct store_mailbox *m, size_t r, struct buf *out);
 /* More of the log is dead than alive, or it is damaged. */
 bool index_wants_rewrite(const struct store_mailbox *m);
