@@ -87,6 +87,7 @@ int file_read(int dirfd, const char *path, struct buf *b, struct err *err)
 int file_read_fd(int fd, struct buf *b, struct err *err)
 {
     enum { STEP = 65536 };
+
     off_t at = 0;
 
     for (;;) {

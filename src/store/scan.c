@@ -134,7 +134,9 @@ static bool list_entry(const char *entry, void *arg)
     return buf_put(&s->names, entry, len);
 }
 
-static int list_dir(struct scan *s, const char *sub, struct err *err)
+/* Not inlined, as take_over(): their paths would lie in one frame. */
+__attribute__((noinline)) static int list_dir(struct scan *s, const char *sub,
+                                              struct err *err)
 {
     char path[PATH_IN_DIR_MAX];
     enum engine_outcome o;
@@ -529,7 +531,7 @@ static int note_scan(struct scan *s, struct err *err)
     return 0;
 }
 
-static int take_over(struct scan *s, struct err *err)
+__attribute__((noinline)) static int take_over(struct scan *s, struct err *err)
 {
     struct store_mailbox *m = s->m;
 
