@@ -1,5 +1,6 @@
 /* What is made of the calls in file_plain.c or file_traced.c. */
 #include "rt/file.h"
+#include "rt/rt.h"
 
 #include <fcntl.h>
 #include <sys/statvfs.h>
@@ -163,4 +164,38 @@ int file_free_bytes(int fd, uint64_t *out, struct err *err)
         return err_sys(err, "statvfs");
     *out = (uint64_t)vfs.f_bavail * (uint64_t)vfs.f_frsize;
     return 0;
+}
+
+struct read_job {
+    int fd;
+    void *p;
+    size_t n;
+    off_t at;
+    ssize_t got;
+};
+
+static int read_now(void *arg)
+{
+    struct read_job *j = arg;
+
+    do
+        j->got = pread(j->fd, j->p, j->n, j->at);
+    while (j->got < 0 && errno == EINTR);
+    return 0;
+}
+
+ssize_t file_pread_wait(int fd, void *p, size_t n, uint64_t at)
+{
+    struct read_job j = { fd, p, n, (off_t)at, -1 };
+    struct iovec v = { p, n };
+    ssize_t got = preadv2(fd, &v, 1, j.at, RWF_NOWAIT);
+
+    if (got >= 0 || (errno != EAGAIN && errno != EOPNOTSUPP))
+        return got;
+    /* File systems in memory do not know the flag, and need no thread. */
+    if (errno == EAGAIN && task_inside())
+        (void)offload(read_now, &j);
+    else
+        (void)read_now(&j);
+    return j.got;
 }

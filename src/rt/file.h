@@ -41,6 +41,10 @@ int file_replace(int dirfd, const char *name, slice data, mode_t mode,
 int file_read(int dirfd, const char *path, struct buf *b, struct err *err);
 /* The same over a descriptor, from its beginning whatever its position. */
 int file_read_fd(int fd, struct buf *b, struct err *err);
+/* pread() of up to n bytes for a loop: what is in memory at once, what would
+ * have to come from a disk by a thread of offload()'s pool.  May be short; 0 at
+ * the end of the file, -1 with errno. */
+MAY_WAIT ssize_t file_pread_wait(int fd, void *p, size_t n, uint64_t at);
 /* mkdir -p of `path` with `mode` for what is made. */
 int file_mkdirs(const char *path, mode_t mode, struct err *err);
 /* Bytes free for this user on the file system of fd. */

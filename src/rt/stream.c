@@ -104,6 +104,20 @@ void stream_consume(struct stream *s, size_t n)
         iobuf_free(&s->in);
 }
 
+void stream_unread(struct stream *s, slice bytes)
+{
+    size_t used = iobuf_used(&s->in);
+
+    if (bytes.n == 0)
+        return;
+    CHECK(used + bytes.n <= 65536);
+    iobuf_room(&s->in, bytes.n);
+    memmove(s->in.p + s->in.from + bytes.n, s->in.p + s->in.from, used);
+    memcpy(s->in.p + s->in.from, bytes.p, bytes.n);
+    s->in.to += (uint32_t)bytes.n;
+    s->scanned = 0;
+}
+
 bool stream_eof(const struct stream *s)
 {
     return s->eof;

@@ -36,6 +36,10 @@ void stream_limits(struct stream *s, size_t in_max, size_t out_max);
 /* ---- input */
 slice stream_peek(const struct stream *s);
 void stream_consume(struct stream *s, size_t n);
+/* Put bytes in front of what is buffered, as if they had just come: those that
+ * somebody else read before he gave the connection away.  At most 64 KiB in
+ * all. */
+void stream_unread(struct stream *s, slice bytes);
 /* Wait until more bytes are buffered than before, or end of input.  Full
  * buffer is a bug of the caller (CHECK).  0 or -1. */
 MAY_WAIT int stream_fill(struct stream *s, struct err *err);

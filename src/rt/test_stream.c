@@ -623,6 +623,36 @@ static void test_release(void **state)
     stream_free(&t.b);
 }
 
+/* What somebody else read stands in front, also of half a line. */
+static void unread(void *arg)
+{
+    struct two *t = arg;
+    struct err err;
+    slice line;
+
+    assert_int_equal(stream_puts(t->b, "ree\nfour\n", &err), 0);
+    assert_int_equal(stream_flush(t->b, &err), 0);
+    assert_int_equal(stream_fill(t->a, &err), 0);
+    stream_unread(t->a, SL("two\nth"));
+    stream_unread(t->a, SLICE_NONE);
+    stream_unread(t->a, SL("one\n"));
+    assert_slice(stream_peek(t->a), SL("one\ntwo\nthree\nfour\n"));
+    assert_int_equal(stream_line(t->a, 80, &line, &err), 0);
+    assert_slice(line, SL("one\n"));
+    stream_consume(t->a, 3);
+    stream_unread(t->a, SL("2"));
+    assert_int_equal(stream_line(t->a, 80, &line, &err), 0);
+    assert_slice(line, SL("2\n"));
+    assert_int_equal(stream_line(t->a, 80, &line, &err), 0);
+    assert_slice(line, SL("three\n"));
+}
+
+static void test_unread(void **state)
+{
+    (void)state;
+    both_ways(unread, NULL);
+}
+
 static void nothing(UNUSED void *arg)
 {
 }
@@ -657,6 +687,7 @@ int main(void)
         LOOP_TEST(test_repark),        LOOP_TEST(test_free_parked),
         LOOP_TEST(test_pipes),         LOOP_TEST(test_regular_file),
         LOOP_TEST(test_release),       LOOP_TEST(test_dump),
+        LOOP_TEST(test_unread),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
