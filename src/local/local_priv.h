@@ -11,6 +11,7 @@
 #include "rt/rt.h"
 #include "spool/envelope.h"
 #include "table/table.h"
+#include "user/user.h"
 
 #define LOCAL_JOB_ARENA_MAX (64u << 20)
 #define LOCAL_EXPANSION_MAX 10000 /* others that one recipient becomes */
@@ -26,10 +27,7 @@ struct local {
     struct link *broker;
     struct address *address;
     struct table_list *aliases;
-    struct table_list *virtual_maps;
-    struct table_list *virtual_uids;
-    struct table_list *virtual_gids;
-    struct table_list *userdb;
+    struct users *users;
     struct local_workers *workers;
     struct local_syncs *syncs;
     struct list peers;

@@ -409,15 +409,9 @@ int local_setup(struct local *l, struct err *err)
     struct tables *t = l->tables;
 
     if (address_new(c, NULL, t, &l->address, err) < 0 ||
-        table_list_param(t, c, NULL, "alias_maps", &l->aliases, err) < 0 ||
-        table_list_param(t, c, NULL, "virtual_mailbox_maps", &l->virtual_maps,
-                         err) < 0 ||
-        table_list_param(t, c, NULL, "virtual_uid_maps", &l->virtual_uids,
-                         err) < 0 ||
-        table_list_param(t, c, NULL, "virtual_gid_maps", &l->virtual_gids,
-                         err) < 0)
+        table_list_param(t, c, NULL, "alias_maps", &l->aliases, err) < 0)
         return -1;
-    return table_list_param(t, c, NULL, "userdb", &l->userdb, err);
+    return users_new(c, t, l->p->is_root_mode, &l->users, err);
 }
 
 void local_drain(struct local *l, void (*on_idle)(void *arg), void *arg)

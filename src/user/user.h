@@ -6,11 +6,11 @@
  * asks (local, lmtpd, auth), so that a delivery and a sign-in always mean the
  * same account in the same worker.
  *
- * A name is looked up as Dovecot and Postfix do: virtual mailboxes
- * (virtual_mailbox_maps with virtual_uid_maps, virtual_gid_maps,
- * virtual_mailbox_base), then the tables of `userdb`, then, for names without
- * domain or of mydestination, the system's users; then mail_location with its
- * variables.
+ * Names without a domain, or with one of mydestination, are the system's users,
+ * whose line in `userdb` (by the bare name) changes what it says; all others,
+ * and those that the system does not have, are virtual mailboxes:
+ * virtual_mailbox_maps below virtual_mailbox_base, else userdb by the whole
+ * address, else mail_location, with its variables.
  *
  * Invariants: (1) a name that could leave its place in a path ("/", "..",
  * control bytes) has no account; (2) uids outside first_valid_uid ..
@@ -40,14 +40,26 @@ struct users;
 int users_new(const struct conf *conf, struct tables *tables, bool is_root_mode,
               struct users **out, struct err *err);
 void users_free(struct users **u);
-/* A system user by name. */
+/* A system user by name, with what userdb says about him. */
+MAY_WAIT int users_system_user(struct users *u, slice name, struct arena *a,
+                               struct table_user *out, bool *found,
+                               struct err *err);
+
+/* His place. */
+enum { USERS_NO_COMMAND = 1 }; /* pass over mailbox_command */
+
+int users_system_place(struct users *u, const struct table_user *who,
+                       unsigned flags, struct arena *a, struct user_place *out,
+                       struct err *err);
+/* Both in one. */
 MAY_WAIT int users_system(struct users *u, slice name, struct arena *a,
                           struct user_place *out, bool *found, struct err *err);
 /* A virtual mailbox by address (recipient_delimiter is honoured). */
 MAY_WAIT int users_virtual(struct users *u, slice addr, struct arena *a,
                            struct user_place *out, bool *found,
                            struct err *err);
-/* A name somebody signed in with, or a recipient of LMTP: any of the above. */
+/* A name somebody signed in with, or a recipient of LMTP: any of the above.
+ * mailbox_command is passed over: it is for local's deliveries. */
 MAY_WAIT int users_any(struct users *u, slice name, struct arena *a,
                        struct user_place *out, bool *found, struct err *err);
 
