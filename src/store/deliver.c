@@ -115,7 +115,7 @@ MAY_WAIT static void compact_task(void *arg)
     store_mailbox_unref(&m);
 }
 
-static void compact_if_due(struct store_mailbox *m)
+void mailbox_compact_if_due(struct store_mailbox *m)
 {
     if (m->compacting || !task_inside() || !index_wants_compact(m))
         return;
@@ -163,7 +163,7 @@ MAY_WAIT static int record(struct delivery *v, struct store_mailbox *m,
         r->durable = true;
     }
     mailbox_changed(m);
-    compact_if_due(m);
+    mailbox_compact_if_due(m);
     return 0;
 }
 

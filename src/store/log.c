@@ -378,6 +378,8 @@ static int log_need(struct store_mailbox *m, struct err *err)
     char path[INDEX_PATH_MAX];
     enum engine_outcome o;
 
+    if (mailbox_check_there(m, err) < 0)
+        return -1;
     if (m->log && engine_log_is_open(m->log))
         return 0;
     CHECK(m->log_end >= ENGINE_LOG_HEAD);

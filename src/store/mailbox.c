@@ -36,7 +36,7 @@ static void release_numbers(struct store_mailbox *m)
     uint8_t b[4];
     struct err err;
 
-    if (!m->loaded || m->reserved < m->uidnext || m->damaged)
+    if (!m->loaded || m->reserved < m->uidnext || m->damaged || m->is_gone)
         return;
     set_u32(b, m->uidnext - 1);
     (void)index_append_buf(m, IR_RESERVE | ENGINE_MUST_UNDERSTAND,
@@ -62,7 +62,8 @@ void mailbox_free(struct store_mailbox *m)
     free(m);
 }
 
-static struct store_mailbox *find_open(struct store_account *a, const char *dir)
+struct store_mailbox *mailbox_find_open(struct store_account *a,
+                                        const char *dir)
 {
     size_t n = strlen(dir);
 
@@ -74,6 +75,24 @@ static struct store_mailbox *find_open(struct store_account *a, const char *dir)
             return m;
     }
     return NULL;
+}
+
+int mailbox_refuse(struct err *err, int sys, const char *text)
+{
+    (void)err_set(err, ERR_PERM, "5.2.0", "%s", text);
+    if (err)
+        err->sys = sys;
+    return -1;
+}
+
+int mailbox_check_there(const struct store_mailbox *m, struct err *err)
+{
+    return m->is_gone ? mailbox_refuse(err, ENOENT, "Mailbox was deleted") : 0;
+}
+
+bool store_mailbox_is_gone(const struct store_mailbox *m)
+{
+    return m->is_gone;
 }
 
 /* ---- making ---- */
@@ -231,7 +250,7 @@ static int mailbox_load(struct store_mailbox *m, unsigned flags,
     }
     if (!folder_exists(m)) {
         if (!(flags & STORE_CREATE))
-            return err_set(err, ERR_PERM, "5.2.0", "no such mailbox");
+            return mailbox_refuse(err, ENOENT, "No such mailbox");
         if (make_folder(m, &fresh, err) < 0)
             return -1;
     }
@@ -249,7 +268,7 @@ int mailbox_get(struct store_account *a, slice name, unsigned flags,
     CHECK_OBJ(a, ACCOUNT_MAGIC);
     if (mailbox_dir_of(name, dir, err) < 0)
         return -1;
-    m = find_open(a, dir);
+    m = mailbox_find_open(a, dir);
     if (!m) {
         m = mailbox_new(a, name, dir);
         if (mailbox_load(m, flags, err) < 0) {
@@ -285,6 +304,10 @@ static void drop_idle(struct store_mailbox *m)
 
     if (m->pins > 0 || m->compacting)
         return;
+    if (m->is_gone) {
+        mailbox_free(m);
+        return;
+    }
     list_each(l, &m->account->mailboxes)
         n++;
     if ((m->tail_n > 1000 && m->snapshot_rows >= m->base_n + m->tail_n / 2) ||

@@ -198,8 +198,10 @@ void base_name_make(char *dst, size_t size, const struct name_parts *parts)
     p = put_dec(p, usec % 1000000, 1);
     *p++ = 'P';
     p = put_dec(p, (uint64_t)pid, 1);
-    *p++ = 'C';
-    p = put_hex(p, crc, 4);
+    if (!parts->no_crc) {
+        *p++ = 'C';
+        p = put_hex(p, crc, 4);
+    }
     *p++ = 'D';
     p = put_hex(p, parts->id, ID_BYTES);
     *p++ = '.';
@@ -381,7 +383,7 @@ bool utf7_decode(struct buf *b, slice utf7)
 
 static int bad_name(struct err *err)
 {
-    return err_set(err, ERR_PERM, "5.2.0", "mailbox name cannot be used");
+    return mailbox_refuse(err, EINVAL, "Mailbox name cannot be used");
 }
 
 int mailbox_dir_of(slice name, char dst[static MAILBOX_DIR_MAX + 1],

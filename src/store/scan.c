@@ -542,6 +542,10 @@ __attribute__((noinline)) static int take_over(struct scan *s, struct err *err)
         put_list(s, IR_FLAGS, buf_view(&s->flags), 16, err) < 0 ||
         put_list(s, IR_FILE, buf_view(&s->files), 12, err) < 0)
         return -1;
+    if (m->arriving > 0) { /* some of them may be on their way in */
+        m->must_scan = true;
+        return 0;
+    }
     qsort(s->adds, s->n_adds, sizeof *s->adds, add_cmp);
     for (size_t i = 0; i < s->n_adds; i++)
         if (add_file(s, &s->adds[i], err) < 0)
@@ -603,6 +607,8 @@ int mailbox_scan(struct store_mailbox *m, unsigned flags, struct err *err)
     struct scan s = { .m = m, .recover = (flags & SCAN_RECOVER) != 0 };
     int rc;
 
+    if (mailbox_check_there(m, err) < 0)
+        return -1;
     if (dir_stamp(m, "new", &s.new_stamp, err) < 0 ||
         dir_stamp(m, "cur", &s.cur_stamp, err) < 0)
         return -1;

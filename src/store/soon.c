@@ -49,70 +49,10 @@ int store_subscribe(struct store_account *a, slice name, bool on,
     return soon(err);
 }
 
-bool store_mailbox_is_gone(const struct store_mailbox *m)
-{
-    (void)m;
-    return false;
-}
-
 uint32_t store_mailbox_recent(struct store_mailbox *m, bool claim)
 {
     (void)claim;
     return m->uidnext;
-}
-
-int store_copy(struct store_mailbox *from, const uint32_t *uids, size_t n,
-               struct store_mailbox *to, unsigned flags,
-               struct store_copied *out, size_t *n_out, struct err *err)
-{
-    (void)from, (void)uids, (void)n, (void)to, (void)flags, (void)out;
-    *n_out = 0;
-    return soon(err);
-}
-
-struct store_upload {
-    struct store_mailbox *to;
-};
-
-struct store_upload *store_upload_new(struct store_mailbox *to)
-{
-    struct store_upload *u = xcalloc(1, sizeof *u);
-
-    u->to = to;
-    return u;
-}
-
-int store_upload_begin(struct store_upload *u,
-                       const struct store_upload_message *msg, struct err *err)
-{
-    (void)u, (void)msg;
-    return soon(err);
-}
-
-int store_upload_write(struct store_upload *u, slice bytes, struct err *err)
-{
-    (void)u, (void)bytes;
-    return soon(err);
-}
-
-size_t store_upload_count(const struct store_upload *u)
-{
-    (void)u;
-    return 0;
-}
-
-int store_upload_commit(struct store_upload **u, uint32_t *uids,
-                        struct err *err)
-{
-    (void)uids;
-    store_upload_free(u);
-    return soon(err);
-}
-
-void store_upload_free(struct store_upload **u)
-{
-    free(*u);
-    *u = NULL;
 }
 
 int store_expunged_since(struct store_mailbox *m, uint64_t since,

@@ -15,6 +15,12 @@
  *   mailbox.c   opening, rows
  *   changes.c   messages come, change and go
  *   compact.c   durability, reservations, snapshots on disk
+ *   arrive.c    several messages or none
+ *   copy.c      COPY and MOVE
+ *   upload.c    APPEND
+ *   folders.c   folders come, go, and get other names
+ *   list.c      which folders there are
+ *   subs.c      subscriptions
  *   scan.c      what others did in the Maildir; recovery; rebuild
  *   account.c   the account's log, ids, numbers, list of mailboxes
  *   store.c     open accounts and their places
@@ -91,6 +97,7 @@ struct name_parts {
     uint64_t size;
     uint64_t crlf_size;
     const char *host;
+    bool no_crc; /* not known */
 };
 
 void base_name_make(char *dst, size_t size, const struct name_parts *p);
@@ -251,8 +258,10 @@ struct store_mailbox {
     bool is_inbox;
     bool loaded;
     bool compacting;
-    bool must_scan; /* a file may lie there without a record */
-    bool damaged;   /* log had holes: rewrite it */
+    bool must_scan;    /* a file may lie there without a record */
+    bool damaged;      /* log had holes: rewrite it */
+    bool is_gone;      /* deleted, but somebody still has it open */
+    unsigned arriving; /* copies or uploads put files into place */
 
     uint8_t guid[ID_BYTES];
     uint32_t uidvalidity;
@@ -477,6 +486,40 @@ void mailbox_free(struct store_mailbox *m);
 /* Loaded and recovered, unpinned. */
 int mailbox_get(struct store_account *a, slice name, unsigned flags,
                 struct store_mailbox **out, struct err *err);
+
+/* It is not deleted: else ERR_PERM, ENOENT. */
+int mailbox_check_there(const struct store_mailbox *m, struct err *err);
+/* The open one whose directory this is ("": INBOX), or NULL. */
+struct store_mailbox *mailbox_find_open(struct store_account *a,
+                                        const char *dir);
+/* Fill err as the folder operations of store.h do: -1. */
+int mailbox_refuse(struct err *err, int sys, const char *text);
+/* A task of its own writes the snapshot when it is due. */
+void mailbox_compact_if_due(struct store_mailbox *m);
+
+/* ---- arrive.c ---- */
+
+struct arrival {
+    struct row row;
+    char base[FILE_NAME_MAX + 1];
+    slice strings;
+    void *own;     /* where they are, when on the heap */
+    bool in_tmp;   /* an upload's file, whole, not in place */
+    bool placed;   /* the file is in place */
+    bool recorded; /* and in the index */
+};
+
+/* No scan takes files without a record for a stranger's in between. */
+void arrival_begin(struct store_mailbox *to);
+void arrival_end(struct store_mailbox *to);
+/* Draw an id, make the name and what follows from flags. */
+void arrival_name(struct store_mailbox *to, struct arrival *a);
+bool arrival_path(const struct store_mailbox *to, const struct arrival *a,
+                  char *dst, size_t size);
+/* Records of all, whose files are in place; on failure all is undone. */
+int arrival_record(struct store_mailbox *to, struct arrival *list, size_t n,
+                   struct err *err);
+void arrival_undo(struct store_mailbox *to, struct arrival *list, size_t n);
 
 /* ---- scan.c ---- */
 
