@@ -112,4 +112,49 @@ MAY_WAIT int lmtp_deliver(struct lmtp_client *c, const struct lmtp_message *m,
                           struct lmtp_rcpt *rcpts, size_t n, msec deadline,
                           struct arena *a, struct err *err);
 
+/* ---- workers of the broker, for `local` and `lmtpd` */
+struct link;
+struct lmtp_workers;
+struct lmtp_worker;
+
+/* Where a recipient's mail goes, once that is known. */
+struct lmtp_place {
+    enum lmtp_kind kind;
+    uint64_t uid;
+    uint64_t gid;
+    slice account; /* what the worker is chosen by */
+    slice user;
+    slice home;
+    slice mail;             /* LMTP_MAILBOX: expanded mail_location */
+    slice arg;              /* LMTP_FILE, LMTP_COMMAND */
+    bool by_command_worker; /* uid of default_privs, not of a mail user */
+};
+
+/* `broker` is a link to it, borrowed. */
+struct lmtp_workers *lmtp_workers_new(struct link *broker);
+/* The worker of a place, connected when missing.  Recipients whose worker is
+ * the same may share a transaction, if they are all LMTP_MAILBOX.  Give it back
+ * by lmtp_worker_put(). */
+MAY_WAIT int lmtp_worker_get(struct lmtp_workers *w,
+                             const struct lmtp_place *place,
+                             struct lmtp_worker **out, struct err *err);
+/* lmtp_deliver() to it. */
+MAY_WAIT int lmtp_worker_deliver(struct lmtp_worker *w,
+                                 const struct lmtp_message *m,
+                                 struct lmtp_rcpt *rcpts, size_t n,
+                                 struct arena *a, struct err *err);
+void lmtp_worker_put(struct lmtp_worker **w);
+/* Ask a WORKER_FORWARD or the like (ipc/proto.h) of the place's worker. */
+struct msg;
+MAY_WAIT int lmtp_worker_ask(struct lmtp_workers *w,
+                             const struct lmtp_place *place, uint16_t type,
+                             slice body, struct msg *answer, struct err *err);
+void lmtp_workers_dump(const struct lmtp_workers *w, struct buf *out);
+
+/* Shared syncs: one BROKER_SYNC for all that became visible before it. */
+struct lmtp_syncs;
+struct lmtp_syncs *lmtp_syncs_new(struct link *broker);
+/* Wait until what is visible on file system `fs` is durable. */
+MAY_WAIT int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, struct err *err);
+
 #endif

@@ -178,7 +178,7 @@ static int forward_paths(struct local_job *j, const struct table_user *u,
  * there is none. */
 MAY_WAIT static int read_forward(struct local_job *j,
                                  const struct table_user *u,
-                                 const struct local_place *place, slice ext,
+                                 const struct lmtp_place *place, slice ext,
                                  slice *content, bool *found, struct err *err)
 {
     struct msg answer;
@@ -190,8 +190,8 @@ MAY_WAIT static int read_forward(struct local_job *j,
     (void)attr_put(&b, AT_HOME, u->home);
     r = forward_paths(j, u, ext, &b, err);
     if (r == 0)
-        r = local_worker_ask(j->local->workers, place, WORKER_FORWARD,
-                             buf_view(&b), &answer, err);
+        r = lmtp_worker_ask(j->local->workers, place, WORKER_FORWARD,
+                            buf_view(&b), &answer, err);
     buf_done(&b);
     if (r < 0)
         return err_prefix(err, "look for .forward of %.*s", SLF(u->name));
@@ -205,7 +205,7 @@ MAY_WAIT static int read_forward(struct local_job *j,
 /* True: the recipient is done. */
 MAY_WAIT static bool try_forward(struct local_job *j, struct local_rcpt *r,
                                  const struct table_user *u,
-                                 const struct local_place *place, slice ext,
+                                 const struct lmtp_place *place, slice ext,
                                  slice domain)
 {
     struct local_source src = {

@@ -8,7 +8,7 @@
 struct group {
     struct local_job *job;
     struct running *running;
-    struct local_worker *worker;
+    struct lmtp_worker *worker;
     struct local_rcpt **rcpts;
     size_t n;
 };
@@ -56,7 +56,7 @@ static void fail_all(struct group *g, const struct err *err)
 MAY_WAIT static void make_durable(struct group *g,
                                   const struct lmtp_rcpt *answers)
 {
-    struct local_syncs *syncs = g->job->local->syncs;
+    struct lmtp_syncs *syncs = g->job->local->syncs;
     uint64_t synced = 0;
     bool has_synced = false;
     struct err err;
@@ -68,7 +68,7 @@ MAY_WAIT static void make_durable(struct group *g,
         if (a->code != 250 || a->is_durable)
             continue;
         if (!has_synced || a->fs != synced) {
-            result = local_sync(syncs, a->fs, &err);
+            result = lmtp_sync(syncs, a->fs, &err);
             synced = a->fs;
             has_synced = true;
         }
@@ -80,7 +80,7 @@ MAY_WAIT static void make_durable(struct group *g,
 static void fill(const struct local_rcpt *r, bool with_orig,
                  struct lmtp_rcpt *out)
 {
-    const struct local_place *p = &r->place;
+    const struct lmtp_place *p = &r->place;
 
     out->addr = r->shown;
     out->user = p->user;
@@ -117,7 +117,7 @@ MAY_WAIT static void run_group(struct group *g)
     }
     for (size_t i = 0; i < g->n; i++)
         fill(g->rcpts[i], with_orig, &v[i]);
-    result = local_worker_deliver(g->worker, &m, v, g->n, j->arena, &err);
+    result = lmtp_worker_deliver(g->worker, &m, v, g->n, j->arena, &err);
     make_durable(g, v);
     for (size_t i = 0; i < g->n; i++)
         if (!g->rcpts[i]->is_done && v[i].code != 0)
@@ -129,8 +129,7 @@ MAY_WAIT static void run_group(struct group *g)
 /* Gather every waiting recipient of the same worker as rcpts[first] into
  * `found`; what is found belongs to this group alone. */
 MAY_WAIT static size_t gather(struct local_job *j, size_t first,
-                              struct local_worker *to,
-                              struct local_rcpt **found)
+                              struct lmtp_worker *to, struct local_rcpt **found)
 {
     struct local_rcpt *lead = &j->rcpts[first];
     struct err err;
@@ -142,12 +141,12 @@ MAY_WAIT static size_t gather(struct local_job *j, size_t first,
         return n;
     for (size_t i = first + 1; i < j->n_rcpts && n < LMTP_RCPTS_MAX; i++) {
         struct local_rcpt *r = &j->rcpts[i];
-        struct local_worker *w;
+        struct lmtp_worker *w;
 
         if (r->is_done || !r->has_place || r->place.kind != LMTP_MAILBOX ||
             r->place.uid != lead->place.uid)
             continue;
-        if (local_worker_get(j->local->workers, &r->place, &w, &err) < 0) {
+        if (lmtp_worker_get(j->local->workers, &r->place, &w, &err) < 0) {
             local_failed(j, r, &err);
             continue;
         }
@@ -155,7 +154,7 @@ MAY_WAIT static size_t gather(struct local_job *j, size_t first,
             found[n++] = r;
             r->has_place = false;
         }
-        local_worker_put(&w);
+        lmtp_worker_put(&w);
     }
     return n;
 }
@@ -166,7 +165,7 @@ MAY_WAIT static void group_task(void *arg)
     struct running *running = g->running;
 
     run_group(g);
-    local_worker_put(&g->worker);
+    lmtp_worker_put(&g->worker);
     running->n--;
     if (running->waiter != NULL)
         task_wake(running->waiter);
@@ -200,7 +199,7 @@ MAY_WAIT static void begin_group(struct local_job *j, size_t i,
         local_failed(j, lead, &err);
         return;
     }
-    if (local_worker_get(j->local->workers, &lead->place, &g->worker, &err) <
+    if (lmtp_worker_get(j->local->workers, &lead->place, &g->worker, &err) <
         0) {
         local_failed(j, lead, &err);
         return;
@@ -211,7 +210,7 @@ MAY_WAIT static void begin_group(struct local_job *j, size_t i,
         err_temp(&err, "delivery: no memory");
         for (size_t k = 0; k < g->n; k++)
             local_failed(j, found[k], &err);
-        local_worker_put(&g->worker);
+        lmtp_worker_put(&g->worker);
         return;
     }
     memcpy(g->rcpts, found, g->n * sizeof(struct local_rcpt *));

@@ -93,7 +93,7 @@ MAY_WAIT static int include(struct local_job *j, struct local_rcpt *r,
                             const struct local_source *src, slice path,
                             unsigned depth, struct err *err)
 {
-    struct local_place place = {
+    struct lmtp_place place = {
         .uid = src->uid,
         .gid = src->gid,
         .user = src->user,
@@ -113,8 +113,8 @@ MAY_WAIT static int include(struct local_job *j, struct local_rcpt *r,
                         SLF(path));
     buf_init(&b, 8192);
     (void)attr_put(&b, AT_PATH, path);
-    result = local_worker_ask(j->local->workers, &place, WORKER_INCLUDE,
-                              buf_view(&b), &answer, err);
+    result = lmtp_worker_ask(j->local->workers, &place, WORKER_INCLUDE,
+                             buf_view(&b), &answer, err);
     buf_done(&b);
     if (result < 0)
         return err_prefix(err, "open include file %.*s", SLF(path));

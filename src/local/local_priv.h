@@ -18,9 +18,6 @@
 #define LOCAL_DEPTH_MAX     100   /* of expansion, as in Postfix */
 #define LOCAL_INCLUDE_DEPTH 10
 
-struct local_workers;
-struct local_syncs;
-
 struct local {
     struct process *p;
     struct tables *tables;
@@ -28,27 +25,14 @@ struct local {
     struct address *address;
     struct table_list *aliases;
     struct users *users;
-    struct local_workers *workers;
-    struct local_syncs *syncs;
+    struct lmtp_workers *workers;
+    struct lmtp_syncs *syncs;
     struct list peers;
     size_t n_jobs;
     uint64_t n_done;
     bool is_draining;
     void (*on_idle)(void *arg);
     void *on_idle_arg;
-};
-
-/* Where a recipient's mail goes, once that is known. */
-struct local_place {
-    enum lmtp_kind kind;
-    uint64_t uid;
-    uint64_t gid;
-    slice account; /* what the worker is chosen by */
-    slice user;
-    slice home;
-    slice mail;             /* LMTP_MAILBOX: expanded mail_location */
-    slice arg;              /* LMTP_FILE, LMTP_COMMAND */
-    bool by_command_worker; /* uid of default_privs, not of a mail user */
 };
 
 struct local_rcpt {
@@ -63,7 +47,7 @@ struct local_rcpt {
     slice shown; /* for logs and headers: addr, or the alias of a special */
 
     bool has_place;
-    struct local_place place;
+    struct lmtp_place place;
 
     bool is_done;
     bool is_told; /* in a DELIVER_PARTIAL */
@@ -134,10 +118,10 @@ MAY_WAIT int local_system_user(struct local_job *j, slice name,
                                struct err *err);
 /* The place of a system user's mail. */
 MAY_WAIT int local_user_place(struct local_job *j, const struct table_user *u,
-                              struct local_place *out, struct err *err);
+                              struct lmtp_place *out, struct err *err);
 /* Transport `virtual`: place, or *found false. */
 MAY_WAIT int local_virtual_place(struct local_job *j, slice addr,
-                                 struct local_place *out, bool *found,
+                                 struct lmtp_place *out, bool *found,
                                  struct err *err);
 /* default_privs */
 MAY_WAIT int local_default_privs(struct local_job *j, uint64_t *uid,
@@ -150,33 +134,9 @@ slice local_special_mailbox(struct arena *a, slice user, slice domain);
 slice local_special_target(struct arena *a, enum lmtp_kind kind,
                            const struct local_source *src, slice arg);
 /* Which it is: *mailbox the address of a mailbox, or *place. */
-bool local_special_parse(slice addr, slice *mailbox, struct local_place *place);
+bool local_special_parse(slice addr, slice *mailbox, struct lmtp_place *place);
 
 /* ---- deliver.c: all recipients that have a place */
 MAY_WAIT void local_deliver(struct local_job *j);
-
-/* ---- workers.c */
-struct local_workers *local_workers_new(struct local *l);
-struct lmtp_client; /* borrowed while a delivery runs on it */
-struct local_worker;
-/* The worker of a place, made when missing.  Its key tells which recipients
- * may share a transaction. */
-MAY_WAIT int local_worker_get(struct local_workers *w,
-                              const struct local_place *place,
-                              struct local_worker **out, struct err *err);
-MAY_WAIT int local_worker_deliver(struct local_worker *w,
-                                  const struct lmtp_message *m,
-                                  struct lmtp_rcpt *rcpts, size_t n,
-                                  struct arena *a, struct err *err);
-void local_worker_put(struct local_worker **w);
-/* Ask a WORKER_FORWARD or WORKER_INCLUDE of the place's worker. */
-MAY_WAIT int local_worker_ask(struct local_workers *w,
-                              const struct local_place *place, uint16_t type,
-                              slice body, struct msg *answer, struct err *err);
-void local_workers_dump(const struct local_workers *w, struct buf *out);
-
-/* ---- syncs.c: one BROKER_SYNC for many deliveries */
-struct local_syncs *local_syncs_new(struct local *l);
-MAY_WAIT int local_sync(struct local_syncs *s, uint64_t fs, struct err *err);
 
 #endif

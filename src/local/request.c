@@ -398,8 +398,8 @@ struct local *local_new(struct process *p, struct tables *tables)
     l->tables = tables;
     list_init(&l->peers);
     l->broker = link_new(p, PT_BROKER, &ops, l, NULL);
-    l->workers = local_workers_new(l);
-    l->syncs = local_syncs_new(l);
+    l->workers = lmtp_workers_new(l->broker);
+    l->syncs = lmtp_syncs_new(l->broker);
     return l;
 }
 
@@ -428,5 +428,5 @@ void local_dump(const struct local *l, struct buf *out)
 {
     (void)buf_printf(out, "deliveries under way %zu, done %" PRIu64 "\n",
                      l->n_jobs, l->n_done);
-    local_workers_dump(l->workers, out);
+    lmtp_workers_dump(l->workers, out);
 }

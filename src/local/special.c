@@ -32,7 +32,7 @@ slice local_special_target(struct arena *a, enum lmtp_kind kind,
                      SLF(src->user), MARK, SLF(src->home), MARK, SLF(arg)));
 }
 
-bool local_special_parse(slice addr, slice *mailbox, struct local_place *place)
+bool local_special_parse(slice addr, slice *mailbox, struct lmtp_place *place)
 {
     slice rest = slice_from(addr, 2);
     slice empty, uid, gid, by;

@@ -2,7 +2,7 @@
 
 /* What room user says, as local's deliveries need it. */
 
-static void take_place(const struct user_place *p, struct local_place *out)
+static void take_place(const struct user_place *p, struct lmtp_place *out)
 {
     static const enum lmtp_kind kinds[] = {
         [USER_MAILBOX] = LMTP_MAILBOX,
@@ -10,7 +10,7 @@ static void take_place(const struct user_place *p, struct local_place *out)
         [USER_COMMAND] = LMTP_COMMAND,
     };
 
-    *out = (struct local_place){
+    *out = (struct lmtp_place){
         .kind = kinds[p->kind],
         .uid = p->uid,
         .gid = p->gid,
@@ -47,7 +47,7 @@ int local_system_user(struct local_job *j, slice name, struct table_user *out,
 }
 
 int local_user_place(struct local_job *j, const struct table_user *u,
-                     struct local_place *out, struct err *err)
+                     struct lmtp_place *out, struct err *err)
 {
     struct user_place p;
 
@@ -57,8 +57,8 @@ int local_user_place(struct local_job *j, const struct table_user *u,
     return 0;
 }
 
-int local_virtual_place(struct local_job *j, slice addr,
-                        struct local_place *out, bool *found, struct err *err)
+int local_virtual_place(struct local_job *j, slice addr, struct lmtp_place *out,
+                        bool *found, struct err *err)
 {
     struct user_place p;
 

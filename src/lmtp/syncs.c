@@ -1,4 +1,7 @@
-#include "local/local_priv.h"
+/* One BROKER_SYNC for many deliveries. */
+#include "ipc/ipc.h"
+#include "lmtp/lmtp.h"
+#include "rt/rt.h"
 
 #define SYNC_MS (300 * 1000)
 
@@ -14,22 +17,22 @@ struct round {
     struct waitq done;
 };
 
-struct local_syncs {
-    struct local *local;
+struct lmtp_syncs {
+    struct link *broker;
     struct list rounds;
 };
 
-struct local_syncs *local_syncs_new(struct local *l)
+struct lmtp_syncs *lmtp_syncs_new(struct link *broker)
 {
-    struct local_syncs *s = xcalloc(1, sizeof *s);
+    struct lmtp_syncs *s = xcalloc(1, sizeof *s);
 
-    s->local = l;
+    s->broker = broker;
     list_init(&s->rounds);
     return s;
 }
 
 /* A round of this file system that has not begun, and whether one runs. */
-static struct round *open_round(struct local_syncs *s, uint64_t fs, bool *runs)
+static struct round *open_round(struct lmtp_syncs *s, uint64_t fs, bool *runs)
 {
     struct round *open = NULL;
 
@@ -50,11 +53,11 @@ static struct round *open_round(struct local_syncs *s, uint64_t fs, bool *runs)
 MAY_WAIT static void run_round(void *arg);
 
 struct run {
-    struct local_syncs *syncs;
+    struct lmtp_syncs *syncs;
     struct round *round;
 };
 
-static void next_round(struct local_syncs *s, uint64_t fs)
+static void next_round(struct lmtp_syncs *s, uint64_t fs)
 {
     bool runs;
     struct round *r = open_round(s, fs, &runs);
@@ -72,7 +75,7 @@ static void next_round(struct local_syncs *s, uint64_t fs)
 MAY_WAIT static void run_round(void *arg)
 {
     struct run *run = arg;
-    struct local_syncs *s = run->syncs;
+    struct lmtp_syncs *s = run->syncs;
     struct round *r = run->round;
     struct msg answer;
     struct buf b;
@@ -80,7 +83,7 @@ MAY_WAIT static void run_round(void *arg)
     free(run);
     buf_init(&b, 64);
     (void)attr_put_u64(&b, AT_FSID, r->fs);
-    r->result = link_call(s->local->broker, BROKER_SYNC, buf_view(&b), NULL, 0,
+    r->result = link_call(s->broker, BROKER_SYNC, buf_view(&b), NULL, 0,
                           clock_after(SYNC_MS), &answer, &r->err);
     if (r->result == 0)
         msg_free(&answer);
@@ -94,7 +97,7 @@ MAY_WAIT static void run_round(void *arg)
     }
 }
 
-int local_sync(struct local_syncs *s, uint64_t fs, struct err *err)
+int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, struct err *err)
 {
     struct err ignored;
     bool runs;

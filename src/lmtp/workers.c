@@ -1,7 +1,9 @@
-#include "local/local_priv.h"
-
+/* Connections to mailbox workers, which the broker gives. */
 #include "base/digest.h"
 #include "base/map.h"
+#include "ipc/ipc.h"
+#include "lmtp/lmtp.h"
+#include "rt/rt.h"
 
 #define CONNECT_MS (60 * 1000)
 #define DELIVER_MS (1800 * 1000)
@@ -12,28 +14,28 @@
  * A connection to one worker.  The broker spreads the accounts of one uid over
  * `n_slots` workers by CRC-32C of the account's name; its answers tell n_slots.
  */
-struct local_worker {
+struct lmtp_worker {
     struct list link;
     struct map_node node;
     char key[64]; /* "uid:gid:kind:slot" */
-    struct local_workers *workers;
+    struct lmtp_workers *workers;
     struct lmtp_client *client; /* NULL while it is being made */
     unsigned n_users;
     bool is_gone; /* broken: out of the map, freed by its last user */
 };
 
-struct local_workers {
-    struct local *local;
+struct lmtp_workers {
+    struct link *broker;
     struct map map;
     struct list lru;  /* oldest first */
     unsigned n_slots; /* 0: not told yet */
 };
 
-struct local_workers *local_workers_new(struct local *l)
+struct lmtp_workers *lmtp_workers_new(struct link *broker)
 {
-    struct local_workers *w = xcalloc(1, sizeof *w);
+    struct lmtp_workers *w = xcalloc(1, sizeof *w);
 
-    w->local = l;
+    w->broker = broker;
     map_init(&w->map, false);
     list_init(&w->lru);
     return w;
@@ -41,17 +43,17 @@ struct local_workers *local_workers_new(struct local *l)
 
 /* A worker that holds mailboxes may start no program: a user's commands run in
  * another one with his uid. */
-static bool is_for_command(const struct local_place *place)
+static bool is_for_command(const struct lmtp_place *place)
 {
     return place->by_command_worker || place->kind == LMTP_COMMAND;
 }
 
-static const char *kind_of(const struct local_place *place)
+static const char *kind_of(const struct lmtp_place *place)
 {
     return is_for_command(place) ? "command" : "mailbox";
 }
 
-static void request(const struct local_place *place, struct buf *b)
+static void request(const struct lmtp_place *place, struct buf *b)
 {
     (void)attr_put_u64(b, AT_UID, place->uid);
     (void)attr_put_u64(b, AT_GID, place->gid);
@@ -61,8 +63,8 @@ static void request(const struct local_place *place, struct buf *b)
 }
 
 /* A socket to the worker of this place from the broker. */
-MAY_WAIT static int connect_worker(struct local_workers *w,
-                                   const struct local_place *place,
+MAY_WAIT static int connect_worker(struct lmtp_workers *w,
+                                   const struct lmtp_place *place,
                                    uint16_t type, int *fd_out, struct err *err)
 {
     struct msg answer;
@@ -71,7 +73,7 @@ MAY_WAIT static int connect_worker(struct local_workers *w,
 
     buf_init(&b, 65536);
     request(place, &b);
-    r = link_call(w->local->broker, type, buf_view(&b), NULL, 0,
+    r = link_call(w->broker, type, buf_view(&b), NULL, 0,
                   clock_after(CONNECT_MS), &answer, err);
     buf_done(&b);
     if (r < 0)
@@ -87,14 +89,14 @@ MAY_WAIT static int connect_worker(struct local_workers *w,
     return 0;
 }
 
-static void worker_free(struct local_worker *v)
+static void worker_free(struct lmtp_worker *v)
 {
     list_remove(&v->link);
     lmtp_client_free(&v->client);
     free(v);
 }
 
-static void drop(struct local_worker *v)
+static void drop(struct lmtp_worker *v)
 {
     if (!v->is_gone) {
         v->is_gone = true;
@@ -103,12 +105,12 @@ static void drop(struct local_worker *v)
     }
 }
 
-static void make_room(struct local_workers *w)
+static void make_room(struct lmtp_workers *w)
 {
     if (w->map.n < WORKERS_MAX)
         return;
     list_each_safe(it, next, &w->lru) {
-        struct local_worker *v = CONTAINER_OF(it, struct local_worker, link);
+        struct lmtp_worker *v = CONTAINER_OF(it, struct lmtp_worker, link);
 
         if (v->n_users == 0) {
             drop(v);
@@ -118,8 +120,8 @@ static void make_room(struct local_workers *w)
     }
 }
 
-static void make_key(const struct local_workers *w,
-                     const struct local_place *place, char key[static 64])
+static void make_key(const struct lmtp_workers *w,
+                     const struct lmtp_place *place, char key[static 64])
 {
     unsigned slot = 0;
 
@@ -129,14 +131,14 @@ static void make_key(const struct local_workers *w,
                    place->gid, kind_of(place), slot);
 }
 
-static struct local_worker *find(struct local_workers *w, const char *key)
+static struct lmtp_worker *find(struct lmtp_workers *w, const char *key)
 {
     struct map_node *n = map_get(&w->map, slice_str(key));
-    struct local_worker *v;
+    struct lmtp_worker *v;
 
     if (n == NULL)
         return NULL;
-    v = CONTAINER_OF(n, struct local_worker, node);
+    v = CONTAINER_OF(n, struct lmtp_worker, node);
     if (!lmtp_client_is_broken(v->client))
         return v;
     drop(v);
@@ -145,10 +147,10 @@ static struct local_worker *find(struct local_workers *w, const char *key)
     return NULL;
 }
 
-int local_worker_get(struct local_workers *w, const struct local_place *place,
-                     struct local_worker **out, struct err *err)
+int lmtp_worker_get(struct lmtp_workers *w, const struct lmtp_place *place,
+                    struct lmtp_worker **out, struct err *err)
 {
-    struct local_worker *v;
+    struct lmtp_worker *v;
     char key[64];
     int fd;
 
@@ -178,9 +180,9 @@ int local_worker_get(struct local_workers *w, const struct local_place *place,
     return 0;
 }
 
-void local_worker_put(struct local_worker **vp)
+void lmtp_worker_put(struct lmtp_worker **vp)
 {
-    struct local_worker *v = *vp;
+    struct lmtp_worker *v = *vp;
 
     *vp = NULL;
     if (v == NULL)
@@ -193,9 +195,9 @@ void local_worker_put(struct local_worker **vp)
         worker_free(v);
 }
 
-int local_worker_deliver(struct local_worker *v, const struct lmtp_message *m,
-                         struct lmtp_rcpt *rcpts, size_t n, struct arena *a,
-                         struct err *err)
+int lmtp_worker_deliver(struct lmtp_worker *v, const struct lmtp_message *m,
+                        struct lmtp_rcpt *rcpts, size_t n, struct arena *a,
+                        struct err *err)
 {
     return lmtp_deliver(v->client, m, rcpts, n, clock_after(DELIVER_MS), a,
                         err);
@@ -210,9 +212,9 @@ static void on_chan_msg(struct chan *c, struct msg *m, void *arg)
     (void)arg;
 }
 
-int local_worker_ask(struct local_workers *w, const struct local_place *place,
-                     uint16_t type, slice body, struct msg *answer,
-                     struct err *err)
+int lmtp_worker_ask(struct lmtp_workers *w, const struct lmtp_place *place,
+                    uint16_t type, slice body, struct msg *answer,
+                    struct err *err)
 {
     static const struct chan_ops ops = { .on_msg = on_chan_msg };
     struct chan *c;
@@ -227,7 +229,7 @@ int local_worker_ask(struct local_workers *w, const struct local_place *place,
     return r;
 }
 
-void local_workers_dump(const struct local_workers *w, struct buf *out)
+void lmtp_workers_dump(const struct lmtp_workers *w, struct buf *out)
 {
     (void)buf_printf(out, "worker connections %zu\n", w->map.n);
 }
