@@ -6,45 +6,10 @@
 
 #include <sys/socket.h>
 
-#define WORKERS_MAX   500
-#define REQUESTS_MAX  2000  /* waiting at once, of one peer */
-#define REQUEST_MS    60000 /* a request waits so long for a worker at most */
-#define FORK_MS       20000
-#define SLOTS_MAX     64
-#define SOCKET_BUFFER (1 << 20)
-
-enum worker_state { STARTING, READY, RETIRING };
-
-struct entry { /* a worker as the broker sees it */
-    struct map_node node;
-    struct broker *b;
-    char key[64]; /* "uid:gid:kind:slot" */
-    uint64_t uid, gid;
-    slice kind;
-    enum worker_state state;
-    pid_t pid;
-    struct chan *chan;
-    msec last_used;
-    uint64_t n_given;
-};
-
-struct peer {
-    struct list link;
-    struct broker *b;
-    struct chan *chan;
-};
-
-struct broker {
-    uint32_t magic;
-    struct process *p;
-    struct map workers;
-    struct waitq changed; /* a worker became ready or went */
-    struct list peers;
-    struct link *template;
-    struct syncs *syncs;
-    unsigned n_slots;
-    bool is_draining;
-};
+#define WORKERS_MAX  500
+#define REQUESTS_MAX 2000 /* waiting at once, of one peer */
+#define FORK_MS      20000
+#define SLOTS_MAX    64
 
 #define BROKER_MAGIC MAGIC('B', 'R', 'O', 'K')
 
@@ -62,6 +27,7 @@ static void forget(struct entry *e)
 {
     map_del(&e->b->workers, &e->node);
     chan_free(&e->chan);
+    sessions_worker_gone(e);
     waitq_wake_all(&e->b->changed);
     if (e->b->is_draining && e->b->workers.n == 0)
         process_exit(e->b->p, 0);
@@ -82,6 +48,63 @@ static void retire(struct entry *e)
         log_warning("worker %s cannot be retired", e->key);
 }
 
+/* ------------------------------------------------------------ shared syncs */
+
+MAY_WAIT static void sync_fs(struct broker *b, struct chan *c, struct msg *m)
+{
+    struct err err;
+    uint64_t dev;
+
+    if (!attr_find_u64(m->body, AT_FSID, &dev)) {
+        err_temp(&err, "a sync of no file system");
+        chan_fail(c, m->id, &err);
+        return;
+    }
+    /* The operator said that durability is not wanted. */
+    if (strcmp(conf_str(b->p->conf, NULL, "mail_fsync"), "never") != 0 &&
+        syncs_wait(b->syncs, dev, clock_after(REQUEST_MS), &err) < 0) {
+        log_error("%s", err.log);
+        chan_fail(c, m->id, &err);
+        return;
+    }
+    chan_answer(c, m->id, SLICE_NONE, NULL, 0);
+}
+
+struct sync_call {
+    struct broker *b;
+    struct chan *chan;
+    struct msg *msg;
+};
+
+MAY_WAIT static void sync_task(void *arg)
+{
+    struct sync_call *call = arg;
+
+    sync_fs(call->b, call->chan, call->msg);
+    call->b->n_worker_syncs--;
+    chan_unref(&call->chan);
+    msg_delete(&call->msg);
+    free(call);
+}
+
+static void sync_of_worker(struct entry *e, struct msg *m)
+{
+    struct sync_call *call;
+    struct err err;
+
+    if (e->b->n_worker_syncs >= REQUESTS_MAX) {
+        err_temp(&err, "too many syncs wait");
+        chan_fail(e->chan, m->id, &err);
+        return;
+    }
+    call = xcalloc(1, sizeof *call);
+    call->b = e->b;
+    call->chan = chan_ref(e->chan);
+    call->msg = msg_take(m);
+    e->b->n_worker_syncs++;
+    task_spawn("sync", sync_task, call);
+}
+
 static void worker_msg(struct chan *c UNUSED, struct msg *m, void *arg)
 {
     struct entry *e = arg;
@@ -93,8 +116,13 @@ static void worker_msg(struct chan *c UNUSED, struct msg *m, void *arg)
         m->fds[0] = -1;
     } else if (m->type == WORKER_IDLE) {
         /* What was handed out since it said so is on its way to it. */
-        if (attr_u64_or(m->body, AT_SEQ, 0) == e->n_given)
+        if (attr_u64_or(m->body, AT_SEQ, 0) == e->n_given &&
+            e->n_sessions <= KEPT_MAX)
             retire(e);
+    } else if (m->type == WORKER_SYNC) {
+        sync_of_worker(e, m);
+    } else {
+        sessions_worker_msg(e, m);
     }
 }
 
@@ -110,7 +138,8 @@ static void retire_oldest(struct broker *b)
 
         if (e->state == RETIRING)
             return; /* room is on its way */
-        if (e->state == READY &&
+        /* Nobody is signed out to make room. */
+        if (e->state == READY && e->n_sessions == 0 &&
             (oldest == NULL || e->last_used < oldest->last_used))
             oldest = e;
     }
@@ -157,6 +186,7 @@ MAY_WAIT static int start_worker(struct broker *b, const struct entry *wanted,
     e->b = b;
     e->state = STARTING;
     e->last_used = loop_now();
+    list_init(&e->sessions);
     map_put(&b->workers, &e->node, slice_str(e->key));
     if (fork_worker(b, e, fds[1], &pid, err) < 0) {
         close(fds[0]);
@@ -175,7 +205,7 @@ MAY_WAIT static int start_worker(struct broker *b, const struct entry *wanted,
 }
 
 /* The worker for `wanted`, made when there is none; NULL with err. */
-MAY_WAIT static struct entry *get_worker(struct broker *b,
+MAY_WAIT struct entry *broker_get_worker(struct broker *b,
                                          const struct entry *wanted,
                                          struct err *err)
 {
@@ -207,7 +237,7 @@ MAY_WAIT static struct entry *get_worker(struct broker *b,
 
 /* ---------------------------------------------------------------- requests */
 
-static int read_request(struct broker *b, slice body, struct entry *out,
+int broker_read_request(struct broker *b, slice body, struct entry *out,
                         struct err *err)
 {
     slice account = SLICE_NONE, kind = SL("mailbox");
@@ -245,13 +275,13 @@ static void answer_slots(struct broker *b, struct chan *c, uint32_t id, int fd)
 
 MAY_WAIT static void deliver(struct broker *b, struct chan *c, struct msg *m)
 {
-    uint16_t type = m->type == BROKER_ASK ? WORKER_CHAN : WORKER_LMTP;
+    uint16_t type = m->type == BROKER_DELIVER ? WORKER_LMTP : WORKER_CHAN;
     struct entry wanted, *e = NULL;
     struct err err;
     int fds[2];
 
-    if (read_request(b, m->body, &wanted, &err) == 0)
-        e = get_worker(b, &wanted, &err);
+    if (broker_read_request(b, m->body, &wanted, &err) == 0)
+        e = broker_get_worker(b, &wanted, &err);
     if (e == NULL || chan_socketpair(fds, &err) < 0) {
         log_warning("no worker: %s", err.log);
         chan_fail(c, m->id, &err);
@@ -268,26 +298,6 @@ MAY_WAIT static void deliver(struct broker *b, struct chan *c, struct msg *m)
     close(fds[1]);
 }
 
-MAY_WAIT static void sync_fs(struct broker *b, struct chan *c, struct msg *m)
-{
-    struct err err;
-    uint64_t dev;
-
-    if (!attr_find_u64(m->body, AT_FSID, &dev)) {
-        err_temp(&err, "a sync of no file system");
-        chan_fail(c, m->id, &err);
-        return;
-    }
-    /* The operator said that durability is not wanted. */
-    if (strcmp(conf_str(b->p->conf, NULL, "mail_fsync"), "never") != 0 &&
-        syncs_wait(b->syncs, dev, clock_after(REQUEST_MS), &err) < 0) {
-        log_error("%s", err.log);
-        chan_fail(c, m->id, &err);
-        return;
-    }
-    chan_answer(c, m->id, SLICE_NONE, NULL, 0);
-}
-
 /* Development: let a worker show what its sandbox refuses. */
 MAY_WAIT static void probe(struct broker *b, struct chan *c, struct msg *m)
 {
@@ -296,8 +306,8 @@ MAY_WAIT static void probe(struct broker *b, struct chan *c, struct msg *m)
     struct msg answer;
     struct err err;
 
-    if (read_request(b, m->body, &wanted, &err) == 0)
-        e = get_worker(b, &wanted, &err);
+    if (broker_read_request(b, m->body, &wanted, &err) == 0)
+        e = broker_get_worker(b, &wanted, &err);
     if (e == NULL) {
         chan_fail(c, m->id, &err);
         return;
@@ -313,6 +323,30 @@ MAY_WAIT static void probe(struct broker *b, struct chan *c, struct msg *m)
     chan_unref(&worker);
 }
 
+/* Who may ask what: a process that was broken into is not believed when it
+ * asks for what its row of the design does not need. */
+static bool may_ask(enum ptype from, uint16_t type)
+{
+    switch (type) {
+    case BROKER_DELIVER:
+    case BROKER_ASK:
+    case BROKER_SYNC:
+        return from == PT_LOCAL || from == PT_LMTPD;
+    case BROKER_SESSION:
+    case BROKER_WAKE:
+    case BROKER_DROP:
+        return from == PT_LOGIN;
+    case SESSION_LIST:
+    case SESSION_KICK:
+    case COMMAND_ASK:
+        return from == PT_COMMAND;
+    case WORKER_PROBE:
+        return from == PT_MASTER;
+    default:
+        return false;
+    }
+}
+
 MAY_WAIT static void serve_peer(struct chan *c, struct msg *m, void *arg)
 {
     struct peer *peer = arg;
@@ -320,15 +354,20 @@ MAY_WAIT static void serve_peer(struct chan *c, struct msg *m, void *arg)
     struct err err;
 
     /* After a wait `peer` may be gone; the channel is kept by chan_serve. */
-    if (m->type == BROKER_DELIVER || m->type == BROKER_ASK) {
+    if (!may_ask(peer->from, m->type)) {
+        err_temp(&err, "the broker does not answer %s of %s",
+                 proto_name(m->type), ptype_name(peer->from));
+        log_warning("%s", err.log);
+        chan_fail(c, m->id, &err);
+    } else if (m->type == BROKER_DELIVER || m->type == BROKER_ASK ||
+               m->type == COMMAND_ASK) {
         deliver(b, c, m);
     } else if (m->type == BROKER_SYNC) {
         sync_fs(b, c, m);
     } else if (m->type == WORKER_PROBE) {
         probe(b, c, m);
     } else {
-        err_temp(&err, "the broker does not know %s", proto_name(m->type));
-        chan_fail(c, m->id, &err);
+        sessions_serve(b, c, m);
     }
 }
 
@@ -337,6 +376,7 @@ static void peer_closed(struct chan *c UNUSED, void *arg)
     struct peer *peer = arg;
 
     list_remove(&peer->link);
+    sessions_login_gone(peer);
     chan_free(&peer->chan);
     free(peer);
 }
@@ -347,12 +387,14 @@ static const struct chan_ops peer_ops = {
     .on_close = peer_closed,
 };
 
-void broker_on_peer(struct broker *b, int fd)
+void broker_on_peer(struct broker *b, enum ptype from, int fd)
 {
     struct peer *peer = xcalloc(1, sizeof *peer);
 
     CHECK_OBJ(b, BROKER_MAGIC);
     peer->b = b;
+    peer->from = from;
+    list_init(&peer->sessions);
     list_push(&b->peers, &peer->link);
     peer->chan = chan_new(fd, &peer_ops, peer);
     if (b->is_draining)
@@ -383,6 +425,7 @@ struct broker *broker_new(struct process *p)
     b->magic = BROKER_MAGIC;
     b->p = p;
     map_init(&b->workers, false);
+    sessions_init(b);
     waitq_init(&b->changed);
     list_init(&b->peers);
     b->n_slots = cores < 1 ? 1 : (unsigned)cores;
@@ -435,5 +478,6 @@ void broker_dump(struct broker *b, struct buf *out)
         buf_printf(out, "worker %s pid %d %s, %" PRIu64 " connections\n",
                    e->key, (int)e->pid, states[e->state], e->n_given);
     }
+    sessions_dump(b, out);
     syncs_dump(b->syncs, out);
 }

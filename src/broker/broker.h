@@ -12,7 +12,11 @@
  * of one uid are spread over as many workers as there are processors by a hash
  * of their name (CRC-32C, so that who keeps a connection knows which accounts
  * it is for), so an account always has the same one; a user with a uid of his
- * own has one worker.  sync(file system) is answered when everything that was
+ * own has one worker.  session(ticket) has a ticket redeemed by auth and gives
+ * the signed-in connection to the worker of that account, under a handle that
+ * is drawn here; it knows every session until it ends, passes what worker and
+ * login tell each other about parked ones, and keeps the records of those whose
+ * worker has left.  sync(file system) is answered when everything that was
  * visible before is durable: one syncfs per file system runs at a time, and all
  * who asked before it began share it.
  *
@@ -30,8 +34,10 @@
  * a retiring one must be gone before the next is forked; (2) a sync is answered
  * "done" only by a syncfs that began after the request came; a failed one is
  * told to all who shared it and never repeated for them; (3) the number of
- * workers, of file systems and of waiting requests is bounded; (4) nothing here
- * reads mail.
+ * workers, of sessions, of file systems and of waiting requests is bounded; (4)
+ * nothing here reads mail; (5) who asks is known by its type, which master
+ * says: a login gets sessions for tickets and no LMTP, local gets LMTP and no
+ * session; a handle is good on the channel that got it alone.
  *
  * What waits: requests, for the fork or for the end of a retiring worker.
  */
@@ -45,8 +51,8 @@
 struct broker;
 /* Before the sandbox: counts processors. */
 struct broker *broker_new(struct process *p);
-/* Serve BROKER_* on fd. */
-void broker_on_peer(struct broker *b, int fd);
+/* Serve on fd what a process of type `from` may ask. */
+void broker_on_peer(struct broker *b, enum ptype from, int fd);
 /* Tell every worker of the new configuration (in p->conf_fd). */
 void broker_on_reload(struct broker *b);
 /* Retire all workers and end the process when they are gone. */
@@ -96,14 +102,25 @@ void worker_busy(struct worker *w, int change);
 /* Make a file system known for shared syncs: `dirfd` is any directory of it
  * (duplicated; the caller keeps his).  Told once per device. */
 int worker_tell_fs(struct worker *w, uint64_t dev, int dirfd, struct err *err);
+
 /* Sessions, to the broker: WORKER_PARK, WORKER_PUSH, WORKER_ENDED, WORKER_KEEP
  * (ipc/proto.h).  `handle` is the 16 bytes of WORKER_SESSION. */
-void worker_park(struct worker *w, const uint8_t *handle, uint64_t n_read,
-                 uint64_t n_written, unsigned keepalive_s, slice keepalive);
+struct worker_parking {
+    const uint8_t *handle;
+    uint64_t n_read, n_written; /* on the session's present socket */
+    unsigned keepalive_s;
+    slice keepalive;
+};
+
+void worker_park(struct worker *w, const struct worker_parking *p);
 void worker_push(struct worker *w, const uint8_t *handle, slice bytes);
 void worker_ended(struct worker *w, const uint8_t *handle);
 void worker_keep(struct worker *w, const uint8_t *handle, slice record,
                  int watch_fd);
+/* Answer a WORKER_WAKE. */
+void worker_answer(struct worker *w, const struct msg *m);
+void worker_refuse(struct worker *w, const struct msg *m,
+                   const struct err *why);
 /* BROKER_SYNC, from a worker: wait until what is visible on `fs` is durable. */
 MAY_WAIT int worker_sync(struct worker *w, uint64_t fs, int dirfd,
                          struct err *err);

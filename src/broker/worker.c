@@ -11,7 +11,8 @@
 #define ORPHAN_MS                                                              \
  10000 /* what is being done may take this long when the                       \
         * broker is gone */
-#define FS_MAX 64
+#define FS_MAX  64
+#define SYNC_MS 60000
 
 /* Messages that came before on_start() had returned. */
 struct early {
@@ -80,6 +81,93 @@ int worker_tell_fs(struct worker *w, uint64_t dev, int dirfd, struct err *err)
     buf_done(&b);
     if (rc == 0)
         life.devs[life.n_devs++] = dev;
+    return rc;
+}
+
+/* ---------------------------------------------------------------- sessions */
+
+static void tell(struct worker *w, uint16_t type, const struct buf *body,
+                 const int *fd)
+{
+    if (chan_send(w->broker, type, buf_view(body), fd, fd != NULL ? 1 : 0,
+                  NULL) < 0)
+        log_warning("the broker does not take %s", proto_name(type));
+}
+
+static void begin(struct buf *body, const uint8_t *handle)
+{
+    buf_init(body, CHAN_MAX_BYTES);
+    attr_put(body, AT_HANDLE, slice_of(handle, 16));
+}
+
+void worker_park(struct worker *w, const struct worker_parking *p)
+{
+    struct buf b;
+
+    begin(&b, p->handle);
+    attr_put_u64(&b, AT_OFFSET, p->n_read);
+    attr_put_u64(&b, AT_LENGTH, p->n_written);
+    attr_put_u64(&b, AT_TIME, p->keepalive_s);
+    attr_put(&b, AT_TEXT, p->keepalive);
+    tell(w, WORKER_PARK, &b, NULL);
+    buf_done(&b);
+}
+
+void worker_push(struct worker *w, const uint8_t *handle, slice bytes)
+{
+    struct buf b;
+
+    begin(&b, handle);
+    attr_put(&b, AT_CONTENT, bytes);
+    tell(w, WORKER_PUSH, &b, NULL);
+    buf_done(&b);
+}
+
+void worker_ended(struct worker *w, const uint8_t *handle)
+{
+    struct buf b;
+
+    begin(&b, handle);
+    tell(w, WORKER_ENDED, &b, NULL);
+    buf_done(&b);
+}
+
+void worker_keep(struct worker *w, const uint8_t *handle, slice record,
+                 int watch_fd)
+{
+    struct buf b;
+
+    begin(&b, handle);
+    attr_put(&b, AT_RECORD, record);
+    tell(w, WORKER_KEEP, &b, watch_fd >= 0 ? &watch_fd : NULL);
+    buf_done(&b);
+}
+
+void worker_answer(struct worker *w, const struct msg *m)
+{
+    chan_answer(w->broker, m->id, SLICE_NONE, NULL, 0);
+}
+
+void worker_refuse(struct worker *w, const struct msg *m, const struct err *why)
+{
+    chan_fail(w->broker, m->id, why);
+}
+
+int worker_sync(struct worker *w, uint64_t fs, int dirfd, struct err *err)
+{
+    struct msg answer;
+    struct buf b;
+    int rc;
+
+    if (worker_tell_fs(w, fs, dirfd, err) < 0)
+        return -1;
+    buf_init(&b, 64);
+    attr_put_u64(&b, AT_FSID, fs);
+    rc = chan_call(w->broker, WORKER_SYNC, buf_view(&b), NULL, 0,
+                   clock_after(SYNC_MS), &answer, err);
+    buf_done(&b);
+    if (rc == 0)
+        msg_free(&answer);
     return rc;
 }
 
@@ -172,6 +260,27 @@ static void take_socket(struct worker *w, struct msg *m,
     fn(w, fd);
 }
 
+/* WORKER_SESSION and WORKER_WAKE. */
+static void take_session(struct worker *w, struct msg *m)
+{
+    struct err err;
+
+    life.n_taken++;
+    worker_touch(w);
+    if (w->ops->on_session != NULL && !w->is_retiring) {
+        w->ops->on_session(w, m);
+        return;
+    }
+    err_temp(&err, "this worker is about to end");
+    chan_fail(w->broker, m->id, &err);
+    if (m->type == WORKER_SESSION) {
+        slice handle;
+
+        if (attr_find(m->body, AT_HANDLE, &handle) && handle.n == 16)
+            worker_ended(w, (const uint8_t *)handle.p);
+    }
+}
+
 static void answer_probe(struct msg *m)
 {
     struct buf text, body;
@@ -193,7 +302,12 @@ static void handle(struct msg *m)
         take_socket(w, m, w->ops->on_lmtp);
     else if (m->type == WORKER_CHAN)
         take_socket(w, m, w->ops->on_chan);
-    else if (m->type == WORKER_RELOAD)
+    else if (m->type == WORKER_SESSION || m->type == WORKER_WAKE)
+        take_session(w, m);
+    else if (m->type == WORKER_DROP || m->type == WORKER_KICK) {
+        if (w->ops->on_session_end != NULL)
+            w->ops->on_session_end(w, m);
+    } else if (m->type == WORKER_RELOAD)
         task_spawn("reload", reload_task, msg_take(m));
     else if (m->type == WORKER_RETIRE)
         retire(w);

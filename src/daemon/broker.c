@@ -10,9 +10,9 @@ static int on_start(struct process *p, struct err *err)
     return process_sandbox(p, 0, NULL, NULL, err);
 }
 
-static void on_peer(struct process *p UNUSED, enum ptype from UNUSED, int fd)
+static void on_peer(struct process *p UNUSED, enum ptype from, int fd)
 {
-    broker_on_peer(broker, fd);
+    broker_on_peer(broker, from, fd);
 }
 
 static void on_reload(struct process *p UNUSED, struct conf *conf UNUSED)

@@ -213,21 +213,25 @@ enum {
     /* TICKET SERVICE_NAME SESSION REMOTE REMOTE_PORT LOCAL LOCAL_PORT FLAGS(1:
      * TLS) TAG CONTENT(bytes the client sent behind the sign-in); fd: the
      * client's socket, when there is no TLS.
-     * -> HANDLE USER; fd, with TLS: a socket to the worker, bytes both ways.
-     * The worker answers the client (greets, with TAG, the capabilities). */
+     * -> HANDLE USER PID; fd, with TLS: a socket to the worker, bytes both
+     * ways. The worker answers the client (greets, with TAG, the capabilities).
+     */
     BROKER_SESSION = 103,
     /* HANDLE: the client of a parked session sends.  -> ; fd: a new socket to
      * the worker.  What was pushed before has arrived before this answer. */
     BROKER_WAKE = 104,
-    /* HANDLE: the client of a parked session is gone.  No answer; unknown
+    /* HANDLE: the client of a session with TLS is gone.  No answer; unknown
      * handles are nothing. */
     BROKER_DROP = 105,
-    /* broker -> login: HANDLE OFFSET(bytes that the worker has read) LENGTH(
-     * bytes that it has written) TIME(seconds between TEXTs, 0: none) TEXT(to
-     * keep the line open).  The worker has nothing to do.  When login has
-     * given it exactly OFFSET bytes it relays the LENGTH bytes, closes the
-     * socket and holds the connection alone; otherwise it ignores this: the
-     * worker sees the bytes and goes on. */
+    /* broker -> login: HANDLE OFFSET(bytes that the worker has read on the
+     * session's present socket, without CONTENT) LENGTH(bytes that it has
+     * written to it) TIME(seconds between TEXTs, 0: none) TEXT(to keep the line
+     * open).  The worker has nothing to do.  When login has given it exactly
+     * OFFSET bytes it gives it no more, relays the LENGTH bytes, closes the
+     * socket and holds the connection alone: the worker sees the end of its
+     * input.  Otherwise it ignores this: the worker sees the bytes that are on
+     * their way and goes on.  Until it sees one or the other, the worker writes
+     * nothing and keeps its news. */
     LOGIN_PARK = 106,
     LOGIN_PUSH = 107, /* HANDLE CONTENT: bytes for a parked client */
     LOGIN_END = 108,  /* HANDLE TEXT(last words, may be empty): close it */
