@@ -117,8 +117,11 @@ int smtp_cmd_bdat(struct smtp *s, slice args)
     bool last;
     bool ok;
 
-    if (s->service->ehlo_off & EHLO_CHUNKING ||
-        !parse_bdat(args, &size, &last)) {
+    if (s->service->ehlo_off & EHLO_CHUNKING) {
+        s->must_close = true; /* its chunk would be taken for commands */
+        return smtp_reply(s, 521, "5.5.1", "Error: command not implemented");
+    }
+    if (!parse_bdat(args, &size, &last)) {
         s->must_close = true; /* we cannot know where the next command is */
         return smtp_reply(s, 521, "5.5.4", "Syntax: BDAT count [LAST]");
     }

@@ -4,31 +4,69 @@
 
 #define HELO_MAX 512
 
+/* What a name may not bring into a Received field, as Postfix has it. */
+#define NEUTERED " <>()\\\";@"
+
+static void replace(char *name, const char *set, bool only_ascii)
+{
+    for (char *p = name; *p != '\0'; p++) {
+        unsigned char c = (unsigned char)*p;
+
+        if (c < ' ' || c == 0x7f || (only_ascii && c > 0x7f) ||
+            strchr(set, c) != NULL)
+            *p = '?';
+    }
+}
+
+/* RFC 5321 4.1.4: a name that is refused leaves all as it was. */
+static void take_back(struct smtp *s, char *helo, bool is_esmtp)
+{
+    free(s->helo);
+    s->helo = helo;
+    s->is_esmtp = is_esmtp;
+    if (s->tx != NULL && !s->tx->has_mail)
+        smtp_tx_reset(s);
+    else if (s->tx != NULL)
+        (void)smtp_tx_get(s); /* it refers to the name */
+}
+
+/* What DEFER_IF_PERMIT said of an earlier name goes with that name. */
+static void forget_deferral(struct smtp *s)
+{
+    if (s->deferred == NULL || s->deferred_stage != ACCESS_HELO)
+        return;
+    free(s->deferred);
+    s->deferred = NULL;
+}
+
 /* Take the name, ask the lists.  *ok: it may be greeted. */
-MAY_WAIT static int greet_name(struct smtp *s, const char *verb, slice args,
+MAY_WAIT static int greet_name(struct smtp *s, bool is_esmtp, slice args,
                                bool *ok)
 {
+    const char *verb = is_esmtp ? "EHLO" : "HELO";
+    bool was_esmtp = s->is_esmtp;
+    char *was = s->helo;
     slice name;
     slice rest = args;
+    int r;
 
     *ok = false;
     if (!slice_token(&rest, " \t", &name))
         return smtp_reply(s, 501, NULL, "Syntax: %s hostname", verb);
     if (name.n > HELO_MAX || slice_chr(name, '\0') >= 0)
         return smtp_reply(s, 501, "5.5.4", "Error: %s name too long", verb);
-    smtp_tx_reset(s); /* RFC 5321 4.1.4: EHLO implies RSET */
-    free(s->helo);
+    s->is_esmtp = is_esmtp;
     s->helo = slice_xstrdup(name);
-    for (char *p = s->helo; *p != '\0'; p++)
-        if ((unsigned char)*p < ' ' || *p == 0x7f)
-            *p = '?';
-    if (smtp_check(s, ACCESS_HELO, ok) < 0)
-        return -1;
-    smtp_tx_reset(s);
-    if (!*ok) {
-        free(s->helo);
-        s->helo = NULL;
+    replace(s->helo, "", !s->service->smtputf8);
+    forget_deferral(s);
+    r = smtp_check(s, ACCESS_HELO, ok);
+    if (r < 0 || !*ok) {
+        take_back(s, was, was_esmtp);
+        return r;
     }
+    free(was);
+    smtp_tx_reset(s); /* RFC 5321 4.1.4: EHLO implies RSET */
+    replace(s->helo, NEUTERED, !s->service->smtputf8);
     return 0;
 }
 
@@ -36,8 +74,7 @@ int smtp_cmd_helo(struct smtp *s, slice args)
 {
     bool ok;
 
-    s->is_esmtp = false;
-    if (greet_name(s, "HELO", args, &ok) < 0)
+    if (greet_name(s, false, args, &ok) < 0)
         return -1;
     return ok ? smtp_reply(s, 250, NULL, "%s", s->service->myhostname) : 0;
 }
@@ -89,8 +126,7 @@ int smtp_cmd_ehlo(struct smtp *s, slice args)
     bool ok;
     int r;
 
-    s->is_esmtp = true;
-    if (greet_name(s, "EHLO", args, &ok) < 0)
+    if (greet_name(s, true, args, &ok) < 0)
         return -1;
     if (!ok)
         return 0;

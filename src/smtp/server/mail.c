@@ -10,6 +10,15 @@ static bool is_keyword(const struct mail_param *p, const char *key)
     return slice_ieqs(p->key, key);
 }
 
+/* RFC 3461 4.4: what xtext hides is printable ASCII. */
+static bool is_printable(slice s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] < ' ' || s.p[i] > '~')
+            return false;
+    return true;
+}
+
 /* One parameter into the transaction.  A refusal goes out with *ok false. */
 MAY_WAIT static int param(struct smtp *s, const struct mail_param *p, bool *ok)
 {
@@ -51,7 +60,7 @@ MAY_WAIT static int param(struct smtp *s, const struct mail_param *p, bool *ok)
 
         buf_init(&b, ENVID_MAX * 3);
         if (env->envid.n > 0 || p->value.n > ENVID_MAX ||
-            !mail_xtext_get(&b, p->value)) {
+            !mail_xtext_get(&b, p->value) || !is_printable(buf_view(&b))) {
             buf_done(&b);
             goto bad;
         }
@@ -144,11 +153,11 @@ int smtp_cmd_mail(struct smtp *s, slice args)
 {
     bool ok = true;
 
-    if (s->tx != NULL && s->tx->has_mail)
-        return smtp_reply(s, 503, "5.5.1", "Error: nested MAIL command");
     if (s->service->helo_required && s->helo == NULL && !s->service->is_pickup)
         return smtp_reply(s, 503, "5.5.1", "Error: send HELO/EHLO first");
-    if (!slice_istarts(args, SL("FROM:")))
+    if (s->tx != NULL && s->tx->has_mail)
+        return smtp_reply(s, 503, "5.5.1", "Error: nested MAIL command");
+    if (!slice_istarts(args, SL("FROM:")) || slice_trim(args).n == 5)
         return smtp_reply(s, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
     smtp_tx_reset(s);
     (void)smtp_tx_get(s);

@@ -118,18 +118,25 @@ MAY_WAIT static int accept_rcpt(struct smtp *s, const struct rcpt *r,
     return 0;
 }
 
-/* RFC 5321 4.5.3.1.10: 452 for too many; a client that goes on without end is
- * ended. */
+/* RFC 5321 4.5.3.1.10: 452 for too many.  A client may send a whole list before
+ * it reads the answers: only those beyond smtpd_recipient_overshoot_limit count
+ * as errors. */
 MAY_WAIT static int too_many(struct smtp *s)
 {
-    struct smtp_service *service = s->service;
+    bool is_error = s->tx->n_refused++ >= s->service->rcpt_overshoot;
+    int r = smtp_reply(s, 452, "4.5.3", "Error: too many recipients");
 
-    if (++s->tx->n_refused > service->rcpt_overshoot) {
-        s->must_close = true;
-        return smtp_reply(s, 421, "4.5.3", "%s Error: too many recipients",
-                          service->myhostname);
-    }
-    return smtp_reply(s, 452, "4.5.3", "Error: too many recipients");
+    s->reply_failed = is_error;
+    return r;
+}
+
+/* So much of the transaction's memory is left for what is not counted, such as
+ * the address as it is parsed: a full arena must not look like bad syntax. */
+#define ARENA_RESERVE (256u << 10)
+
+static bool is_full(const struct smtp_tx *tx)
+{
+    return arena_used(tx->arena) + ARENA_RESERVE > arena_cap(tx->arena);
 }
 
 int smtp_cmd_rcpt(struct smtp *s, slice args)
@@ -141,8 +148,10 @@ int smtp_cmd_rcpt(struct smtp *s, slice args)
 
     if (tx == NULL || !tx->has_mail)
         return smtp_reply(s, 503, "5.5.1", "Error: need MAIL command");
-    if (!slice_istarts(args, SL("TO:")))
+    if (!slice_istarts(args, SL("TO:")) || slice_trim(args).n == 3)
         return smtp_reply(s, 501, "5.5.4", "Syntax: RCPT TO:<address>");
+    if (is_full(tx))
+        return smtp_reply(s, 452, "4.5.3", "Error: too many recipients");
     if (parse(s, slice_from(args, 3), &r, &ok) < 0)
         return -1;
     if (!ok)

@@ -129,8 +129,11 @@ void smtp_server_close_all(struct smtp_server *server)
     list_each(it, &server->sessions) {
         struct smtp *s = CONTAINER_OF(it, struct smtp, link);
 
-        s->must_close = true;
-        stream_kick(s->stream);
+        s->is_shutdown = true;
+        if (s->task != NULL)
+            task_cancel(s->task); /* a commit under way ends all the same */
+        else
+            stream_kick(s->stream);
     }
 }
 

@@ -133,6 +133,7 @@ struct smtp {
     bool is_timeout;   /* the client was silent within a command */
     bool was_early;    /* "improper command pipelining" is logged already */
     bool reply_failed; /* the last reply was 4xx or 5xx */
+    bool is_shutdown;  /* the process ends: 421 at the next chance */
     unsigned char last_verb;
     unsigned n_errors;
     unsigned n_junk;
@@ -148,6 +149,7 @@ struct smtp {
     unsigned char deferred_stage;
     struct peer_addr peer;
     struct access_client counted;
+    struct task *task; /* that works on it; NULL while it is parked */
     struct smtp_tx *tx;
 };
 
@@ -188,6 +190,9 @@ void smtp_log_reject(struct smtp *s, const char *where, const char *reply);
 
 /* ---- session.c */
 void smtp_session_start(struct smtp_service *service, int fd,
+                        const struct peer_addr *peer);
+/* The same over a stream, which is taken over. */
+void smtp_session_begin(struct smtp_service *service, struct stream *stream,
                         const struct peer_addr *peer);
 /* The lists' view of the session: its transaction's, made when missing. */
 struct smtp_tx *smtp_tx_get(struct smtp *s);

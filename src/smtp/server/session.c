@@ -6,6 +6,9 @@
 #define COMMANDS_A_TURN 20
 /* For the last words to a client. */
 #define FAREWELL_MS 5000
+/* Buffers, where a stream's own limits do not do. */
+#define INPUT_MAX  (64u << 10)
+#define OUTPUT_MAX (32u << 10)
 
 enum {
     IS_JUNK = 1, /* smtpd_junk_command_limit counts it */
@@ -109,10 +112,10 @@ int smtp_check(struct smtp *s, enum access_stage stage, bool *ok)
         return 0;
     }
     /* reject_unauth_pipelining: without ESMTP nothing may come early, with it
-     * DATA is a command to wait behind. */
-    tx->policy.has_early_input = (!s->is_esmtp || stage == ACCESS_DATA) &&
-                                 stage != ACCESS_CONNECT &&
-                                 stream_peek(s->stream).n > 0;
+     * DATA is a command to wait behind; BDAT's chunk is no command. */
+    tx->policy.has_early_input =
+        (!s->is_esmtp || (stage == ACCESS_DATA && s->last_verb == VERB_DATA)) &&
+        stage != ACCESS_CONNECT && stream_peek(s->stream).n > 0;
     if (access_check(s->service->access, &tx->policy, stage, &reply, &err) < 0)
         return smtp_fail(s, &err);
     if (reply.ok) {
@@ -128,16 +131,14 @@ int smtp_count(struct smtp *s, enum access_event event, bool *ok)
     struct access_reply reply = { 0 };
     struct err err;
 
-    *ok = true;
-    if (s->service->is_pickup)
+    *ok = s->service->is_pickup;
+    if (*ok)
         return 0;
     if (access_count(s->service->access, s->service->server->counters,
                      &s->counted, &tx->policy, event, &reply, &err) < 0)
         return smtp_fail(s, &err);
-    if (reply.ok)
-        return 0;
-    *ok = false;
-    return smtp_reply_line(s, &reply);
+    *ok = reply.ok;
+    return reply.ok ? 0 : smtp_reply_line(s, &reply);
 }
 
 /* ---- the end of a session */
@@ -208,10 +209,21 @@ int smtp_fill(struct smtp *s)
         s->is_timeout = err.class == ERR_TEMP;
         return -1;
     }
+    /* Who sends faster than we read must not keep the others waiting. */
+    task_yield_if_long();
     return stream_eof(s->stream) && stream_peek(s->stream).n == 0 ? -1 : 0;
 }
 
-/* The client vanished or was silent too long. */
+/* RFC 5321 3.8: the word before we leave by ourselves. */
+MAY_WAIT static int say_shutdown(struct smtp *s)
+{
+    s->must_close = true;
+    s->said_quit = true;
+    return smtp_reply(s, 421, "4.3.2", "%s Service shutting down",
+                      s->service->myhostname);
+}
+
+/* The client vanished, was silent too long, or we were told to end. */
 MAY_WAIT static void session_broken(struct smtp *s)
 {
     slice verb = smtp_verb_name(s->last_verb);
@@ -219,7 +231,12 @@ MAY_WAIT static void session_broken(struct smtp *s)
     struct err err;
 
     s->must_close = true;
-    if (s->is_timeout && !s->said_quit) {
+    if (s->is_shutdown && !s->said_quit) {
+        task_uncancel();
+        stream_deadline(s->stream, clock_after(FAREWELL_MS));
+        if (say_shutdown(s) == 0)
+            (void)stream_flush(s->stream, &err);
+    } else if (s->is_timeout && !s->said_quit) {
         stream_deadline(s->stream, clock_after(FAREWELL_MS));
         if (smtp_reply(s, 421, "4.4.2", "%s Error: timeout exceeded",
                        s->service->myhostname) == 0)
@@ -250,15 +267,20 @@ static unsigned find_verb(slice name)
     return VERB_UNKNOWN;
 }
 
-MAY_WAIT static int slow_down(struct smtp *s)
+/* smtpd_soft_error_limit: each answer of a client that had so many errors
+ * before comes late.  It goes out at once then, lest a long run of pipelined
+ * commands delays the first answers by all those that follow. */
+MAY_WAIT static int slow_down(struct smtp *s, unsigned errors_before)
 {
     struct err err;
 
-    if (s->n_errors <= s->service->soft_errors)
+    if (errors_before < s->service->soft_errors ||
+        s->service->error_sleep_ms == 0 || s->service->is_pickup)
         return 0;
-    if (stream_flush(s->stream, &err) < 0)
+    if (task_sleep(s->service->error_sleep_ms, &err) < 0)
         return -1;
-    return task_sleep(s->service->error_sleep_ms, &err);
+    stream_deadline(s->stream, clock_after(s->service->timeout_ms));
+    return stream_flush(s->stream, &err);
 }
 
 /* Too many errors: say so and end (smtpd_hard_error_limit). */
@@ -302,6 +324,12 @@ static bool is_header(slice name)
     return true;
 }
 
+MAY_WAIT static int access_denied(struct smtp *s)
+{
+    return smtp_reply(s, 503, "5.7.0", "Error: access denied for %s",
+                      s->client);
+}
+
 MAY_WAIT static int unknown_command(struct smtp *s, slice name, slice line)
 {
     /* A web browser that was made to speak to us, or a letter whose envelope
@@ -315,6 +343,8 @@ MAY_WAIT static int unknown_command(struct smtp *s, slice name, slice line)
         return smtp_reply(s, 221, "2.7.0",
                           "Error: I can break rules, too. Goodbye.");
     }
+    if (s->is_denied)
+        return access_denied(s);
     return smtp_reply(s, 500, "5.5.2", "Error: command not recognized");
 }
 
@@ -346,8 +376,7 @@ MAY_WAIT static int check_early_input(struct smtp *s, const struct verb *v)
 MAY_WAIT static int dispatch(struct smtp *s, unsigned v, slice args)
 {
     if (s->is_denied && v != VERB_QUIT)
-        return smtp_reply(s, 503, "5.7.0", "Error: access denied for %s",
-                          s->client);
+        return access_denied(s);
     if (s->tx != NULL && s->tx->is_bdat && v != VERB_BDAT && v != VERB_RSET &&
         v != VERB_QUIT && v != VERB_NOOP)
         return smtp_reply(s, 503, "5.5.1", "Error: %s after BDAT",
@@ -357,31 +386,49 @@ MAY_WAIT static int dispatch(struct smtp *s, unsigned v, slice args)
     return verbs[v].run(s, args);
 }
 
+/* Cut the verb off; *args is what stands behind it. */
+static slice cut_verb(slice line, slice *args)
+{
+    slice name;
+
+    line = slice_trim(line);
+    name = line;
+    *args = SLICE_NONE;
+    for (size_t i = 0; i < line.n; i++)
+        if (line.p[i] == ' ' || line.p[i] == '\t') {
+            name = slice_sub(line, 0, i);
+            *args = slice_trim(slice_from(line, i));
+            break;
+        }
+    return name;
+}
+
+/* No verb can be read from it. */
+MAY_WAIT static int bad_line(struct smtp *s, const char *why)
+{
+    s->n_errors++;
+    return smtp_reply(s, 500, "5.5.2", "Error: %s", why);
+}
+
 MAY_WAIT static int command(struct smtp *s, slice line)
 {
-    slice args = slice_trim(line);
-    slice name = args;
-    ssize_t space = -1;
+    slice args;
+    slice name = cut_verb(line, &args);
     unsigned v;
+    bool is_noop;
     int r;
 
-    for (size_t i = 0; i < args.n && space < 0; i++)
-        if (args.p[i] == ' ' || args.p[i] == '\t')
-            space = (ssize_t)i;
-    if (space >= 0) {
-        name = slice_sub(args, 0, (size_t)space);
-        args = slice_trim(slice_from(args, (size_t)space));
-    } else {
-        args = SLICE_NONE;
-    }
+    if (s->service->smtputf8 && !mail_utf8_valid(line))
+        return bad_line(s, "bad UTF-8 syntax");
     if (name.n == 0)
-        return smtp_reply(s, 500, "5.5.2", "Error: bad syntax");
+        return bad_line(s, "bad syntax");
     v = find_verb(name);
     s->last_verb = (unsigned char)v;
     s->n_all[v]++;
     s->reply_failed = false;
-    if (s->service->noop_commands.n > 0 &&
-        is_listed(s->service->noop_commands, name))
+    is_noop = s->service->noop_commands.n > 0 &&
+              is_listed(s->service->noop_commands, name);
+    if (is_noop)
         r = smtp_reply(s, 250, "2.0.0", "Ok");
     else if (v == VERB_UNKNOWN)
         r = unknown_command(s, name, line);
@@ -391,7 +438,8 @@ MAY_WAIT static int command(struct smtp *s, slice line)
         s->n_errors++;
     else
         s->n_ok[v]++;
-    if ((verbs[v].flags & IS_JUNK) && s->n_junk++ > s->service->junk_max)
+    if ((is_noop || (verbs[v].flags & IS_JUNK)) &&
+        s->n_junk++ > s->service->junk_max)
         s->n_errors++;
     return r;
 }
@@ -428,22 +476,25 @@ MAY_WAIT static int overlong_line(struct smtp *s)
 /* Answer one command.  1: done; 0: none complete; -1: end the session. */
 MAY_WAIT static int next_command(struct smtp *s)
 {
+    unsigned errors = s->n_errors;
     slice line;
     struct err err;
+    int r;
 
     if (!stream_has_line(s->stream)) {
-        if (stream_peek(s->stream).n <= s->service->line_max)
+        /* With its CR, a line that is long enough may still end. */
+        if (stream_peek(s->stream).n <= s->service->line_max + 1)
             return 0;
-        return overlong_line(s) < 0 ? -1 : 1;
-    }
-    if (stream_line(s->stream, s->service->line_max + 2, &line, &err) < 0) {
+        r = overlong_line(s);
+    } else if (stream_line(s->stream, s->service->line_max + 2, &line, &err) <
+               0) {
         if (err.class != ERR_PERM)
             return -1;
-        return overlong_line(s) < 0 ? -1 : 1;
+        r = overlong_line(s);
+    } else {
+        r = command(s, line);
     }
-    if (command(s, line) < 0 || limit_errors(s) < 0)
-        return -1;
-    if (s->reply_failed && !s->must_close && slow_down(s) < 0)
+    if (r < 0 || slow_down(s, errors) < 0 || limit_errors(s) < 0)
         return -1;
     return 1;
 }
@@ -453,6 +504,7 @@ MAY_WAIT static void session_wake(void *arg, enum stream_why why);
 /* Nothing to do until the client speaks again. */
 static void session_park(struct smtp *s)
 {
+    s->task = NULL;
     stream_park(s->stream, clock_after(s->service->timeout_ms), session_wake,
                 s);
 }
@@ -461,6 +513,10 @@ MAY_WAIT static void session_close(struct smtp *s)
 {
     struct err err;
 
+    if (s->is_shutdown) { /* the last words still go out */
+        task_uncancel();
+        stream_deadline(s->stream, clock_after(FAREWELL_MS));
+    }
     (void)stream_flush(s->stream, &err);
     session_free(s);
 }
@@ -473,6 +529,8 @@ MAY_WAIT static int answer_all(struct smtp *s)
 
     for (;;) {
         stream_deadline(s->stream, clock_after(s->service->timeout_ms));
+        if (s->is_shutdown && !s->must_close && say_shutdown(s) < 0)
+            return -1;
         if (s->must_close)
             return 0;
         switch (next_command(s)) {
@@ -483,7 +541,8 @@ MAY_WAIT static int answer_all(struct smtp *s)
                 return 1;
             break;
         default:
-            if (stream_eof(s->stream) && !stream_has_line(s->stream))
+            if (!s->must_close && stream_eof(s->stream) &&
+                !stream_has_line(s->stream))
                 return 1;
             break;
         }
@@ -529,6 +588,7 @@ MAY_WAIT static void session_wake(void *arg, enum stream_why why)
     struct smtp *s = arg;
 
     CHECK_OBJ(s, SMTP_SESSION_MAGIC);
+    s->task = task_self();
     switch (why) {
     case STREAM_INPUT:
     case STREAM_EOF:
@@ -544,12 +604,7 @@ MAY_WAIT static void session_wake(void *arg, enum stream_why why)
         session_broken(s);
         return;
     case STREAM_KICKED:
-        s->must_close = true;
-        s->said_quit = true;
-        stream_deadline(s->stream, clock_after(FAREWELL_MS));
-        (void)smtp_reply(s, 421, "4.3.2", "%s Service shutting down",
-                         s->service->myhostname);
-        session_close(s);
+        session_run(s);
         return;
     }
 }
@@ -562,6 +617,7 @@ MAY_WAIT static void greet(void *arg)
     struct smtp_service *service = s->service;
     bool ok = true;
 
+    s->task = task_self();
     stream_deadline(s->stream, clock_after(service->timeout_ms));
     if (smtp_count(s, ACCESS_EVENT_CONNECT, &ok) < 0 ||
         (ok && smtp_check(s, ACCESS_CONNECT, &ok) < 0) ||
@@ -577,12 +633,21 @@ MAY_WAIT static void greet(void *arg)
 void smtp_session_start(struct smtp_service *service, int fd,
                         const struct peer_addr *peer)
 {
+    smtp_session_begin(service, stream_from_fd(fd), peer);
+}
+
+void smtp_session_begin(struct smtp_service *service, struct stream *stream,
+                        const struct peer_addr *peer)
+{
     struct smtp *s = xcalloc(1, sizeof *s);
 
     s->magic = SMTP_SESSION_MAGIC;
     s->service = service;
     s->peer = *peer;
-    s->stream = stream_from_fd(fd);
+    s->stream = stream;
+    /* A buffer that is full must hold more than the longest line. */
+    if (service->line_max > INPUT_MAX / 2)
+        stream_limits(s->stream, INPUT_MAX + service->line_max, OUTPUT_MAX);
     if (peer->family == AF_UNIX)
         (void)snprintf(s->peer.text, sizeof s->peer.text, "%s", "127.0.0.1");
     if (service->logs_port)

@@ -1,5 +1,8 @@
 #include "smtp/server/server_priv.h"
 
+/* A session may make us hold this much without ending a line. */
+#define LINE_MAX_BYTES ((size_t)1 << 20)
+
 /* "submission/smtpd" for a service with -o syslog_name=postfix/submission. */
 static void make_tag(struct smtp_service *service)
 {
@@ -77,6 +80,8 @@ static void limits(struct smtp_service *v)
     }
     if (v->line_max < 512)
         v->line_max = 512;
+    if (v->line_max > LINE_MAX_BYTES)
+        v->line_max = LINE_MAX_BYTES;
     if (v->header_max < 1024)
         v->header_max = 1024;
     if (v->timeout_ms < 1000)

@@ -1,5 +1,7 @@
 #include "smtp/server/server_priv.h"
 
+#include <sys/socket.h>
+
 #define ADDED_MAX 4096 /* Date, Message-ID and From that were missing */
 
 /*
@@ -28,11 +30,12 @@ bool smtp_received(const struct smtp *s, struct buf *out)
     if (e->flags & ENV_SMTPUTF8)
         protocol = "UTF8SMTP"; /* RFC 6531 3.7.3 */
     (void)buf_printf(out,
-                     "Received: from %s (%.*s [%s])\n"
+                     "Received: from %s (%.*s [%s%s])\n"
                      "\tby %s (%s) with %s id %s",
                      s->helo != NULL ? s->helo : "unknown",
-                     SLF(tx->policy.name), s->peer.text, service->myhostname,
-                     service->mail_name, protocol, e->id);
+                     SLF(tx->policy.name),
+                     s->peer.family == AF_INET6 ? "IPv6:" : "", s->peer.text,
+                     service->myhostname, service->mail_name, protocol, e->id);
     if (tx->n_rcpts != 1)
         return buf_printf(out, ";\n\t%s\n", date);
     (void)buf_puts(out, "\n\tfor <");
@@ -138,7 +141,7 @@ int smtp_headers_complete(struct smtp *s, slice header, struct buf *out,
         address_rewrites_headers_of(service->address, tx->policy.name,
                                     tx->policy.addr, false, &is_ours, err) < 0)
         return -1;
-    buf_init(&kept, header.n + ADDED_MAX);
+    buf_init(&kept, header.n + ADDED_MAX + 2 * tx->sender.n);
     if (is_ours || service->always_add_headers)
         add_missing(s, header, &kept);
     copy_fields(s, header, &kept, &hops);
@@ -148,8 +151,8 @@ int smtp_headers_complete(struct smtp *s, slice header, struct buf *out,
                                     out, err);
     else
         (void)buf_slice(out, buf_view(&kept));
-    buf_done(&kept);
-    if (r == 0 && out->overflow)
+    if (r == 0 && (out->overflow || kept.overflow))
         r = err_set(err, ERR_PERM, "5.3.4", "message header is too large");
+    buf_done(&kept);
     return r < 0 ? r : check_hops(s, hops, err);
 }
