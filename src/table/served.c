@@ -70,8 +70,8 @@ static msec keep_ms(const struct table *t, bool found)
 {
     if (!t->ops->folds)
         return 0; /* socketmap, tcp: their servers may change their mind */
-    if (!t->set->is_direct)
-        return CACHE_CLIENT_MS;
+    if (!t->set->is_direct) /* nothing is asked for data that were given */
+        return t->data != NULL ? 0 : CACHE_CLIENT_MS;
     if (!slice_eqs(t->type, "unix"))
         return 0;
     return found ? CACHE_HIT_MS : CACHE_MISS_MS;
