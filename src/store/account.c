@@ -12,7 +12,8 @@ enum {
     AR_MAILBOX_GONE = 5,
     AR_GONE = 6,  /* time i64, ids of expunged mail */
     AR_USAGE = 7, /* guid, bytes, messages */
-    AR_LAST = AR_USAGE,
+    AR_USE = 8,   /* guid, enum store_use u32 */
+    AR_LAST = AR_USE,
 };
 
 enum {
@@ -52,12 +53,24 @@ struct mailbox_entry *account_mailbox(struct store_account *a, slice name)
     return NULL;
 }
 
+static void drop_entry(struct store_account *a, struct mailbox_entry *e)
+{
+    if (!e)
+        return;
+    free(e->name);
+    *e = a->list[--a->n_list];
+}
+
 static bool apply_mailbox(struct store_account *a, slice p)
 {
     struct mailbox_entry *e;
 
     if (p.n < 21 || p.n > 20 + 4 * MAILBOX_DIR_MAX)
         return false;
+    /* Another one of this name was deleted behind our back. */
+    e = account_mailbox(a, slice_from(p, 20));
+    if (e && memcmp(e->guid, p.p, ID_BYTES) != 0)
+        drop_entry(a, e);
     e = entry_by_guid(a, p.p);
     if (!e) {
         if (a->n_list == a->list_size) {
@@ -74,16 +87,6 @@ static bool apply_mailbox(struct store_account *a, slice p)
     if (e->uidvalidity > a->uidvalidity)
         a->uidvalidity = e->uidvalidity;
     return true;
-}
-
-static void drop_entry(struct store_account *a, const char *guid)
-{
-    struct mailbox_entry *e = entry_by_guid(a, guid);
-
-    if (!e)
-        return;
-    free(e->name);
-    *e = a->list[--a->n_list];
 }
 
 static void gone_put(struct store_account *a, const uint8_t *id, int64_t when)
@@ -140,6 +143,18 @@ static bool apply_usage(struct store_account *a, slice p)
     return true;
 }
 
+static bool apply_use(struct store_account *a, slice p)
+{
+    struct mailbox_entry *e;
+
+    if (p.n < 20)
+        return false;
+    e = entry_by_guid(a, p.p);
+    if (e)
+        e->use = get_u32(p.p + 16);
+    return true;
+}
+
 static bool account_apply(struct store_account *a, uint16_t type, slice p)
 {
     switch (type) {
@@ -165,12 +180,14 @@ static bool account_apply(struct store_account *a, uint16_t type, slice p)
     case AR_MAILBOX_GONE:
         if (p.n < ID_BYTES)
             return false;
-        drop_entry(a, p.p);
+        drop_entry(a, entry_by_guid(a, p.p));
         return true;
     case AR_GONE:
         return apply_gone(a, p);
     case AR_USAGE:
         return apply_usage(a, p);
+    case AR_USE:
+        return apply_use(a, p);
     default:
         return true;
     }
@@ -226,6 +243,39 @@ int account_add_mailbox(struct store_account *a, slice name,
         return -1;
     (void)apply_mailbox(a, buf_view(&b));
     return 0;
+}
+
+static void use_record(struct buf *b, const uint8_t *guid, unsigned use)
+{
+    buf_clear(b);
+    buf_put(b, guid, ID_BYTES);
+    buf_u32(b, use);
+}
+
+int account_set_use(struct store_account *a, const uint8_t *guid, unsigned use,
+                    struct err *err)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+
+    buf_init(&b, 64);
+    use_record(&b, guid, use);
+    if (account_append(a, AR_USE, &b, err) < 0)
+        return -1;
+    (void)apply_use(a, buf_view(&b));
+    return 0;
+}
+
+void account_drop_mailbox(struct store_account *a, const uint8_t *guid)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+    struct err err;
+
+    buf_init(&b, 64);
+    buf_put(&b, guid, ID_BYTES);
+    /* Without the record the list has an entry too many, no more. */
+    if (account_append(a, AR_MAILBOX_GONE, &b, &err) < 0)
+        store_note(a, "deleted mailbox: %s", err.log);
+    drop_entry(a, entry_by_guid(a, (const char *)guid));
 }
 
 int account_next_uidvalidity(struct store_account *a, uint32_t *out,
@@ -393,6 +443,9 @@ static int write_all(struct store_account *a, struct engine_log *log,
             return -1;
         usage_record(&b, e->guid, e->bytes, e->messages);
         if (e->messages > 0 && put(log, AR_USAGE, &b, err) < 0)
+            return -1;
+        use_record(&b, e->guid, e->use);
+        if (e->use != 0 && put(log, AR_USE, &b, err) < 0)
             return -1;
     }
     for (size_t i = 0; i < a->n_gone; i++) {

@@ -333,48 +333,6 @@ void store_mailbox_unref(struct store_mailbox **mp)
     store_account_unref(&a);
 }
 
-/* ---- names ---- */
-
-struct list_walk {
-    struct store_account *account;
-    bool (*fn)(void *arg, slice name);
-    void *arg;
-    bool stopped;
-};
-
-static bool list_entry(const char *entry, void *arg)
-{
-    struct list_walk *w = arg;
-    struct buf name CLEANUP(buf_done) = { 0 };
-    char cur[PATH_IN_DIR_MAX];
-    struct err err;
-    uint64_t size;
-
-    buf_init(&name, (size_t)4 * MAILBOX_DIR_MAX);
-    if (!mailbox_name_of(slice_str(entry), &name))
-        return true;
-    (void)snprintf(cur, sizeof cur, "%s/cur", entry);
-    if (engine_size(w->account->dir, cur, &size, &err) != ENGINE_OK)
-        return true;
-    w->stopped = !w->fn(w->arg, buf_view(&name));
-    return !w->stopped;
-}
-
-int store_mailbox_list(struct store_account *a,
-                       bool (*fn)(void *arg, slice name), void *arg,
-                       struct err *err)
-{
-    struct list_walk w = { a, fn, arg, false };
-    enum engine_outcome o;
-
-    CHECK_OBJ(a, ACCOUNT_MAGIC);
-    if (!fn(arg, SL("INBOX")))
-        return 0;
-    o = engine_list(a->dir, "", list_entry, &w, err);
-    return o == ENGINE_OK ? 0
-                          : store_fail(o, err, "list mailboxes of", a->user);
-}
-
 void store_mailbox_status(const struct store_mailbox *m,
                           struct store_status *out)
 {

@@ -563,6 +563,12 @@ static bool tmp_entry(const char *entry, void *arg)
     struct file_name f;
     struct err err;
 
+    if (m->is_inbox &&
+        strncmp(entry, FOLDER_TRASH, sizeof FOLDER_TRASH - 1) == 0) {
+        (void)snprintf(path, sizeof path, "tmp/%s", entry);
+        folder_remove_trash(engine_dir_fd(m->account->dir), path);
+        return true;
+    }
     /* Under our lease nobody else writes such names here. */
     if (file_name_parse(slice_str(entry), &f) && f.has_id && f.has_crc) {
         (void)snprintf(path, sizeof path, "%stmp/%s", m->dir, entry);

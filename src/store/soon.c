@@ -7,48 +7,6 @@ static int soon(struct err *err)
     return err_temp(err, "the store cannot do this yet");
 }
 
-int store_folders(struct store_account *a,
-                  bool (*fn)(void *arg, const struct store_folder *f),
-                  void *arg, struct err *err)
-{
-    (void)a, (void)fn, (void)arg;
-    return soon(err);
-}
-
-bool store_folder_name_ok(slice name, struct err *err)
-{
-    char dir[MAILBOX_DIR_MAX + 1];
-
-    return mailbox_dir_of(name, dir, err) == 0;
-}
-
-int store_folder_create(struct store_account *a, slice name, unsigned use,
-                        struct err *err)
-{
-    (void)a, (void)name, (void)use;
-    return soon(err);
-}
-
-int store_folder_delete(struct store_account *a, slice name, struct err *err)
-{
-    (void)a, (void)name;
-    return soon(err);
-}
-
-int store_folder_rename(struct store_account *a, slice from, slice to,
-                        struct err *err)
-{
-    (void)a, (void)from, (void)to;
-    return soon(err);
-}
-
-int store_subscribe(struct store_account *a, slice name, bool on,
-                    struct err *err)
-{
-    (void)a, (void)name, (void)on;
-    return soon(err);
-}
-
 uint32_t store_mailbox_recent(struct store_mailbox *m, bool claim)
 {
     (void)claim;

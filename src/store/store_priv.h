@@ -319,6 +319,7 @@ struct mailbox_entry { /* in the account's list */
     uint32_t uidvalidity;
     char *name;
     uint64_t bytes, messages; /* as last told; INBOX: not used */
+    unsigned use;             /* enum store_use, as CREATE asked for */
 };
 
 struct store_account {
@@ -568,6 +569,31 @@ bool account_knows_gone(const struct store_account *a, const uint8_t *id);
 int account_raise_floor(struct store_account *a, uint64_t floor,
                         struct err *err);
 void account_tell_usage(struct store_account *a);
+int account_set_use(struct store_account *a, const uint8_t *guid, unsigned use,
+                    struct err *err);
+/* Forget a mailbox that is deleted. */
+void account_drop_mailbox(struct store_account *a, const uint8_t *guid);
+
+/* ---- folders.c, list.c, subs.c ---- */
+
+#define FOLDER_TRASH "hato.gone." /* in tmp/: a deleted folder */
+
+/* Remove one that a crash has left. */
+void folder_remove_trash(int dirfd, const char *path);
+bool folder_has_children(struct store_account *a, const char *dir);
+
+struct subs {
+    char **name; /* storage names, modified UTF-7 */
+    size_t n, size;
+    int version; /* of the file */
+};
+
+void subs_parse(struct subs *s, slice text);
+void subs_parse_courier(struct subs *s, slice text);
+void subs_print(const struct subs *s, struct buf *out);
+int subs_load(struct store_account *a, struct subs *out, struct err *err);
+bool subs_has(const struct subs *s, const char *raw);
+void subs_done(struct subs *s);
 
 struct store_draft {
     uint32_t magic;
