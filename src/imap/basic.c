@@ -83,7 +83,8 @@ static void cmd_enable(struct imap_cmd *c)
 /* "NIL" or a list of pairs; what imap_id_log names goes to the log. */
 static bool take_id(struct imap_cmd *c, struct buf *log)
 {
-    const char *wanted = conf_str(c->s->server->parts.conf, NULL, "imap_id_log");
+    const char *wanted =
+        conf_str(c->s->server->parts.conf, NULL, "imap_id_log");
     slice key, value;
     bool is_nil;
     size_t n = 0;
@@ -112,8 +113,8 @@ static bool take_id(struct imap_cmd *c, struct buf *log)
 /* imap_id_send: pairs of words, "*" for our own value. */
 static void say_id(struct imap_session *s)
 {
-    slice rest = slice_str(conf_str(s->server->parts.conf, NULL,
-                                    "imap_id_send"));
+    slice rest =
+        slice_str(conf_str(s->server->parts.conf, NULL, "imap_id_send"));
     slice key, value;
     bool any = false;
 

@@ -63,8 +63,9 @@ void imap_fail(struct imap_cmd *c, const struct err *err)
 
         log_warning("imap(%.*s)<%.*s>: %.*s: %s", SLF(s->user),
                     SLF(s->session_id), SLF(c->name), err->log);
-        imap_no(c, err->sys == ENOSPC || err->sys == EDQUOT ? "OVERQUOTA"
-                                                            : "UNAVAILABLE",
+        imap_no(c,
+                err->sys == ENOSPC || err->sys == EDQUOT ? "OVERQUOTA"
+                                                         : "UNAVAILABLE",
                 err->peer);
         return;
     }
@@ -141,7 +142,8 @@ static void parse_name(struct imap_cmd *c)
         imap_atom(&c->in, &second)) {
         c->is_uid = true;
         c->def = find(second, true);
-        c->name = slice_of(c->name.p, (size_t)(second.p - c->name.p) + second.n);
+        c->name =
+            slice_of(c->name.p, (size_t)(second.p - c->name.p) + second.n);
     } else {
         c->in = was;
         c->def = find(c->name, false);

@@ -17,13 +17,14 @@
  * Adding a group of commands: a file of its own with functions
  * `static MAY_WAIT void cmd_x(struct imap_cmd *c)` and a table
  * `const struct imap_command imap_x_commands[]` that ends with an empty entry,
- * declared below, and a line in the list in command.c.  When cmd_x() runs, c->in
- * stands behind the name of the command (its first argument follows a space:
- * imap_sp()), all literals have been read.  It parses (imap_atom() and so on:
- * false means BAD), does the deed, writes untagged responses (imap_say*(), and
- * imap_room() now and then), and sets the answer once: imap_ok(), imap_no(),
- * imap_bad(), imap_fail().  The news of the mailbox and the tagged answer are
- * sent behind it by command.c.  c->arena ends with the command.
+ * declared below, and a line in the list in command.c.  When cmd_x() runs,
+ * c->in stands behind the name of the command (its first argument follows a
+ * space: imap_sp()), all literals have been read.  It parses (imap_atom() and
+ * so on: false means BAD), does the deed, writes untagged responses
+ * (imap_say*(), and imap_room() now and then), and sets the answer once:
+ * imap_ok(), imap_no(), imap_bad(), imap_fail().  The news of the mailbox and
+ * the tagged answer are sent behind it by command.c.  c->arena ends with the
+ * command.
  *
  * Rules: imap_room(), imap_sync(), imap_durable() and what reads input wait;
  * after them the mailbox may have changed, the view has not.
@@ -37,16 +38,16 @@
 #include "store/store.h"
 
 enum {
-    IMAP_LINE_MAX = 65536,       /* imap_max_line_length's default */
-    IMAP_LITERAL_MAX = 65536,    /* an argument's; APPEND's are streamed */
-    IMAP_COMMAND_MAX = 262144,   /* line and literals together */
-    IMAP_ARENA_MAX = 16 << 20,   /* memory of one command */
-    IMAP_OUT_FLUSH = 32 << 10,   /* so much is sent at once */
-    IMAP_OUT_MAX = 32 << 20,     /* no single item is longer */
-    IMAP_BAD_MAX = 20,           /* bad commands in a row */
-    IMAP_RESERVE = 1000,         /* store_mailbox_reserve() */
-    IMAP_IDLE_OUT_MS = 1800000,  /* without a command, RFC 3501 5.4 */
-    IMAP_STALL_MS = 300000,      /* a client that neither reads nor writes */
+    IMAP_LINE_MAX = 65536,      /* imap_max_line_length's default */
+    IMAP_LITERAL_MAX = 65536,   /* an argument's; APPEND's are streamed */
+    IMAP_COMMAND_MAX = 262144,  /* line and literals together */
+    IMAP_ARENA_MAX = 16 << 20,  /* memory of one command */
+    IMAP_OUT_FLUSH = 32 << 10,  /* so much is sent at once */
+    IMAP_OUT_MAX = 32 << 20,    /* no single item is longer */
+    IMAP_BAD_MAX = 20,          /* bad commands in a row */
+    IMAP_RESERVE = 1000,        /* store_mailbox_reserve() */
+    IMAP_IDLE_OUT_MS = 1800000, /* without a command, RFC 3501 5.4 */
+    IMAP_STALL_MS = 300000,     /* a client that neither reads nor writes */
 };
 
 struct imap_server {
@@ -64,9 +65,9 @@ struct imap_selected {
     struct store_view view;
     struct store_watch watch;
     struct imap_session *session;
-    uint64_t modseq_told;  /* highest of all that was told */
-    uint32_t recent_from;  /* UIDs from here are \Recent */
-    uint32_t n_keywords;   /* told in FLAGS */
+    uint64_t modseq_told; /* highest of all that was told */
+    uint32_t recent_from; /* UIDs from here are \Recent */
+    uint32_t n_keywords;  /* told in FLAGS */
     bool is_read_only;
 };
 
@@ -101,7 +102,7 @@ struct imap_session {
     bool is_closing; /* said BYE, or gone */
     bool is_broken;  /* nothing can be written */
     bool is_kicked;
-    bool has_news; /* the watch called */
+    bool has_news;  /* the watch called */
     bool condstore; /* ENABLEd, or asked for by a MODSEQ */
     bool is_logout;
 };
@@ -118,7 +119,7 @@ struct imap_cursor {
 
 bool imap_eat(struct imap_cursor *c, char ch);
 bool imap_eat_word(struct imap_cursor *c, const char *word); /* any case */
-bool imap_sp(struct imap_cursor *c);  /* one space, or several */
+bool imap_sp(struct imap_cursor *c); /* one space, or several */
 bool imap_end(const struct imap_cursor *c);
 bool imap_atom(struct imap_cursor *c, slice *out);    /* 1*ATOM-CHAR */
 bool imap_string(struct imap_cursor *c, slice *out);  /* quoted or literal */
@@ -177,6 +178,7 @@ struct imap_set_out {
     uint32_t lo, hi;
     bool any;
 };
+
 void imap_set_add(struct imap_set_out *o, struct buf *b, uint32_t n);
 void imap_set_flush(struct imap_set_out *o, struct buf *b);
 
@@ -185,7 +187,7 @@ void imap_set_flush(struct imap_set_out *o, struct buf *b);
 struct imap_cmd;
 
 enum {
-    IMAP_AUTH = 1,     /* states */
+    IMAP_AUTH = 1, /* states */
     IMAP_SELECTED = 2,
     IMAP_ANY = 3,
 };
@@ -214,7 +216,7 @@ struct imap_cmd {
     struct imap_cursor in;
     bool is_uid;
     enum imap_answer answer;
-    bool no_sync;   /* set by the command: no news at its end */
+    bool no_sync;    /* set by the command: no news at its end */
     struct buf text; /* of the answer */
 };
 

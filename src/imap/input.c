@@ -237,8 +237,8 @@ bool imap_literal_next(struct imap_cmd *c, uint64_t *left, slice *out)
 
 bool imap_literal_whole(struct imap_cmd *c, uint64_t n, slice *out)
 {
-    char *p = n <= IMAP_LITERAL_MAX ? arena_alloc(c->arena, (size_t)n + 1)
-                                    : NULL;
+    char *p =
+        n <= IMAP_LITERAL_MAX ? arena_alloc(c->arena, (size_t)n + 1) : NULL;
     uint64_t left = n;
     slice piece;
 

@@ -1,8 +1,8 @@
 /* The words of commands (RFC 3501 9), and names in modified UTF-7 (5.1.3). */
 #include "imap/imap_priv.h"
 
-#include "mail/domain.h"
 #include "mail/date.h"
+#include "mail/domain.h"
 
 bool imap_eat(struct imap_cursor *c, char ch)
 {
@@ -269,9 +269,12 @@ static const struct {
     const char *name;
     uint32_t flag;
 } system_flags[] = {
-    { "\\Seen", STORE_SEEN },       { "\\Answered", STORE_ANSWERED },
-    { "\\Flagged", STORE_FLAGGED }, { "\\Deleted", STORE_DELETED },
-    { "\\Draft", STORE_DRAFT },     { "$Forwarded", STORE_PASSED },
+    { "\\Seen", STORE_SEEN },
+    { "\\Answered", STORE_ANSWERED },
+    { "\\Flagged", STORE_FLAGGED },
+    { "\\Deleted", STORE_DELETED },
+    { "\\Draft", STORE_DRAFT },
+    { "$Forwarded", STORE_PASSED },
     { "\\Recent", 0 },
 };
 

@@ -55,8 +55,7 @@ static void on_change(struct store_watch *w, struct store_mailbox *m UNUSED)
         CONTAINER_OF(w, struct imap_selected, watch)->session;
 
     s->has_news = true;
-    if (s->idle_tag != NULL && s->stream != NULL &&
-        stream_is_parked(s->stream))
+    if (s->idle_tag != NULL && s->stream != NULL && stream_is_parked(s->stream))
         stream_kick(s->stream);
 }
 

@@ -20,8 +20,7 @@ void imap_server_set_conf(struct imap_server *server, const struct conf *conf)
     if (server->idle_notify_ms <= 0)
         server->idle_notify_ms = MSEC_NEVER / 2;
     server->line_max = (size_t)conf_size(conf, NULL, "imap_max_line_length");
-    server->no_sync =
-        strcmp(conf_str(conf, NULL, "mail_fsync"), "never") == 0;
+    server->no_sync = strcmp(conf_str(conf, NULL, "mail_fsync"), "never") == 0;
 }
 
 void imap_server_free(struct imap_server **sp)

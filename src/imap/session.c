@@ -90,9 +90,9 @@ static void log_end(const struct imap_session *s)
     log_info("imap(%.*s)<%.*s>: Disconnected: %s in=%" PRIu64 " out=%" PRIu64
              " expunged=%" PRIu64 " fetched=%" PRIu64,
              SLF(s->user), SLF(s->session_id),
-             s->is_logout ? "Logged out"
-                          : (s->is_closing ? "Ended by server"
-                                           : "Connection closed"),
+             s->is_logout
+                 ? "Logged out"
+                 : (s->is_closing ? "Ended by server" : "Connection closed"),
              s->n_in, s->n_out, s->n_expunged, s->n_fetched);
 }
 
@@ -159,8 +159,8 @@ MAY_WAIT static void end_idle(struct imap_session *s)
     s->active_at = loop_now();
     if (imap_sync(s, true)) {
         imap_says(s, tag);
-        imap_says(s, ok ? " OK Idle completed.\r\n"
-                        : " BAD Expected DONE.\r\n");
+        imap_says(s,
+                  ok ? " OK Idle completed.\r\n" : " BAD Expected DONE.\r\n");
     }
     free(tag);
     if (!ok && ++s->n_bad >= IMAP_BAD_MAX)
