@@ -166,7 +166,8 @@ enum stream_got stream_try_read(struct stream *s)
     while (n < 0 && errno == EINTR);
     if (n > 0) {
         s->in.to += (uint32_t)n;
-        s->in_ready = (size_t)n == room || s->hung_up;
+        if (s->tls == NULL)
+            s->in_ready = (size_t)n == room || s->hung_up;
         adapt_size(s, (size_t)n, room);
         return GOT_BYTES;
     }
@@ -192,8 +193,7 @@ bool stream_fill_now(struct stream *s)
     return stream_try_read(s) == GOT_BYTES;
 }
 
-/* Until there may be something to read, or the wait's end is an error. */
-MAY_WAIT static int wait_input(struct stream *s, struct err *err)
+int stream_wait_in(struct stream *s, struct err *err)
 {
     enum wait_end end;
 
@@ -221,7 +221,7 @@ int stream_fill(struct stream *s, struct err *err)
             return stream_broken(s, err);
         if (got != GOT_NOTHING)
             return 0;
-        if (wait_input(s, err) < 0)
+        if (stream_wait_in(s, err) < 0)
             return -1;
     }
 }
@@ -232,6 +232,10 @@ void stream_event(struct stream *s, uint32_t events)
 
     if (events & end)
         s->hung_up = true;
+    if (s->read_wants_out && (events & EPOLLOUT)) {
+        s->read_wants_out = false;
+        events |= EPOLLIN;
+    }
     if (events & (EPOLLIN | end)) {
         s->in_ready = true;
         if (s->reader != NULL)
@@ -321,9 +325,9 @@ void streams_dump(struct buf *out)
     list_each(e, &rt_loop.streams) {
         const struct stream *s = CONTAINER_OF(e, struct stream, link);
 
-        (void)buf_printf(out, "stream fd=%d in=%zu out=%zu%s%s%s%s%s\n", s->fd,
-                         iobuf_used(&s->in), iobuf_used(&s->out),
-                         s->is_parked ? " parked" : "",
+        (void)buf_printf(out, "stream fd=%d in=%zu out=%zu%s%s%s%s%s%s\n",
+                         s->fd, iobuf_used(&s->in), iobuf_used(&s->out),
+                         s->tls ? " tls" : "", s->is_parked ? " parked" : "",
                          s->reader ? " reading" : "",
                          s->writer ? " writing" : "", s->eof ? " eof" : "",
                          s->broken ? " broken" : "");

@@ -35,11 +35,24 @@ static ssize_t send_now(struct stream *s, slice more)
     return n - (ssize_t)used;
 }
 
+int stream_wait_out(struct stream *s, struct err *err)
+{
+    enum wait_end end;
+
+    s->io->arm_out(s);
+    if (s->out_ready)
+        return 0;
+    s->writer = task_self();
+    end = task_block(WAIT_WAKE, s->deadline);
+    CHECK_OBJ(s, STREAM_MAGIC);
+    s->writer = NULL;
+    return end == WAIT_WOKEN ? 0 : wait_result(end, err);
+}
+
 MAY_WAIT static int send_all(struct stream *s, slice more, struct err *err)
 {
     CHECK(s->writer == NULL);
     while (iobuf_used(&s->out) + more.n > 0) {
-        enum wait_end end;
         ssize_t n;
 
         if (s->broken != 0)
@@ -50,15 +63,8 @@ MAY_WAIT static int send_all(struct stream *s, slice more, struct err *err)
         more = slice_from(more, (size_t)n);
         if (iobuf_used(&s->out) + more.n == 0)
             break;
-        if (s->out_ready)
-            continue;
-        s->io->arm_out(s);
-        s->writer = task_self();
-        end = task_block(WAIT_WAKE, s->deadline);
-        CHECK_OBJ(s, STREAM_MAGIC);
-        s->writer = NULL;
-        if (end != WAIT_WOKEN)
-            return wait_result(end, err);
+        if (!s->out_ready && stream_wait_out(s, err) < 0)
+            return -1;
     }
     return 0;
 }

@@ -70,8 +70,9 @@ void stream_park(struct stream *s, msec deadline,
         return;
     }
     if (!s->in_armed && s->fd >= 0) {
-        /* Arming tells of what is there already. */
-        s->in_ready = false;
+        /* Arming tells of what is there already, but not of what TLS holds. */
+        if (s->tls == NULL)
+            s->in_ready = false;
         s->io->arm_in(s);
     }
     if (s->in_ready)

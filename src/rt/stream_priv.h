@@ -9,6 +9,10 @@
  * registered for reading at its first wait and for writing at its first full
  * socket buffer.
  *
+ * Under TLS `io` is that of tls_stream.c, which sits on the one that was there
+ * before and moves in_ready itself: there may be bytes in its buffers when the
+ * kernel has none.
+ *
  * Invariant: while in_ready is false and the stream is not armed, arming
  * reports at once what has come meanwhile (epoll does).
  */
@@ -42,8 +46,10 @@ struct stream {
     bool eof : 1;
     bool out_shut : 1;
     bool is_parked : 1;
+    bool read_wants_out : 1; /* TLS must answer before it can read on */
     const struct stream_io *io;
     void *side; /* of the io: the other end, the second registration */
+    struct tls_conn *tls; /* NULL: plain (tls_stream.c) */
     struct iobuf in, out;
     uint32_t in_max, out_max;
     uint32_t in_next; /* size of the next input buffer */
@@ -68,6 +74,9 @@ enum stream_got { GOT_NOTHING, GOT_BYTES, GOT_EOF, GOT_ERROR };
 /* Read once if there may be something. */
 enum stream_got stream_try_read(struct stream *s);
 int stream_broken(const struct stream *s, struct err *err);
+/* Until there may be something to read; until the kernel takes more. */
+MAY_WAIT int stream_wait_in(struct stream *s, struct err *err);
+MAY_WAIT int stream_wait_out(struct stream *s, struct err *err);
 
 extern const struct stream_io stream_fd_io;
 

@@ -24,6 +24,10 @@
 
 struct tls_context;
 
+/* Reads OpenSSL's own configuration and makes it ready: before a sandbox is
+ * entered.  Done by itself with the first context. */
+void tls_init(void);
+
 /* Sign `tbs` (not yet hashed) with the key whose SubjectPublicKeyInfo has this
  * SHA-256; `scheme` is TLS's SignatureScheme (RFC 8446 4.2.3). */
 typedef int tls_sign_fn(void *arg, const uint8_t key_id[static 32],
@@ -54,7 +58,8 @@ struct tls_settings {
     bool ask_client_cert; /* without demanding one */
     slice ca;             /* PEM of authorities, for client certificates */
     unsigned verify_depth;
-    bool no_tickets;
+    const char *digest; /* of fingerprints: "sha256" (also for ""), "md5" ... */
+    unsigned session_sec; /* how long a ticket is good; 0: none are made */
     const char *alpn;  /* "imap", "pop3", ...: chosen when offered; NULL none */
     tls_sign_fn *sign; /* NULL: a context for clients */
     void *sign_arg;
@@ -64,7 +69,7 @@ struct tls_settings {
 };
 
 /* Reads certificates; fails with what is wrong in them (not PEM, a leaf without
- * key id, a weak key). */
+ * supported kind of key, a weak key). */
 int tls_context_new(const struct tls_settings *s, struct tls_context **out,
                     struct err *err);
 struct tls_context *tls_context_ref(struct tls_context *c);
@@ -78,18 +83,35 @@ void tls_ticket_keys(const struct tls_ticket_key *keys, size_t n);
 /* The SHA-256 of a PEM certificate's or private key's SubjectPublicKeyInfo. */
 int tls_cert_key_id(slice pem, uint8_t id[static 32], struct err *err);
 
+/* A private key, for the process that has them.  PEM without a passphrase; in
+ * memory it is wiped when it is freed. */
+struct tls_key;
+int tls_key_new(slice pem, struct tls_key **out, struct err *err);
+void tls_key_free(struct tls_key **k);
+const uint8_t *tls_key_id(const struct tls_key *k); /* 32 bytes */
+const char *tls_key_type(const struct tls_key *k);  /* "RSA", "EC", ... */
+int tls_key_bits(const struct tls_key *k);
+/* As tls_sign_fn; does not wait. */
+int tls_key_sign(const struct tls_key *k, uint16_t scheme, slice tbs,
+                 struct buf *signature, struct err *err);
+
 struct tls_info {
     const char *protocol; /* "TLSv1.3" */
     const char *cipher;   /* "TLS_AES_256_GCM_SHA384" */
     int bits, algorithm_bits;
-    char key_exchange[64]; /* "X25519" */
-    char signature[64];    /* "ECDSA (P-256) server-digest SHA256", as
-                            * Postfix logs it */
+    /* Of TLS 1.3, as Postfix logs it; "" before it: "X25519" and
+     * "server-signature ECDSA (P-256) server-digest SHA256". */
+    char key_exchange[64];
+    char signature[192];
     char sni[256];
     bool was_resumed;
     bool was_cut;
     bool has_client_cert, client_cert_ok;
-    char client_name[256], client_issuer[256], client_fingerprint[200];
+    /* The names are those of CN ("" when there is none that is printable);
+     * fingerprints are "12:AB:...", of the certificate and of its public key.
+     */
+    char client_name[256], client_issuer[256];
+    char client_fingerprint[200], client_key_fingerprint[200];
 };
 
 /* Do the handshake as the server; the plain input buffer must be empty.  At
