@@ -52,6 +52,7 @@ static void retire(struct entry *e)
 
 MAY_WAIT static void sync_fs(struct broker *b, struct chan *c, struct msg *m)
 {
+    struct buf body;
     struct err err;
     uint64_t dev;
 
@@ -61,13 +62,17 @@ MAY_WAIT static void sync_fs(struct broker *b, struct chan *c, struct msg *m)
         return;
     }
     /* The operator said that durability is not wanted. */
+    buf_init(&body, 1024);
     if (strcmp(conf_str(b->p->conf, NULL, "mail_fsync"), "never") != 0 &&
-        syncs_wait(b->syncs, dev, clock_after(REQUEST_MS), &err) < 0) {
+        syncs_wait(b->syncs, dev,
+                   attr_u64_or(m->body, AT_GENERATION, UINT64_MAX),
+                   clock_after(REQUEST_MS), &err) < 0) {
         log_error("%s", err.log);
-        chan_fail(c, m->id, &err);
-        return;
+        attr_put_str(&body, AT_LOGTEXT, err.log);
     }
-    chan_answer(c, m->id, SLICE_NONE, NULL, 0);
+    attr_put_u64(&body, AT_GENERATION, syncs_generation(b->syncs));
+    chan_answer(c, m->id, buf_view(&body), NULL, 0);
+    buf_done(&body);
 }
 
 struct sync_call {
@@ -269,6 +274,7 @@ static void answer_slots(struct broker *b, struct chan *c, uint32_t id, int fd)
 
     buf_init(&body, 64);
     attr_put_u64(&body, AT_NSLOTS, b->n_slots);
+    attr_put_u64(&body, AT_GENERATION, syncs_generation(b->syncs));
     chan_answer(c, id, buf_view(&body), &fd, 1);
     buf_done(&body);
 }

@@ -33,11 +33,13 @@
  * Invariants: (1) at most one worker per (uid, gid, kind, slot) takes requests:
  * a retiring one must be gone before the next is forked; (2) a sync is answered
  * "done" only by a syncfs that began after the request came; a failed one is
- * told to all who shared it and never repeated for them; (3) the number of
- * workers, of sessions, of file systems and of waiting requests is bounded; (4)
- * nothing here reads mail; (5) who asks is known by its type, which master
- * says: a login gets sessions for tickets and no LMTP, local gets LMTP and no
- * session; a handle is good on the channel that got it alone.
+ * told to all whose mail was written before it ended, whenever they ask, and
+ * never repeated for them: they say which generation they knew when they began
+ * to write; (3) the number of workers, of sessions, of file systems and of
+ * waiting requests is bounded; (4) nothing here reads mail; (5) who asks is
+ * known by its type, which master says: a login gets sessions for tickets and
+ * no LMTP, local gets LMTP and no session; a handle is good on the channel that
+ * got it alone.
  *
  * What waits: requests, for the fork or for the end of a retiring worker.
  */
@@ -121,7 +123,8 @@ void worker_keep(struct worker *w, const uint8_t *handle, slice record,
 void worker_answer(struct worker *w, const struct msg *m);
 void worker_refuse(struct worker *w, const struct msg *m,
                    const struct err *why);
-/* BROKER_SYNC, from a worker: wait until what is visible on `fs` is durable. */
+/* BROKER_SYNC, from a worker: wait until what is visible on `fs` is durable.
+ * After a failed sync, also one that others asked for, it fails once. */
 MAY_WAIT int worker_sync(struct worker *w, uint64_t fs, int dirfd,
                          struct err *err);
 /* What a worker of its kind gives up: "mailbox" keeps files, "command" all. */

@@ -81,9 +81,12 @@ struct syncs *syncs_new(int (*fd_sync)(int fd));
 void syncs_free(struct syncs **s); /* nothing may be in flight */
 /* A worker says where a file system can be reached; fd is taken over. */
 void syncs_tell(struct syncs *s, uint64_t dev, int fd);
-/* Wait until all that was visible on `dev` is durable. */
-MAY_WAIT int syncs_wait(struct syncs *s, uint64_t dev, msec deadline,
-                        struct err *err);
+/* It grows with each sync that fails. */
+uint64_t syncs_generation(const struct syncs *s);
+/* Wait until all that was visible on `dev` is durable.  `since`: the generation
+ * that was known before it was written. */
+MAY_WAIT int syncs_wait(struct syncs *s, uint64_t dev, uint64_t since,
+                        msec deadline, struct err *err);
 void syncs_dump(struct syncs *s, struct buf *out);
 
 #endif

@@ -30,13 +30,15 @@ struct fs {
     struct list waiting; /* came after the running sync began */
     struct list sharing; /* came before */
     struct waitq told;
-    uint64_t n_syncs, n_served;
-    int code; /* set by the thread */
+    uint64_t n_syncs, n_served, n_failed;
+    uint64_t good_from; /* a generation: what was written before is in doubt */
+    int code;           /* set by the thread */
 };
 
 struct syncs {
     struct imap all;
     int (*fd_sync)(int fd);
+    uint64_t generation, first_generation;
 };
 
 struct syncs *syncs_new(int (*fd_sync)(int fd))
@@ -44,6 +46,10 @@ struct syncs *syncs_new(int (*fd_sync)(int fd))
     struct syncs *s = xcalloc(1, sizeof *s);
 
     imap_init(&s->all);
+    /* Above any that an earlier broker told: what it did not see to the end is
+     * in doubt too. */
+    s->generation = (uint64_t)clock_wall_usec();
+    s->first_generation = s->generation;
     s->fd_sync = fd_sync != NULL ? fd_sync : file_syncfs;
     return s;
 }
@@ -84,6 +90,7 @@ static struct fs *get_fs(struct syncs *s, uint64_t dev)
     f = xcalloc(1, sizeof *f);
     f->owner = s;
     f->fd = -1;
+    f->good_from = s->first_generation;
     list_init(&f->waiting);
     list_init(&f->sharing);
     waitq_init(&f->told);
@@ -114,19 +121,32 @@ static int sync_now(void *arg)
 
 static void begin_soon(struct fs *f);
 
-static void sync_done(void *arg, int result UNUSED)
+static void answer_all(struct fs *f, struct list *waiters)
 {
-    struct fs *f = arg;
     struct list *e;
 
-    f->is_running = false;
-    while ((e = list_pop(&f->sharing)) != NULL) {
+    while ((e = list_pop(waiters)) != NULL) {
         struct waiter *w = CONTAINER_OF(e, struct waiter, link);
 
         w->is_done = true;
         w->code = f->code;
         f->n_served++;
         task_wake(w->task);
+    }
+}
+
+static void sync_done(void *arg, int result UNUSED)
+{
+    struct fs *f = arg;
+
+    f->is_running = false;
+    answer_all(f, &f->sharing);
+    /* Invariant 2: what was written before this moment may be lost, and the
+     * next sync would not say so. */
+    if (f->code != 0) {
+        f->n_failed++;
+        f->good_from = ++f->owner->generation;
+        answer_all(f, &f->waiting);
     }
     if (!list_empty(&f->waiting))
         begin_soon(f);
@@ -163,7 +183,13 @@ static void begin_soon(struct fs *f)
         timer_set(&f->pace, f->began + PACE_MS, on_pace);
 }
 
-int syncs_wait(struct syncs *s, uint64_t dev, msec deadline, struct err *err)
+uint64_t syncs_generation(const struct syncs *s)
+{
+    return s->generation;
+}
+
+int syncs_wait(struct syncs *s, uint64_t dev, uint64_t since, msec deadline,
+               struct err *err)
 {
     struct fs *f = get_fs(s, dev);
     struct waiter w = { .task = task_self() };
@@ -176,6 +202,11 @@ int syncs_wait(struct syncs *s, uint64_t dev, msec deadline, struct err *err)
             return err_temp(err,
                             "no worker told of file system %" PRIx64 " to sync",
                             dev);
+    if (since < f->good_from)
+        return err_temp(err,
+                        "a sync of file system %" PRIx64
+                        " failed since this was written",
+                        dev);
     list_push(&f->waiting, &w.link);
     begin_soon(f);
     while (!w.is_done)
@@ -198,8 +229,10 @@ void syncs_dump(struct syncs *s, struct buf *out)
     while ((n = imap_next(&s->all, &pos, n)) != NULL) {
         const struct fs *f = CONTAINER_OF(n, struct fs, node);
 
-        buf_printf(out, "fs %" PRIx64 ": %" PRIu64 " syncs for %" PRIu64 "%s\n",
-                   n->key, f->n_syncs, f->n_served,
+        buf_printf(out,
+                   "fs %" PRIx64 ": %" PRIu64 " syncs for %" PRIu64 ", %" PRIu64
+                   " failed%s\n",
+                   n->key, f->n_syncs, f->n_served, f->n_failed,
                    f->is_running ? ", one running" : "");
     }
 }

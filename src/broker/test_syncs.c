@@ -35,12 +35,14 @@ static int slow_sync(int fd UNUSED)
     return 0;
 }
 
-static void one_wait(void *arg UNUSED)
+static void one_wait(void *arg)
 {
     int mine = atomic_fetch_add(&visible, 1) + 1;
     struct err err;
 
-    if (syncs_wait(syncs, 7, clock_after(5000), &err) < 0) {
+    uint64_t since = arg != NULL ? *(uint64_t *)arg : syncs_generation(syncs);
+
+    if (syncs_wait(syncs, 7, since, clock_after(5000), &err) < 0) {
         assert_int_equal(err.class, ERR_TEMP);
         n_failed++;
     } else {
@@ -100,15 +102,47 @@ static void failure_body(void *arg UNUSED)
     task_spawn("wait", one_wait, NULL);
     task_spawn("wait", one_wait, NULL);
     task_sleep(5, &err);
-    task_spawn("wait", one_wait, NULL); /* shares the next one */
+    task_spawn("wait", one_wait, NULL); /* written before the failure */
     wait_all(3);
 }
 
-static void a_failure_is_told_to_its_sharers(void **state UNUSED)
+/* Also to those whose mail was visible before it: the kernel drops what it
+ * could not write and tells it once. */
+static void a_failure_is_told_to_all_before_it(void **state UNUSED)
 {
     run(failure_body);
-    assert_in_range(n_failed, 1, 2);
-    assert_int_equal(n_done, 3);
+    assert_int_equal(n_failed, 3);
+    assert_int_equal(n_syncs, 1);
+}
+
+static void late_body(void *arg UNUSED)
+{
+    static uint64_t before;
+    struct err err;
+
+    syncs_tell(syncs, 7, open("/", O_RDONLY | O_CLOEXEC));
+    syncs_tell(syncs, 8, open("/", O_RDONLY | O_CLOEXEC));
+    before = syncs_generation(syncs);
+    fail_with = EIO;
+    task_spawn("wait", one_wait, NULL);
+    while (n_done < 1)
+        (void)task_sleep(5, &err);
+    assert_int_equal(n_failed, 1);
+    task_spawn("wait", one_wait, &before); /* asks late, was written early */
+    task_spawn("wait", one_wait, NULL);
+    while (n_done < 3)
+        (void)task_sleep(5, &err);
+    assert_int_equal(n_failed, 2);
+    /* Another file system knows nothing of it. */
+    assert_int_equal(syncs_wait(syncs, 8, before, clock_after(5000), &err), 0);
+    before = 1; /* told by a broker of the past */
+    assert_int_equal(syncs_wait(syncs, 8, before, clock_after(5000), &err), -1);
+    loop_stop();
+}
+
+static void who_asks_late_is_told(void **state UNUSED)
+{
+    run(late_body);
 }
 
 static void unknown_body(void *arg UNUSED)
@@ -134,7 +168,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_share_few_syncs),
-        cmocka_unit_test(a_failure_is_told_to_its_sharers),
+        cmocka_unit_test(a_failure_is_told_to_all_before_it),
+        cmocka_unit_test(who_asks_late_is_told),
         cmocka_unit_test(an_unknown_file_system_is_awaited),
     };
 

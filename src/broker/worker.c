@@ -29,6 +29,7 @@ static struct {
     int n_busy;
     uint64_t devs[FS_MAX];
     size_t n_devs;
+    uint64_t generation; /* of failed syncs, as last told; 0: not yet */
     bool is_started;
     bool is_exiting;
     int status;
@@ -157,17 +158,24 @@ int worker_sync(struct worker *w, uint64_t fs, int dirfd, struct err *err)
 {
     struct msg answer;
     struct buf b;
+    slice why;
     int rc;
 
     if (worker_tell_fs(w, fs, dirfd, err) < 0)
         return -1;
     buf_init(&b, 64);
     attr_put_u64(&b, AT_FSID, fs);
+    if (life.generation != 0)
+        attr_put_u64(&b, AT_GENERATION, life.generation);
     rc = chan_call(w->broker, WORKER_SYNC, buf_view(&b), NULL, 0,
                    clock_after(SYNC_MS), &answer, err);
     buf_done(&b);
-    if (rc == 0)
-        msg_free(&answer);
+    if (rc < 0)
+        return -1;
+    life.generation = attr_u64_or(answer.body, AT_GENERATION, 0);
+    if (attr_find(answer.body, AT_LOGTEXT, &why))
+        rc = err_temp(err, "%.*s", SLF(why));
+    msg_free(&answer);
     return rc;
 }
 

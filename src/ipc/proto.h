@@ -99,6 +99,8 @@ enum attr_tag {
     AT_SERVICE_NAME = 122, /* "imap", "pop3", "smtp", "lmtp" */
     AT_MECH = 123,         /* SASL mechanism, for logs */
     AT_SNI = 124,
+    AT_GENERATION = 125, /* u64: grows with each failed sync of a mail file
+                          * system */
 };
 
 /* How a delivery of one recipient ended. */
@@ -195,14 +197,16 @@ enum {
 /* ---- local, lmtpd -> broker */
 enum {
     /* deliver(account): UID GID USER ACCOUNT KIND("mailbox", "command")
-     * -> NSLOTS; fd: a socket to the worker of that uid that speaks LMTP with
+     * -> NSLOTS GENERATION; fd: a socket to the worker of that uid that speaks LMTP with
      * the extension XHATO (doc/lmtp-xhato.md), non-blocking.  Never yields a
      * readable session.  The same worker serves every account of this uid and
      * gid whose name has the same CRC-32C modulo NSLOTS. */
     BROKER_DELIVER = 100,
     /* As above, but the socket is a channel for the WORKER_* questions. */
     BROKER_ASK = 101,
-    /* FSID: answered once everything visible before the call is durable. */
+    /* FSID GENERATION(as known before what shall be durable was written) ->
+     * GENERATION LOGTEXT(it failed): answered once everything visible before
+     * the call is durable. */
     BROKER_SYNC = 102,
 };
 

@@ -130,8 +130,11 @@ struct lmtp_place {
     bool by_command_worker; /* uid of default_privs, not of a mail user */
 };
 
-/* `broker` is a link to it, borrowed. */
-struct lmtp_workers *lmtp_workers_new(struct link *broker);
+struct lmtp_syncs;
+/* `broker` is a link to it, borrowed; what its answers tell about failed syncs
+ * goes to `syncs`. */
+struct lmtp_workers *lmtp_workers_new(struct link *broker,
+                                      struct lmtp_syncs *syncs);
 /* The worker of a place, connected when missing.  Recipients whose worker is
  * the same may share a transaction, if they are all LMTP_MAILBOX.  Give it back
  * by lmtp_worker_put(). */
@@ -154,7 +157,14 @@ void lmtp_workers_dump(const struct lmtp_workers *w, struct buf *out);
 /* Shared syncs: one BROKER_SYNC for all that became visible before it. */
 struct lmtp_syncs;
 struct lmtp_syncs *lmtp_syncs_new(struct link *broker);
-/* Wait until what is visible on file system `fs` is durable. */
-MAY_WAIT int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, struct err *err);
+/* The broker's count of failed syncs: read it after lmtp_worker_get() and
+ * before anything is sent to the worker. */
+uint64_t lmtp_syncs_generation(const struct lmtp_syncs *s);
+/* Take over AT_GENERATION of an answer of the broker. */
+void lmtp_syncs_learn(struct lmtp_syncs *s, slice answer);
+/* Wait until what is visible on file system `fs` is durable; `since`: the
+ * generation from before it was sent. */
+MAY_WAIT int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, uint64_t since,
+                       struct err *err);
 
 #endif

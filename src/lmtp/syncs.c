@@ -9,7 +9,8 @@
 struct round {
     struct list link;
     uint64_t fs;
-    bool is_sent; /* no more may join */
+    uint64_t since; /* the lowest generation of those who wait */
+    bool is_sent;   /* no more may join */
     bool is_done;
     int result;
     struct err err;
@@ -20,6 +21,7 @@ struct round {
 struct lmtp_syncs {
     struct link *broker;
     struct list rounds;
+    uint64_t generation; /* of failed syncs, as the broker last told */
 };
 
 struct lmtp_syncs *lmtp_syncs_new(struct link *broker)
@@ -29,6 +31,19 @@ struct lmtp_syncs *lmtp_syncs_new(struct link *broker)
     s->broker = broker;
     list_init(&s->rounds);
     return s;
+}
+
+uint64_t lmtp_syncs_generation(const struct lmtp_syncs *s)
+{
+    return s->generation;
+}
+
+void lmtp_syncs_learn(struct lmtp_syncs *s, slice answer)
+{
+    uint64_t now = attr_u64_or(answer, AT_GENERATION, 0);
+
+    if (now > s->generation)
+        s->generation = now;
 }
 
 /* A round of this file system that has not begun, and whether one runs. */
@@ -79,14 +94,20 @@ MAY_WAIT static void run_round(void *arg)
     struct round *r = run->round;
     struct msg answer;
     struct buf b;
+    slice why;
 
     free(run);
     buf_init(&b, 64);
     (void)attr_put_u64(&b, AT_FSID, r->fs);
+    (void)attr_put_u64(&b, AT_GENERATION, r->since);
     r->result = link_call(s->broker, BROKER_SYNC, buf_view(&b), NULL, 0,
                           clock_after(SYNC_MS), &answer, &r->err);
-    if (r->result == 0)
+    if (r->result == 0) {
+        lmtp_syncs_learn(s, answer.body);
+        if (attr_find(answer.body, AT_LOGTEXT, &why))
+            r->result = err_temp(&r->err, "%.*s", SLF(why));
         msg_free(&answer);
+    }
     buf_done(&b);
     r->is_done = true;
     waitq_wake_all(&r->done);
@@ -97,7 +118,8 @@ MAY_WAIT static void run_round(void *arg)
     }
 }
 
-int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, struct err *err)
+int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, uint64_t since,
+              struct err *err)
 {
     struct err ignored;
     bool runs;
@@ -107,9 +129,12 @@ int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, struct err *err)
     if (r == NULL) {
         r = xcalloc(1, sizeof *r);
         r->fs = fs;
+        r->since = since;
         waitq_init(&r->done);
         list_push(&s->rounds, &r->link);
     }
+    if (since < r->since)
+        r->since = since;
     r->n_waiters++;
     /* Let the deliveries that end in this turn join before it goes out. */
     if (!runs) {

@@ -26,16 +26,19 @@ struct lmtp_worker {
 
 struct lmtp_workers {
     struct link *broker;
+    struct lmtp_syncs *syncs;
     struct map map;
     struct list lru;  /* oldest first */
     unsigned n_slots; /* 0: not told yet */
 };
 
-struct lmtp_workers *lmtp_workers_new(struct link *broker)
+struct lmtp_workers *lmtp_workers_new(struct link *broker,
+                                      struct lmtp_syncs *syncs)
 {
     struct lmtp_workers *w = xcalloc(1, sizeof *w);
 
     w->broker = broker;
+    w->syncs = syncs;
     map_init(&w->map, false);
     list_init(&w->lru);
     return w;
@@ -79,6 +82,7 @@ MAY_WAIT static int connect_worker(struct lmtp_workers *w,
     if (r < 0)
         return err_prefix(err, "mailbox worker of %.*s", SLF(place->user));
     w->n_slots = (unsigned)attr_u64_or(answer.body, AT_NSLOTS, 1);
+    lmtp_syncs_learn(w->syncs, answer.body);
     if (answer.n_fds < 1) {
         msg_free(&answer);
         return err_temp(err, "the broker gave no socket");

@@ -54,7 +54,8 @@ static void fail_all(struct group *g, const struct err *err)
 
 /* Wait until what is only visible is durable: one wait per file system. */
 MAY_WAIT static void make_durable(struct group *g,
-                                  const struct lmtp_rcpt *answers)
+                                  const struct lmtp_rcpt *answers,
+                                  uint64_t since)
 {
     struct lmtp_syncs *syncs = g->job->local->syncs;
     uint64_t synced = 0;
@@ -68,7 +69,7 @@ MAY_WAIT static void make_durable(struct group *g,
         if (a->code != 250 || a->is_durable)
             continue;
         if (!has_synced || a->fs != synced) {
-            result = lmtp_sync(syncs, a->fs, &err);
+            result = lmtp_sync(syncs, a->fs, since, &err);
             synced = a->fs;
             has_synced = true;
         }
@@ -107,6 +108,7 @@ MAY_WAIT static void run_group(struct group *g)
     struct lmtp_rcpt *v = arena_alloc(j->arena, g->n * sizeof *v);
     bool with_orig =
         conf_bool(j->local->p->conf, NULL, "enable_original_recipient");
+    uint64_t since = lmtp_syncs_generation(j->local->syncs);
     struct err err;
     int result;
 
@@ -118,7 +120,7 @@ MAY_WAIT static void run_group(struct group *g)
     for (size_t i = 0; i < g->n; i++)
         fill(g->rcpts[i], with_orig, &v[i]);
     result = lmtp_worker_deliver(g->worker, &m, v, g->n, j->arena, &err);
-    make_durable(g, v);
+    make_durable(g, v, since);
     for (size_t i = 0; i < g->n; i++)
         if (!g->rcpts[i]->is_done && v[i].code != 0)
             answer_one(j, g->rcpts[i], &v[i]);

@@ -413,6 +413,17 @@ static bool is_known(struct store_mailbox *m, struct store_rcpt *r)
     return account_knows_gone(m->account, r->id);
 }
 
+/* A retry: what was promised to nobody is written once more. */
+static int renew(struct store_mailbox *m, struct store_rcpt *r, struct err *err)
+{
+    size_t row = row_by_id(m, r->id);
+
+    if (row < rows_count(m) && store_renew(m, row, err) < 0)
+        return -1;
+    r->duplicate = is_known(m, r);
+    return 0;
+}
+
 MAY_WAIT static int deliver_to(struct delivery *v, struct store_account *a,
                                struct store_rcpt *r, struct err *err)
 {
@@ -427,9 +438,9 @@ MAY_WAIT static int deliver_to(struct delivery *v, struct store_account *a,
         random_bytes(r->id, ID_BYTES);
     if (m->must_scan)
         rc = mailbox_scan(m, SCAN_FORCE, err);
-    if (rc == 0 && is_known(m, r)) {
-        r->duplicate = true;
-    } else if (rc == 0) {
+    if (rc == 0 && is_known(m, r))
+        rc = renew(m, r, err);
+    if (rc == 0 && !r->duplicate) {
         make_name(v, r);
         rc = place(v, m, r, err);
     }

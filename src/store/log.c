@@ -372,7 +372,7 @@ void index_close(struct store_mailbox *m)
 }
 
 /* Open for appending, also after an append that failed. */
-static int log_need(struct store_mailbox *m, struct err *err)
+int index_log_ready(struct store_mailbox *m, struct err *err)
 {
     struct engine_log_spec spec = log_spec;
     char path[INDEX_PATH_MAX];
@@ -436,7 +436,7 @@ int index_append(struct store_mailbox *m, uint16_t type, const struct iovec *v,
 {
     size_t need = ENGINE_RECORD_HEAD;
 
-    if (log_need(m, err) < 0)
+    if (index_log_ready(m, err) < 0)
         return -1;
     for (int i = 0; i < n; i++)
         need += v[i].iov_len;
@@ -450,7 +450,7 @@ int index_append_buf(struct store_mailbox *m, uint16_t type, slice payload,
 {
     struct iovec v = piece_of(payload.p, payload.n);
 
-    if (log_need(m, err) < 0)
+    if (index_log_ready(m, err) < 0)
         return -1;
     return append(m, type, &v, 1, NULL, err);
 }

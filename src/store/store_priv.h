@@ -447,6 +447,8 @@ int index_log_create(struct store_mailbox *m, const char *name,
 /* Read snapshot and log; 1: fine, 0: there is none, -1: cannot be read now.
  * Damage is told by m->damaged. */
 int index_load(struct store_mailbox *m, struct err *err);
+/* Open the log for writing (m->log) if it is not. */
+int index_log_ready(struct store_mailbox *m, struct err *err);
 /* Append a record; refused when it would use the reserve. */
 int index_append(struct store_mailbox *m, uint16_t type, const struct iovec *v,
                  int n, uint64_t *payload_at, struct err *err);
@@ -614,6 +616,12 @@ struct store_draft {
 };
 
 #define DRAFT_MAGIC MAGIC('D', 'R', 'F', 'T')
+
+/* ---- renew.c */
+/* A retry found its message in row `row`: write its file and the index again,
+ * so that the next sync is about them.  A file that is hurt loses its entry
+ * instead, and the message is to be delivered as if for the first time. */
+int store_renew(struct store_mailbox *m, size_t row, struct err *err);
 
 /* Write what is in memory behind what is in the file. */
 int draft_flush(struct store_draft *d, struct err *err);

@@ -2,6 +2,7 @@
 
 #include "rt/file.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 
 static const char letter[] = "From: a@example.net\n"
@@ -19,6 +20,96 @@ static void read_body(struct store_mailbox *m, uint32_t uid, struct buf *out)
     buf_init(out, 1 << 22);
     assert_int_equal(file_read_fd(fd, out, &err), 0);
     close_fd(&fd);
+}
+
+/* ---- retries: doc/store.md, "Delivery" */
+
+static struct timespec written_at(const struct bench *b, const char *pattern)
+{
+    char name[200] = "";
+    struct stat st;
+    struct dirent *e;
+    DIR *d = opendir(bench_path(b, pattern));
+
+    assert_non_null(d);
+    for (e = readdir(d); e != NULL; e = readdir(d))
+        if (strncmp(e->d_name, "hato.index.log", 15) == 0 ||
+            strstr(e->d_name, ",S=") != NULL)
+            (void)snprintf(name, sizeof name, "%.180s", e->d_name);
+    assert_int_equal(fstatat(dirfd(d), name, &st, 0), 0);
+    (void)closedir(d);
+    return st.st_mtim;
+}
+
+static bool is_later(struct timespec a, struct timespec b)
+{
+    return a.tv_sec > b.tv_sec ||
+           (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+}
+
+/* What a retry finds may have been dropped by the kernel after a failed sync:
+ * it is written again. */
+static void test_retry_writes_again(void **state)
+{
+    struct bench b;
+    struct timespec file, log;
+    struct buf body;
+    struct store_mailbox *m;
+
+    (void)state;
+    bench_open(&b);
+    (void)bench_deliver(&b, "anna", 7, letter);
+    file = written_at(&b, "anna/new");
+    log = written_at(&b, "anna");
+    bench_shell(&b, "sleep 0.05");
+    assert_true(bench_deliver(&b, "anna", 7, letter)->duplicate);
+    assert_true(is_later(written_at(&b, "anna/new"), file));
+    assert_true(is_later(written_at(&b, "anna"), log));
+    bench_restart(&b);
+    assert_true(bench_deliver(&b, "anna", 7, letter)->duplicate);
+    m = bench_mailbox(&b, "anna", "inbox");
+    read_body(m, 1, &body);
+    assert_non_null(strstr(buf_cstr(&body), "Hello there."));
+    buf_done(&body);
+    store_mailbox_unref(&m);
+    bench_close(&b);
+}
+
+/* It did drop them: the retry delivers. */
+static void test_retry_of_a_hurt_file(void **state)
+{
+    struct bench b;
+    const struct store_rcpt *r;
+    struct store_mailbox *m;
+    struct buf body;
+    struct store_status st;
+
+    (void)state;
+    bench_open(&b);
+    (void)bench_deliver(&b, "anna", 6, letter);
+    r = bench_deliver(&b, "anna", 7, letter);
+    bench_shell(&b,
+                "printf XXXX | dd of='%s/%s' conv=notrunc bs=1 seek=90 "
+                "2>/dev/null",
+                bench_path(&b, "anna/new"), r->file);
+    r = bench_deliver(&b, "anna", 7, letter);
+    assert_false(r->failed);
+    assert_false(r->duplicate);
+    assert_int_equal(r->uid, 3);
+    assert_int_equal(b.n_notes, 1);
+    assert_int_equal(bench_files(&b, "anna/new"), 2);
+    assert_true(bench_deliver(&b, "anna", 6, letter)->duplicate);
+    assert_true(bench_deliver(&b, "anna", 7, letter)->duplicate);
+    m = bench_mailbox(&b, "anna", "inbox");
+    read_body(m, 3, &body);
+    assert_null(strstr(buf_cstr(&body), "XXXX"));
+    buf_done(&body);
+    store_mailbox_status(m, &st);
+    assert_int_equal(st.messages, 2);
+    assert_int_equal(store_mailbox_tidy(m, 100), 0);
+    assert_int_equal(bench_files(&b, "anna/new"), 2);
+    store_mailbox_unref(&m);
+    bench_close(&b);
 }
 
 static void test_one(void **state)
@@ -428,6 +519,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one),
+        cmocka_unit_test(test_retry_writes_again),
+        cmocka_unit_test(test_retry_of_a_hurt_file),
         cmocka_unit_test(test_known_id),
         cmocka_unit_test(test_rebuild_from_names),
         cmocka_unit_test(test_many),
