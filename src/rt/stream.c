@@ -92,7 +92,9 @@ int stream_broken(const struct stream *s, struct err *err)
 
 slice stream_peek(const struct stream *s)
 {
-    return slice_of(s->in.p + s->in.from, iobuf_used(&s->in));
+    size_t n = iobuf_used(&s->in);
+
+    return n == 0 ? SLICE_NONE : slice_of(s->in.p + s->in.from, n);
 }
 
 void stream_consume(struct stream *s, size_t n)

@@ -47,10 +47,6 @@ CHECKED int smtp_server_new(const struct smtp_server_parts *parts,
 /* Serve a listener ("smtpd" or "pickup") of master; takes over l->fd. */
 int smtp_server_listen(struct smtp_server *server,
                        const struct process_listener *l, struct err *err);
-/* A connection that did not come from a listener (stdin of `sendmail -bs`,
- * tests): `fd` is taken over. */
-void smtp_server_adopt(struct smtp_server *server, int service, int fd,
-                       const struct peer_addr *peer);
 /* Accept no more; call on_idle(arg) once the last session has ended (at once
  * when there is none). */
 void smtp_server_drain(struct smtp_server *server, void (*on_idle)(void *arg),
@@ -59,6 +55,6 @@ void smtp_server_drain(struct smtp_server *server, void (*on_idle)(void *arg),
 void smtp_server_close_all(struct smtp_server *server);
 size_t smtp_server_sessions(const struct smtp_server *server);
 void smtp_server_dump(const struct smtp_server *server, struct buf *out);
-void smtp_server_free(struct smtp_server **server);
+void smtp_server_free(struct smtp_server **sp);
 
 #endif

@@ -5,9 +5,39 @@
 
 #define ENVID_MAX 100 /* RFC 3461 4.4 */
 
-static bool is_keyword(const struct mail_param *p, const char *key)
+/* ---- parameters: each takes its value into the transaction, or is false */
+
+static bool take_size(struct smtp *s, slice value)
 {
-    return slice_ieqs(p->key, key);
+    return slice_u64(value, &s->tx->size_said);
+}
+
+static bool take_body(struct smtp *s, slice value)
+{
+    if (slice_ieqs(value, "8BITMIME"))
+        s->tx->env.flags |= ENV_8BITMIME;
+    else
+        return slice_ieqs(value, "7BIT");
+    return true;
+}
+
+static bool take_utf8(struct smtp *s, slice value UNUSED)
+{
+    s->tx->env.flags |= ENV_SMTPUTF8;
+    return true;
+}
+
+static bool take_ret(struct smtp *s, slice value)
+{
+    struct envelope *env = &s->tx->env;
+
+    if (env->ret != ENV_RET_NONE)
+        return false;
+    if (slice_ieqs(value, "FULL"))
+        env->ret = ENV_RET_FULL;
+    else if (slice_ieqs(value, "HDRS"))
+        env->ret = ENV_RET_HDRS;
+    return env->ret != ENV_RET_NONE;
 }
 
 /* RFC 3461 4.4: what xtext hides is printable ASCII. */
@@ -19,73 +49,76 @@ static bool is_printable(slice s)
     return true;
 }
 
+static bool take_envid(struct smtp *s, slice value)
+{
+    struct smtp_tx *tx = s->tx;
+    struct buf b CLEANUP(buf_done) = { 0 };
+
+    buf_init(&b, (size_t)ENVID_MAX * 3);
+    if (tx->env.envid.n > 0 || value.n > ENVID_MAX ||
+        !mail_xtext_get(&b, value) || !is_printable(buf_view(&b)))
+        return false;
+    tx->env.envid = slice_dup(tx->arena, buf_view(&b));
+    return true;
+}
+
+/* RFC 4954 5: taken from nobody yet; harmless to ignore. */
+static bool take_auth(struct smtp *s UNUSED, slice value UNUSED)
+{
+    return true;
+}
+
+static const struct param {
+    const char *key;
+    bool has_value;
+    unsigned ehlo; /* the keyword that must not be discarded */
+    bool (*take)(struct smtp *s, slice value);
+} params[] = {
+    { "SIZE", true, EHLO_SIZE, take_size },
+    { "BODY", true, EHLO_8BITMIME, take_body },
+    { "SMTPUTF8", false, EHLO_SMTPUTF8, take_utf8 },
+    { "RET", true, EHLO_DSN, take_ret },
+    { "ENVID", true, EHLO_DSN, take_envid },
+    { "AUTH", true, 0, take_auth },
+};
+
+static const struct param *find_param(const struct smtp *s,
+                                      const struct mail_param *p)
+{
+    for (size_t i = 0; i < ARRAY_LEN(params); i++)
+        if (slice_ieqs(p->key, params[i].key) &&
+            p->has_value == params[i].has_value &&
+            (params[i].ehlo != EHLO_SMTPUTF8 || s->service->smtputf8))
+            return &params[i];
+    return NULL;
+}
+
 /* One parameter into the transaction.  A refusal goes out with *ok false. */
 MAY_WAIT static int param(struct smtp *s, const struct mail_param *p, bool *ok)
 {
-    struct smtp_tx *tx = s->tx;
-    struct envelope *env = &tx->env;
+    const struct param *known = find_param(s, p);
     unsigned off = s->service->ehlo_off;
-    uint64_t size;
 
-    if (is_keyword(p, "SIZE") && p->has_value && !(off & EHLO_SIZE)) {
-        if (!slice_u64(p->value, &size)) {
-            *ok = false;
-            return smtp_reply(s, 501, "5.5.4", "Bad message size syntax");
-        }
-        tx->size_said = size;
-    } else if (is_keyword(p, "BODY") && p->has_value &&
-               !(off & EHLO_8BITMIME)) {
-        if (slice_ieqs(p->value, "8BITMIME"))
-            env->flags |= ENV_8BITMIME;
-        else if (!slice_ieqs(p->value, "7BIT"))
-            goto bad;
-    } else if (is_keyword(p, "SMTPUTF8") && !p->has_value &&
-               s->service->smtputf8 && !(off & EHLO_SMTPUTF8)) {
-        env->flags |= ENV_SMTPUTF8;
-    } else if ((is_keyword(p, "RET") || is_keyword(p, "ENVID")) &&
-               (off & EHLO_DSN)) {
-        *ok = false;
+    *ok = false;
+    if (known != NULL && (known->ehlo & off & EHLO_DSN))
         return smtp_reply(s, 501, "5.7.1", "DSN support is disabled");
-    } else if (is_keyword(p, "RET") && p->has_value) {
-        if (env->ret != ENV_RET_NONE)
-            goto bad;
-        if (slice_ieqs(p->value, "FULL"))
-            env->ret = ENV_RET_FULL;
-        else if (slice_ieqs(p->value, "HDRS"))
-            env->ret = ENV_RET_HDRS;
-        else
-            goto bad;
-    } else if (is_keyword(p, "ENVID") && p->has_value) {
-        struct buf b;
-
-        buf_init(&b, ENVID_MAX * 3);
-        if (env->envid.n > 0 || p->value.n > ENVID_MAX ||
-            !mail_xtext_get(&b, p->value) || !is_printable(buf_view(&b))) {
-            buf_done(&b);
-            goto bad;
-        }
-        env->envid = slice_dup(tx->arena, buf_view(&b));
-        buf_done(&b);
-    } else if (is_keyword(p, "AUTH") && p->has_value) {
-        /* RFC 4954 5: taken from nobody yet; harmless to ignore. */
-    } else {
-        *ok = false;
+    if (known == NULL || (known->ehlo & off))
         return smtp_reply(s, 555, "5.5.4", "Unsupported option: %.*s",
                           SLF(slice_sub(p->key, 0, 100)));
-    }
-    return 0;
-bad:
-    *ok = false;
-    return smtp_reply(s, 501, "5.5.4", "Bad %.*s parameter syntax",
-                      SLF(slice_sub(p->key, 0, 20)));
+    *ok = known->take(s, p->value);
+    if (*ok)
+        return 0;
+    if (known->take == take_size)
+        return smtp_reply(s, 501, "5.5.4", "Bad message size syntax");
+    return smtp_reply(s, 501, "5.5.4", "Bad %s parameter syntax", known->key);
 }
 
-static bool has_utf8_param(slice params)
+static bool has_utf8_param(slice args)
 {
     struct mail_param p;
 
-    while (mail_param_next(&params, &p) > 0)
-        if (is_keyword(&p, "SMTPUTF8"))
+    while (mail_param_next(&args, &p) > 0)
+        if (slice_ieqs(p.key, "SMTPUTF8"))
             return true;
     return false;
 }

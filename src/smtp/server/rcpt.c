@@ -34,7 +34,7 @@ static bool orcpt_value(struct arena *a, slice value, slice *out)
     slice type;
     bool ok = false;
 
-    buf_init(&b, ORCPT_MAX * 2);
+    buf_init(&b, (size_t)ORCPT_MAX * 2);
     if (value.n <= ORCPT_MAX && slice_cut(&value, ';', &type) && type.n > 0 &&
         value.n > 0 && buf_slice(&b, type) && buf_byte(&b, ';')) {
         ok = slice_ieqs(type, "utf-8") ? mail_uxtext_get(&b, value)
@@ -57,6 +57,30 @@ struct rcpt {
     unsigned notify;
 };
 
+/* One parameter.  *ok false: a refusal went out. */
+MAY_WAIT static int param(struct smtp *s, const struct mail_param *p,
+                          struct rcpt *out, bool *ok)
+{
+    bool is_notify = p->has_value && slice_ieqs(p->key, "NOTIFY");
+    bool is_orcpt = p->has_value && slice_ieqs(p->key, "ORCPT");
+
+    *ok = false;
+    if (!is_notify && !is_orcpt)
+        return smtp_reply(s, 555, "5.5.4", "Unsupported option: %.*s",
+                          SLF(slice_sub(p->key, 0, 100)));
+    if (s->service->ehlo_off & EHLO_DSN)
+        return smtp_reply(s, 501, "5.7.1", "DSN support is disabled");
+    if (is_notify)
+        *ok = out->notify == 0 && notify_words(p->value, &out->notify);
+    else
+        *ok = out->orcpt.n == 0 &&
+              orcpt_value(s->tx->arena, p->value, &out->orcpt);
+    if (*ok)
+        return 0;
+    return smtp_reply(s, 501, "5.5.4", "Error: Bad %s parameter syntax",
+                      is_notify ? "NOTIFY" : "ORCPT");
+}
+
 MAY_WAIT static int parse(struct smtp *s, slice args, struct rcpt *out,
                           bool *ok)
 {
@@ -78,28 +102,16 @@ MAY_WAIT static int parse(struct smtp *s, slice args, struct rcpt *out,
         return smtp_reply(s, 553, "5.6.7",
                           "Must declare SMTPUTF8 to send unicode address");
     out->addr = slice_dup(tx->arena, path.addr);
-    while ((r = mail_param_next(&args, &p)) != 0) {
-        bool is_notify = r > 0 && p.has_value && slice_ieqs(p.key, "NOTIFY");
-        bool is_orcpt = r > 0 && p.has_value && slice_ieqs(p.key, "ORCPT");
-
-        if ((is_notify || is_orcpt) && (s->service->ehlo_off & EHLO_DSN))
-            return smtp_reply(s, 501, "5.7.1", "DSN support is disabled");
-        if (is_notify) {
-            if (out->notify != 0 || !notify_words(p.value, &out->notify))
-                return smtp_reply(s, 501, "5.5.4",
-                                  "Error: Bad NOTIFY parameter syntax");
-        } else if (is_orcpt) {
-            if (out->orcpt.n > 0 ||
-                !orcpt_value(tx->arena, p.value, &out->orcpt))
-                return smtp_reply(s, 501, "5.5.4",
-                                  "Error: Bad ORCPT parameter syntax");
-        } else {
-            return smtp_reply(s, r > 0 ? 555 : 501, "5.5.4",
-                              "Unsupported option: %.*s",
+    *ok = true;
+    while (*ok && (r = mail_param_next(&args, &p)) != 0) {
+        if (r < 0) {
+            *ok = false;
+            return smtp_reply(s, 501, "5.5.4", "Unsupported option: %.*s",
                               SLF(slice_sub(p.key, 0, 100)));
         }
+        if (param(s, &p, out, ok) < 0)
+            return -1;
     }
-    *ok = true;
     return 0;
 }
 

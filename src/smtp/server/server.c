@@ -90,15 +90,6 @@ int smtp_server_listen(struct smtp_server *server,
     return 0;
 }
 
-void smtp_server_adopt(struct smtp_server *server, int index, int fd,
-                       const struct peer_addr *peer)
-{
-    struct smtp_service *service = find_service(server, index);
-
-    CHECK(service != NULL);
-    smtp_session_start(service, fd, peer);
-}
-
 static void close_listeners(struct smtp_server *server)
 {
     struct list *it;

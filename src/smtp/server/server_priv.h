@@ -212,7 +212,7 @@ void smtp_service_limit(struct smtp_service *service);
 int smtp_service_new(struct smtp_server *server,
                      const struct conf_service *line, struct smtp_service **out,
                      struct err *err);
-void smtp_service_free(struct smtp_service **service);
+void smtp_service_free(struct smtp_service **vp);
 
 /* ---- the verbs; `args` is what stands behind the verb.  0 to go on, -1 to end
  * the session without a word. */

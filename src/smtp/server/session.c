@@ -223,37 +223,49 @@ MAY_WAIT static int say_shutdown(struct smtp *s)
                       s->service->myhostname);
 }
 
-/* The client vanished, was silent too long, or we were told to end. */
-MAY_WAIT static void session_broken(struct smtp *s)
+/* The last words to a client that was not asked to go, in a time of its own. */
+MAY_WAIT static void farewell(struct smtp *s)
+{
+    struct err err;
+    int r;
+
+    if (s->is_shutdown)
+        task_uncancel();
+    stream_deadline(s->stream, clock_after(FAREWELL_MS));
+    r = s->is_shutdown
+            ? say_shutdown(s)
+            : smtp_reply(s, 421, "4.4.2", "%s Error: timeout exceeded",
+                         s->service->myhostname);
+    if (r == 0)
+        (void)stream_flush(s->stream, &err);
+}
+
+static void log_broken(const struct smtp *s)
 {
     slice verb = smtp_verb_name(s->last_verb);
     const char *how = s->is_timeout ? "timeout" : "lost connection";
-    struct err err;
+    const struct smtp_tx *tx = s->tx;
+    uint64_t bytes;
 
+    if (tx == NULL || tx->body == NULL) {
+        event_text(EV_INFO, s->service->tag, NULL, "%s after %.*s from %s", how,
+                   SLF(verb), s->client);
+        return;
+    }
+    bytes = tx->draft != NULL ? spool_draft_bytes(tx->draft) : 0;
+    event_text(EV_INFO, s->service->tag, NULL,
+               "%s after %.*s (%" PRIu64 " bytes) from %s", how, SLF(verb),
+               bytes, s->client);
+}
+
+/* The client vanished, was silent too long, or we were told to end. */
+MAY_WAIT static void session_broken(struct smtp *s)
+{
     s->must_close = true;
-    if (s->is_shutdown && !s->said_quit) {
-        task_uncancel();
-        stream_deadline(s->stream, clock_after(FAREWELL_MS));
-        if (say_shutdown(s) == 0)
-            (void)stream_flush(s->stream, &err);
-    } else if (s->is_timeout && !s->said_quit) {
-        stream_deadline(s->stream, clock_after(FAREWELL_MS));
-        if (smtp_reply(s, 421, "4.4.2", "%s Error: timeout exceeded",
-                       s->service->myhostname) == 0)
-            (void)stream_flush(s->stream, &err);
-    }
-    if (!s->said_quit && !s->service->is_pickup) {
-        if (s->tx != NULL && s->tx->body != NULL)
-            event_text(EV_INFO, s->service->tag, NULL,
-                       "%s after %.*s (%" PRIu64 " bytes) from %s", how,
-                       SLF(verb),
-                       s->tx->draft != NULL ? spool_draft_bytes(s->tx->draft)
-                                            : (uint64_t)0,
-                       s->client);
-        else
-            event_text(EV_INFO, s->service->tag, NULL, "%s after %.*s from %s",
-                       how, SLF(verb), s->client);
-    }
+    if ((s->is_shutdown || s->is_timeout) && !s->said_quit)
+        farewell(s);
+    if (!s->said_quit && !s->service->is_pickup)
+        log_broken(s);
     session_free(s);
 }
 
