@@ -207,6 +207,11 @@ bool index_apply(struct store_mailbox *m, uint16_t type, slice payload,
         return true;
     case IR_DOOMED:
         return apply_doomed(m, payload);
+    case IR_RECENT:
+        if (payload.n < 4)
+            return false;
+        m->recent = get_u32(payload.p);
+        return true;
     default:
         return true;
     }
@@ -230,7 +235,7 @@ static uint64_t salvage_next(int fd, uint64_t from)
         uint32_t crc;
 
         if (!engine_record_decode(at, &h, &crc) ||
-            (h.type & ~ENGINE_MUST_UNDERSTAND) > IR_DOOMED ||
+            (h.type & ~ENGINE_MUST_UNDERSTAND) > IR_LAST ||
             h.length > (size_t)n - i - ENGINE_RECORD_HEAD)
             continue;
         if (crc ==
@@ -283,7 +288,7 @@ static int replay(struct store_mailbox *m, int fd, struct engine_reader *r,
             engine_reader_seek(r, next);
             continue;
         }
-        if (rec.type > IR_DOOMED && rec.must)
+        if (rec.type > IR_LAST && rec.must)
             return err_temp(err, "%s%s was written by a newer release",
                             m->index_dir, INDEX_LOG);
         if (!index_apply(m, rec.type, rec.payload, rec.at + ENGINE_RECORD_HEAD))
@@ -360,6 +365,20 @@ int index_load(struct store_mailbox *m, struct err *err)
     if (m->reserved >= m->uidnext)
         m->uidnext = m->reserved + 1;
     return m->uidvalidity != 0 ? 1 : 0;
+}
+
+int index_reader(struct store_mailbox *m, struct engine_reader **out,
+                 struct err *err)
+{
+    struct engine_log_spec spec = log_spec;
+    struct engine_log_info info;
+    char path[INDEX_PATH_MAX];
+    enum engine_outcome o;
+
+    index_file(m, INDEX_LOG, path, sizeof path);
+    spec.name = path;
+    o = engine_reader_open(m->account->index_dir, &spec, out, &info, err);
+    return o == ENGINE_OK ? 0 : store_fail(o, err, "read index", m->name);
 }
 
 /* ---- appending ---- */

@@ -117,6 +117,10 @@ static int rewrite_rest(struct store_mailbox *m, struct engine_log *log,
     if (put(log, IR_SCAN, b.p, b.n, err) < 0)
         return -1;
     buf_clear(&b);
+    buf_u32(&b, m->recent);
+    if (m->recent > 0 && put(log, IR_RECENT, b.p, b.n, err) < 0)
+        return -1;
+    buf_clear(&b);
     buf_u64(&b, m->last_instance);
     return put(log, IR_INSTANCE, b.p, b.n, err);
 }

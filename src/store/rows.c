@@ -29,6 +29,7 @@ void rows_done(struct store_mailbox *m)
     m->durable_rows = 0;
     m->highestmodseq = 0;
     m->reserved = 0;
+    m->recent = m->shown_safe = 0;
     m->last_instance = 0;
     m->new_stamp = m->cur_stamp = (struct dir_stamp){ 0 };
     m->snapshot_at = 0;

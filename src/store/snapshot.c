@@ -38,6 +38,7 @@ enum {
     AT_LIVE = 192,
     AT_FILE_BYTES = 200,
     AT_BODY_CRC = 208,
+    AT_RECENT = 212,
     AT_SECTIONS = 256, /* offset and length, 16 bytes each */
     AT_HEAD_CRC = HEAD_BYTES - 4,
 };
@@ -235,6 +236,7 @@ static void head_put(const struct compact *c, const struct buf *b)
     set_u64(p + AT_BYTES, m->bytes);
     set_u64(p + AT_CRLF_BYTES, m->crlf_bytes);
     set_u32(p + AT_RESERVED, m->reserved);
+    set_u32(p + AT_RECENT, m->recent);
     set_u64(p + AT_NEW_STAMP, (uint64_t)m->new_stamp.sec);
     set_u64(p + AT_NEW_STAMP + 8, (uint64_t)m->new_stamp.nsec);
     set_u64(p + AT_CUR_STAMP, (uint64_t)m->cur_stamp.sec);
@@ -380,6 +382,7 @@ static bool snapshot_take(struct store_mailbox *m, char *p, size_t n,
     m->bytes = get_u64(p + AT_BYTES);
     m->crlf_bytes = get_u64(p + AT_CRLF_BYTES);
     m->reserved = get_u32(p + AT_RESERVED);
+    m->recent = get_u32(p + AT_RECENT);
     m->new_stamp.sec = (int64_t)get_u64(p + AT_NEW_STAMP);
     m->new_stamp.nsec = (int64_t)get_u64(p + AT_NEW_STAMP + 8);
     m->cur_stamp.sec = (int64_t)get_u64(p + AT_CUR_STAMP);

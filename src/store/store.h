@@ -508,7 +508,8 @@ struct store_uidl {
  * "%08Xu%08Xv" (Dovecot), "%f", "%g", "UID%u-%v" (Courier)? */
 bool store_uidl_format_ok(slice format, struct err *err);
 /* The unique id by that format; what may not stand in one (RFC 1939 7) becomes
- * '_', and no more than 70 bytes are written.  Pure. */
+ * '_'.  At most 70 bytes with %u and %v; names of files may be longer, as they
+ * are with Dovecot and Courier.  Pure. */
 void store_uidl_put(struct buf *out, slice format, const struct store_uidl *u);
 /* The same for a row, or the one that was taken over with it. */
 void store_uidl_of_row(struct store_mailbox *m, size_t row, slice format,

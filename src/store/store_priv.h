@@ -15,6 +15,7 @@
  *   mailbox.c   opening, rows
  *   changes.c   messages come, change and go
  *   compact.c   durability, reservations, snapshots on disk
+ *   recent.c    what nobody was told of, what is gone since
  *   arrive.c    several messages or none
  *   copy.c      COPY and MOVE
  *   upload.c    APPEND
@@ -145,6 +146,8 @@ enum index_record {
     IR_INSTANCE = 11,
     IR_DURABLE = 12,
     IR_DOOMED = 13,
+    IR_RECENT = 14,
+    IR_LAST = IR_RECENT,
 };
 
 enum {
@@ -267,6 +270,7 @@ struct store_mailbox {
     uint32_t uidvalidity;
     uint32_t uidnext;
     uint32_t reserved;   /* UIDs up to here may have been shown */
+    uint32_t recent;     /* the first UID that no session was told of; 0: 1 */
     uint32_t shown_safe; /* the same, durable */
     uint64_t highestmodseq;
     uint64_t last_instance;
@@ -459,6 +463,9 @@ int index_append_buf(struct store_mailbox *m, uint16_t type, slice payload,
 bool index_apply(struct store_mailbox *m, uint16_t type, slice payload,
                  uint64_t payload_at);
 void index_close(struct store_mailbox *m);
+/* A reader at the log's first record. */
+int index_reader(struct store_mailbox *m, struct engine_reader **out,
+                 struct err *err);
 bool index_wants_compact(const struct store_mailbox *m);
 /* An index file's path in the index directory. */
 void index_file(const struct store_mailbox *m, const char *name, char *dst,

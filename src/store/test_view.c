@@ -219,12 +219,72 @@ static void test_cached(void **state)
     bench_close(&b);
 }
 
+struct uids {
+    uint32_t uid[16];
+    size_t n;
+};
+
+static void on_gone(void *arg, uint32_t uid)
+{
+    struct uids *u = arg;
+
+    assert_true(u->n < ARRAY_LEN(u->uid));
+    u->uid[u->n++] = uid;
+}
+
+/* What is gone since a MODSEQ, as far as the log tells; what is recent. */
+static void test_past(void **state)
+{
+    static const uint32_t two[] = { 2, 4 };
+    static const uint32_t one[] = { 5 };
+    struct uids u = { 0 };
+    struct store_mailbox *m;
+    struct bench b;
+    uint64_t modseq;
+    struct err err;
+
+    (void)state;
+    bench_open(&b);
+    fill(&b, 0, 6);
+    m = bench_mailbox(&b, "anna", "INBOX");
+    assert_int_equal(store_mailbox_recent(m, false), 1);
+    assert_int_equal(store_mailbox_recent(m, true), 1);
+    assert_int_equal(store_mailbox_recent(m, false), 7);
+    assert_int_equal(store_expunge(m, two, 2, &modseq, &err), 0);
+    assert_int_equal(store_expunge(m, one, 1, NULL, &err), 0);
+    assert_int_equal(store_expunged_since(m, modseq, on_gone, &u, &err), 1);
+    assert_int_equal(u.n, 1);
+    assert_int_equal(u.uid[0], 5);
+    u.n = 0;
+    assert_int_equal(store_expunged_since(m, 1, on_gone, &u, &err), 1);
+    assert_int_equal(u.n, 3);
+    assert_int_equal(store_mailbox_rebuild(m, &err), 0);
+    u.n = 0;
+    assert_int_equal(store_expunged_since(m, modseq, on_gone, &u, &err), 0);
+    assert_int_equal(u.n, 0);
+    assert_int_equal(
+        store_expunged_since(m, m->highestmodseq, on_gone, &u, &err), 1);
+    fill(&b, 6, 1);
+    store_mailbox_unref(&m);
+    bench_restart(&b);
+    m = bench_mailbox(&b, "anna", "INBOX");
+    assert_int_equal(store_mailbox_recent(m, true), 7);
+    assert_int_equal(store_mailbox_compact(m, &err), 0);
+    store_mailbox_unref(&m);
+    bench_restart(&b);
+    m = bench_mailbox(&b, "anna", "INBOX");
+    assert_int_equal(store_mailbox_recent(m, true), 8);
+    store_mailbox_unref(&m);
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_cached),
+        cmocka_unit_test(test_past),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
