@@ -21,9 +21,7 @@ static const struct {
     { "httpd", CONF_REFUSE, "HTTP is not served yet" },
     { "imapd", CONF_WARN, "IMAP is not served yet; nothing listens here" },
     { "lmtp", CONF_OK, INSIDE },
-    { "lmtpd", CONF_WARN,
-      "LMTP is not served to others yet; nothing listens "
-      "here" },
+    { "lmtpd", CONF_OK, "" },
     { "local", CONF_OK, "" },
     { "managesieved", CONF_REFUSE, "ManageSieve is not served yet" },
     { "nqmgr", CONF_OK, INSIDE },

@@ -14,7 +14,7 @@ static const struct {
     { "hato: log", daemon_log },           { "hato: tables", daemon_tables },
     { "hato: template", daemon_template }, { "hato: broker", daemon_broker },
     { "hato: qmgr", daemon_qmgr },         { "hato: local", daemon_local },
-    { "hato: smtpd", daemon_smtpd },
+    { "hato: smtpd", daemon_smtpd },       { "hato: lmtpd", daemon_lmtpd },
 };
 
 /* mail(1) calls sendmail with standard output closed: what is opened next must

@@ -162,7 +162,7 @@ static void child_ended(pid_t pid, int wstatus, void *arg)
         s->next = NULL;
     if (s->current == c) {
         s->current = NULL;
-        if (m->state == MASTER_RUNNING)
+        if (m->state == MASTER_RUNNING && s->is_wanted)
             come_back(s, c);
     }
     free(c);
@@ -175,7 +175,7 @@ static void restart_now(struct timer *t)
     struct master *m = s->m;
     struct err err;
 
-    if (m->state != MASTER_RUNNING || s->current != NULL)
+    if (m->state != MASTER_RUNNING || s->current != NULL || !s->is_wanted)
         return;
     if (m->is_reloading) {
         timer_set(&s->restart, clock_after(BACK_OFF_MIN), restart_now);
@@ -323,25 +323,4 @@ void child_drain(struct child *c, bool is_stop)
     if (chan_send(c->chan, MASTER_DRAIN, buf_view(&b), NULL, 0, NULL) < 0)
         (void)kill(c->pid, SIGTERM);
     buf_done(&b);
-}
-
-static void add_slot(struct master *m, enum ptype type, unsigned index)
-{
-    struct slot *s = xcalloc(1, sizeof *s);
-
-    s->m = m;
-    s->type = type;
-    s->index = index;
-    list_push(&m->slots, &s->link);
-}
-
-void slots_make(struct master *m)
-{
-    static const enum ptype singles[] = { PT_LOG,    PT_TABLES, PT_TEMPLATE,
-                                          PT_BROKER, PT_LOCAL,  PT_QMGR };
-
-    for (size_t i = 0; i < ARRAY_LEN(singles); i++)
-        add_slot(m, singles[i], 0);
-    for (unsigned i = 0; i < m->n_slots; i++)
-        add_slot(m, PT_SMTPD, i);
 }

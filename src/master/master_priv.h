@@ -34,6 +34,8 @@ struct slot {
     unsigned index;
     struct child *current;
     struct child *next; /* of a reload, until it is READY */
+    bool is_wanted;     /* by the configuration; else it stays empty */
+    bool is_awaited;    /* a reload waits for `next` */
     msec back_off;
     struct timer restart;
 };
@@ -152,8 +154,12 @@ void sources_watch(struct master *m);
 MAY_WAIT int source_build(struct master *m, struct source *s, int source_fd,
                           const struct stat *st, int *fd_out, struct err *err);
 
+/* slots.c */
+/* Slots for what `c` wants; those it does not want stay and are not filled. */
+void slots_mark(struct master *m, const struct conf *c);
+bool slots_has_command(const struct conf *c, const char *command);
+
 /* child.c */
-void slots_make(struct master *m);
 /* Start a child of the slot with what m has now; conf_fd as given. */
 int child_start(struct slot *s, int conf_fd, struct child **out,
                 struct err *err);

@@ -17,6 +17,7 @@ static const struct {
     { PT_LOG, "hato-log" },    { PT_TABLES, "hato-tables" },
     { PT_SMTPD, "hato-smtp" }, { PT_BROKER, "hato-broker" },
     { PT_QMGR, NULL },         { PT_LOCAL, NULL },
+    { PT_LMTPD, "hato-smtp" },
 };
 
 #define USERADD                                                                \
@@ -145,9 +146,10 @@ int place_dirs(struct master *m, const struct conf *c, struct err *err)
         mode_t mode;
         const struct identity *owner;
     } dirs[] = {
-        { queue, "", 0755, &root },       { queue, "/pid", 0755, &root },
-        { queue, "/run", 0755, &root },   { queue, "/empty", 0555, &root },
-        { queue, "/spool", 0700, owner }, { data, "", 0755, &root },
+        { queue, "", 0755, &root },         { queue, "/pid", 0755, &root },
+        { queue, "/run", 0755, &root },     { queue, "/empty", 0555, &root },
+        { queue, "/spool", 0700, owner },   { data, "", 0755, &root },
+        { queue, "/private", 0700, owner }, { queue, "/public", 0755, &root },
         { data, "/tables", 0755, &root },
     };
 

@@ -72,8 +72,26 @@ static int bind_port(struct master *m, const char *where, const char *kind,
     return 0;
 }
 
-static int bind_smtpd(struct master *m, const struct conf *c,
-                      const struct conf_service *s, struct err *err)
+/* Lines that listen on TCP, by their commands, and who serves them. */
+static const struct {
+    const char *command; /* also the listener's kind */
+    enum ptype type;
+} served[] = {
+    { "smtpd", PT_SMTPD },
+    { "lmtpd", PT_LMTPD },
+    { "pickup", PT_SMTPD },
+};
+
+static enum ptype server_of(const char *kind)
+{
+    for (size_t i = 0; i < ARRAY_LEN(served); i++)
+        if (strcmp(served[i].command, kind) == 0)
+            return served[i].type;
+    return PT_NONE;
+}
+
+static int bind_inet(struct master *m, const struct conf *c,
+                     const struct conf_service *s, struct err *err)
 {
     struct conf_addr addrs[ADDRS_MAX];
     size_t n = conf_listen_addrs(c, s, addrs, ARRAY_LEN(addrs));
@@ -88,8 +106,8 @@ static int bind_smtpd(struct master *m, const struct conf *c,
                        ip, s->port);
         /* Where maxproc limits the sessions, who is over it waits in a backlog
          * from which every process takes. */
-        if (bind_port(m, where, "smtpd", (int)s->index, s->maxproc > 0, err) ==
-            0) {
+        if (bind_port(m, where, s->command, (int)s->index, s->maxproc > 0,
+                      err) == 0) {
             n_bound++;
             continue;
         }
@@ -106,6 +124,29 @@ static int bind_smtpd(struct master *m, const struct conf *c,
     if (n_bound == 0)
         return err_perm(err, "%s:%d: service %s has no address to listen on",
                         s->file, s->line, s->name);
+    return 0;
+}
+
+/* A UNIX line: "private" or "public" below queue_directory, as Postfix has it,
+ * or where its name says when that is a path.  Who may connect is decided by
+ * the directory, and for a private one by the socket's mode. */
+static int bind_unix(struct master *m, const struct conf *c,
+                     const struct conf_service *s, struct err *err)
+{
+    const char *queue = conf_str(c, NULL, "queue_directory");
+    char where[128];
+    int n;
+
+    if (s->name[0] == '/')
+        n = snprintf(where, sizeof where, "unix:%s", s->name);
+    else
+        n = snprintf(where, sizeof where, "unix:%s/%s/%s", queue,
+                     s->is_private ? "private" : "public", s->name);
+    if (n >= (int)sizeof where)
+        return err_perm(err, "%s:%d: the path of %s is too long for a socket",
+                        s->file, s->line, s->name);
+    if (bind_port(m, where, s->command, (int)s->index, true, err) < 0)
+        return err_prefix(err, "%s:%d: %s", s->file, s->line, s->name);
     return 0;
 }
 
@@ -129,8 +170,13 @@ int ports_open(struct master *m, const struct conf *c, struct err *err)
     for (size_t i = 0; i < conf_service_count(c); i++) {
         const struct conf_service *s = conf_service_at(c, i);
 
-        if (s->type == CONF_INET && strcmp(s->command, "smtpd") == 0 &&
-            bind_smtpd(m, c, s, err) < 0)
+        if (server_of(s->command) == PT_NONE ||
+            strcmp(s->command, "pickup") == 0)
+            continue;
+        if (s->type == CONF_INET && bind_inet(m, c, s, err) < 0)
+            return -1;
+        if (s->type == CONF_UNIX && strcmp(s->command, "smtpd") != 0 &&
+            bind_unix(m, c, s, err) < 0)
             return -1;
     }
     return bind_pickup(m, c, err);
@@ -160,14 +206,12 @@ void ports_give(struct master *m, struct child *c)
 {
     struct buf b;
 
-    if (c->type != PT_SMTPD)
-        return;
     buf_init(&b, 1024);
     list_each(it, &m->ports) {
         struct port *p = CONTAINER_OF(it, struct port, link);
         unsigned i = p->n_fds == 1 ? 0 : c->slot->index;
 
-        if (!p->is_wanted)
+        if (!p->is_wanted || server_of(p->kind) != c->type)
             continue;
         buf_clear(&b);
         attr_put_u64(&b, AT_SERVICE, (uint64_t)(int64_t)p->service);

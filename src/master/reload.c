@@ -6,7 +6,7 @@
 
 static bool is_replaced(enum ptype t)
 {
-    return t == PT_SMTPD || t == PT_LOCAL || t == PT_TABLES;
+    return t == PT_SMTPD || t == PT_LOCAL || t == PT_TABLES || t == PT_LMTPD;
 }
 
 static int load(struct master *m, struct conf **out, struct buf *text,
@@ -61,7 +61,9 @@ static int start_next(struct master *m, int conf_fd, struct err *err)
     list_each(it, &m->slots) {
         struct slot *s = CONTAINER_OF(it, struct slot, link);
 
-        if (is_replaced(s->type) && child_start(s, conf_fd, &s->next, err) < 0)
+        s->is_awaited =
+            s->is_wanted && (is_replaced(s->type) || s->current == NULL);
+        if (s->is_awaited && child_start(s, conf_fd, &s->next, err) < 0)
             return -1;
     }
     return 0;
@@ -73,7 +75,7 @@ static int look_at_next(struct master *m)
     list_each(it, &m->slots) {
         struct slot *s = CONTAINER_OF(it, struct slot, link);
 
-        if (!is_replaced(s->type))
+        if (!s->is_awaited)
             continue;
         if (s->next == NULL)
             return -1;
@@ -117,7 +119,7 @@ static void switch_over(struct master *m)
         struct slot *s = CONTAINER_OF(it, struct slot, link);
         struct child *old = s->current;
 
-        if (s->next == NULL)
+        if (s->next == NULL && s->is_wanted)
             continue;
         s->current = s->next;
         s->next = NULL;
@@ -166,6 +168,7 @@ static void adopt(struct master *m, struct conf *c, int conf_fd)
 MAY_WAIT static int prepare(struct master *m, const struct conf *c,
                             int *conf_fd, struct err *err)
 {
+    slots_mark(m, c);
     if (ports_open(m, c, err) < 0 || sources_load(m, c, err) < 0 ||
         master_conf_fd(c, conf_fd, err) < 0)
         return -1;
@@ -194,6 +197,7 @@ int master_reload(struct master *m, struct buf *text, struct err *err)
         switch_over(m);
         reload_in_place(m, text);
     } else {
+        slots_mark(m, m->conf);
         conf_unref(&c);
     }
     ports_settle(m, rc == 0);

@@ -171,7 +171,8 @@ void sources_settle(struct master *m, bool is_new_conf)
 
 static bool takes_tables(enum ptype t)
 {
-    return t == PT_SMTPD || t == PT_LOCAL || t == PT_QMGR || t == PT_TABLES;
+    return t == PT_SMTPD || t == PT_LOCAL || t == PT_QMGR || t == PT_TABLES ||
+           t == PT_LMTPD;
 }
 
 /* The same file with an offset of its own: who parses a source reads on from

@@ -155,7 +155,8 @@ static bool all_ready(struct master *m)
     list_each(it, &m->slots) {
         struct slot *s = CONTAINER_OF(it, struct slot, link);
 
-        if (s->current == NULL || s->current->state != CHILD_READY)
+        if (s->is_wanted &&
+            (s->current == NULL || s->current->state != CHILD_READY))
             return false;
     }
     return true;
@@ -168,7 +169,7 @@ MAY_WAIT static int start_children(struct master *m, struct err *err)
     list_each(it, &m->slots) {
         struct slot *s = CONTAINER_OF(it, struct slot, link);
 
-        if (child_start(s, m->conf_fd, &s->current, err) < 0)
+        if (s->is_wanted && child_start(s, m->conf_fd, &s->current, err) < 0)
             return -1;
     }
     while (m->trouble[0] == '\0' && !all_ready(m))
@@ -217,7 +218,7 @@ static void let_go(struct master *m)
 
 MAY_WAIT static int start_all(struct master *m, struct err *err)
 {
-    slots_make(m);
+    slots_mark(m, m->conf);
     if (ports_open(m, m->conf, err) < 0 || sources_load(m, m->conf, err) < 0 ||
         start_children(m, err) < 0 || control_open(m, err) < 0)
         return -1;

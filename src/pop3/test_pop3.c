@@ -1,5 +1,6 @@
 /* A client's talk with a session, over a socket pair, on a store in a directory
- * of its own. */
+ * of its own.
+ * covers: pop3_uidl_format pop3_no_flag_updates */
 #include "base/test_util.h"
 #include "conf/conf.h"
 #include "engine/engine.h"
@@ -188,7 +189,7 @@ MAY_WAIT static void whole_talk(void *arg)
     (void)arg;
     deliver("Subject: one\n\n.dot\nline 2\nline 3\n");
     deliver("Subject: two\n\nno end");
-    make_server("pop3_uidl_format = %u-x\n"); /* covers: pop3_uidl_format */
+    make_server("pop3_uidl_format = %u-x\n");
     begin();
     expect("+OK Logged in.\r\n");
     ask("STAT\r\n", "+OK 2 94\r\n");
@@ -309,8 +310,7 @@ MAY_WAIT static void quiet_flags(void *arg)
 {
     (void)arg;
     deliver("Subject: one\n\n1\n");
-    make_server("pop3_no_flag_updates = yes\n"); /* covers:
-                                                  * pop3_no_flag_updates */
+    make_server("pop3_no_flag_updates = yes\n");
     begin();
     expect("+OK Logged in.\r\n");
     ask("RETR 1\r\nQUIT\r\n", "+OK 36 octets\r\n");

@@ -1,0 +1,65 @@
+/* Which processes there are, and how many of each. */
+#include "master/master_priv.h"
+
+bool slots_has_command(const struct conf *c, const char *command)
+{
+    for (size_t i = 0; i < conf_service_count(c); i++)
+        if (strcmp(conf_service_at(c, i)->command, command) == 0)
+            return true;
+    return false;
+}
+
+static unsigned wanted(const struct master *m, const struct conf *c,
+                       enum ptype type)
+{
+    switch ((unsigned)type) {
+    case PT_LOG:
+    case PT_TABLES:
+    case PT_TEMPLATE:
+    case PT_BROKER:
+    case PT_LOCAL:
+    case PT_QMGR:
+        return 1;
+    case PT_SMTPD:
+        return m->n_slots;
+    case PT_LMTPD:
+        return slots_has_command(c, "lmtpd") ? m->n_slots : 0;
+    default:
+        return 0;
+    }
+}
+
+static struct slot *find(struct master *m, enum ptype type, unsigned index)
+{
+    list_each(it, &m->slots) {
+        struct slot *s = CONTAINER_OF(it, struct slot, link);
+
+        if (s->type == type && s->index == index)
+            return s;
+    }
+    return NULL;
+}
+
+void slots_mark(struct master *m, const struct conf *c)
+{
+    /* In the order of starting. */
+    static const enum ptype types[] = { PT_LOG,    PT_TABLES, PT_TEMPLATE,
+                                        PT_BROKER, PT_LOCAL,  PT_QMGR,
+                                        PT_SMTPD,  PT_LMTPD };
+
+    list_each(it, &m->slots)
+        CONTAINER_OF(it, struct slot, link)->is_wanted = false;
+    for (size_t t = 0; t < ARRAY_LEN(types); t++)
+        for (unsigned i = 0; i < wanted(m, c, types[t]); i++) {
+            struct slot *s = find(m, types[t], i);
+
+            if (s == NULL) {
+                s = xcalloc(1, sizeof *s);
+                s->m = m;
+                s->type = types[t];
+                s->index = i;
+                list_push(&m->slots, &s->link);
+            }
+            s->is_wanted = true;
+        }
+}
