@@ -40,7 +40,8 @@ static void answer_err(struct lmtpd_session *s, struct lmtpd_rcpt *r,
 }
 
 /* Wait until what is only visible is durable. */
-MAY_WAIT static void make_durable(struct group *g, const struct lmtp_rcpt *v)
+MAY_WAIT static void make_durable(struct group *g, const struct lmtp_rcpt *v,
+                                  uint64_t since)
 {
     struct lmtp_syncs *syncs = g->s->server->syncs;
     uint64_t synced = 0;
@@ -52,7 +53,7 @@ MAY_WAIT static void make_durable(struct group *g, const struct lmtp_rcpt *v)
         if (v[i].code != 250 || v[i].is_durable)
             continue;
         if (!has_synced || v[i].fs != synced) {
-            result = lmtp_sync(syncs, v[i].fs, &err);
+            result = lmtp_sync(syncs, v[i].fs, since, &err);
             synced = v[i].fs;
             has_synced = true;
         }
@@ -94,6 +95,7 @@ MAY_WAIT static void run_group(struct group *g)
         .body_bytes = tx->body_bytes,
     };
     struct lmtp_rcpt *v = arena_alloc(tx->arena, g->n * sizeof *v);
+    uint64_t since = lmtp_syncs_generation(g->s->server->syncs);
     struct err err;
     int result;
 
@@ -106,7 +108,7 @@ MAY_WAIT static void run_group(struct group *g)
     for (size_t i = 0; i < g->n; i++)
         v[i] = g->rcpts[i]->lmtp;
     result = lmtp_worker_deliver(g->worker, &m, v, g->n, tx->arena, &err);
-    make_durable(g, v);
+    make_durable(g, v, since);
     for (size_t i = 0; i < g->n; i++)
         if (!g->rcpts[i]->is_done && v[i].code != 0)
             judge(g, g->rcpts[i], &v[i]);
