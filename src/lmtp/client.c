@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define COPY_BYTES (64u << 10)
-#define ANSWER_MS  (1800 * 1000)
+#define ANSWER_MS  ((msec)1800 * 1000)
 
 /* A transaction that was written and is not answered yet. */
 struct pending {
@@ -32,8 +32,8 @@ struct lmtp_client {
     struct list pending; /* in the order they were written */
     struct sema writing; /* one transaction is written at a time */
     size_t n_pending;
+    struct task *reader; /* NULL: nobody reads */
     bool is_broken;
-    bool is_reading;
     bool is_released;
 };
 
@@ -51,7 +51,7 @@ struct lmtp_client *lmtp_client_new(int fd)
 bool lmtp_client_is_broken(struct lmtp_client *c)
 {
     /* Nobody reads a quiet connection: look whether the worker has left. */
-    if (!c->is_broken && !c->is_reading && c->n_pending == 0 &&
+    if (!c->is_broken && c->reader == NULL && c->n_pending == 0 &&
         (stream_fill_now(c->stream) || stream_eof(c->stream)))
         c->is_broken = true;
     return c->is_broken;
@@ -76,7 +76,7 @@ void lmtp_client_free(struct lmtp_client **cp)
         return;
     CHECK(c->n_pending == 0);
     *cp = NULL;
-    if (c->is_reading)
+    if (c->reader != NULL)
         c->is_released = true; /* the reader is about to end and frees it */
     else
         client_free(c);
@@ -97,8 +97,23 @@ static void finish(struct lmtp_client *c, struct pending *p, bool broken)
 static void break_all(struct lmtp_client *c)
 {
     c->is_broken = true;
+    /* Nothing comes that anybody waits for: the connection may go. */
+    if (c->reader != NULL && c->reader != task_self())
+        task_cancel(c->reader);
     while (!list_empty(&c->pending))
         finish(c, CONTAINER_OF(c->pending.next, struct pending, link), true);
+}
+
+/* "5.1.1", RFC 3463; what a worker says is not to be trusted. */
+static bool is_status(slice word)
+{
+    if (word.n < 5 || word.n >= sizeof((struct lmtp_rcpt *)NULL)->status ||
+        word.p[1] != '.' || slice_chr(SL("245"), word.p[0]) < 0)
+        return false;
+    for (size_t i = 0; i < word.n; i++)
+        if (!ascii_isdigit(word.p[i]) && word.p[i] != '.')
+            return false;
+    return true;
 }
 
 /* "250 2.1.5 XVISIBLE fs=ab12 ..." into the recipient. */
@@ -110,8 +125,7 @@ static void keep_answer(struct pending *p, struct lmtp_rcpt *r, int code,
     uint64_t fs = 0;
 
     r->code = code;
-    if (slice_token(&rest, " ", &word) && word.n < sizeof r->status &&
-        word.n >= 5 && word.p[1] == '.') {
+    if (slice_token(&rest, " ", &word) && is_status(word)) {
         (void)slice_copy_to(word, r->status, sizeof r->status);
         text = slice_trim(rest);
     }
@@ -187,12 +201,15 @@ MAY_WAIT static int read_answers(struct lmtp_client *c)
             if (stream_line(c->stream, LMTP_LINE_MAX, &line, &err) < 0)
                 return -1;
             line = slice_rtrim(line);
-            if (line.n < 3 || !slice_u64(slice_sub(line, 0, 3), &code))
+            if (line.n < 3 || !slice_u64(slice_sub(line, 0, 3), &code) ||
+                code < 200)
                 return -1;
             if (line.n > 3 && line.p[3] == '-')
                 continue;
             answer(c, (int)code, slice_from(line, 4));
         }
+        if (stream_peek(c->stream).n > LMTP_LINE_MAX)
+            return -1;
         if (!stream_fill_now(c->stream))
             return stream_eof(c->stream) ? -1 : 0;
     }
@@ -209,17 +226,15 @@ MAY_WAIT static void reader(void *arg)
         if (stream_fill(c->stream, &err) < 0 || read_answers(c) < 0)
             break_all(c);
     }
-    c->is_reading = false;
+    c->reader = NULL;
     if (c->is_released)
         client_free(c);
 }
 
 static void start_reader(struct lmtp_client *c)
 {
-    if (c->is_reading)
-        return;
-    c->is_reading = true;
-    (void)task_spawn("lmtp-answers", reader, c);
+    if (c->reader == NULL)
+        c->reader = task_spawn("lmtp-answers", reader, c);
 }
 
 /* ---- writing a transaction */
@@ -261,8 +276,14 @@ static int put_commands(struct buf *b, const struct lmtp_message *m,
         (void)mail_addr_quote(b, m->sender);
     (void)buf_printf(b, "> SIZE=%" PRIu64 " XARRIVAL=%" PRId64 "\r\n", size,
                      m->arrival_ms);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        size_t before = b->n;
+
         put_rcpt(b, &rcpts[i]);
+        /* The worker would end the connection, with all that is on it. */
+        if (b->n - before > LMTP_LINE_MAX)
+            return -1;
+    }
     (void)buf_printf(b, "BDAT %" PRIu64 " LAST\r\n", size);
     (void)buf_slice(b, m->head);
     return b->overflow ? -1 : 0;

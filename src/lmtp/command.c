@@ -205,6 +205,8 @@ void lmtp_run_command(struct lmtp_server *server, struct lmtp_tx *tx,
     int wstatus = 0;
     int fd = make_input(tx, t, &err);
 
+    if (fd >= 0 && line == NULL)
+        err_temp(&err, "no memory for the command");
     if (fd < 0 || line == NULL) {
         close_fd(&fd);
         lmtp_target_fail(tx, t, &err);

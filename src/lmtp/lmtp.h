@@ -65,7 +65,7 @@ size_t lmtp_server_sessions(const struct lmtp_server *server);
 bool lmtp_server_is_idle(const struct lmtp_server *server);
 /* Ends the connections; transactions under way are cancelled first. */
 void lmtp_server_close_all(struct lmtp_server *server);
-void lmtp_server_free(struct lmtp_server **server); /* no sessions left */
+void lmtp_server_free(struct lmtp_server **sp); /* no sessions left */
 
 /* ---- client */
 struct lmtp_client;

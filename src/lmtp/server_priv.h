@@ -60,7 +60,7 @@ struct lmtp_tx {
 void lmtp_tx_begin(struct lmtp_server *server, struct lmtp_tx *tx);
 void lmtp_tx_write(struct lmtp_tx *tx, slice bytes);
 MAY_WAIT void lmtp_tx_finish(struct lmtp_server *server, struct lmtp_tx *tx);
-void lmtp_tx_free(struct lmtp_tx **tx);
+void lmtp_tx_free(struct lmtp_tx **tp);
 /* Set a target's answer from an err. */
 void lmtp_target_fail(struct lmtp_tx *tx, struct lmtp_target *t,
                       const struct err *err);

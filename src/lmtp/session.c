@@ -1,8 +1,13 @@
 #include "lmtp/server_priv.h"
 
 #define TX_ARENA_MAX (64u << 20)
-#define IDLE_MS      (3600 * 1000)
-#define BUSY_MS      (1800 * 1000)
+#define IDLE_MS      ((msec)3600 * 1000)
+#define BUSY_MS      ((msec)1800 * 1000)
+/* Of the arena, for what a recipient is parsed into: trouble of our own must
+ * not look like bad syntax. */
+#define RCPT_RESERVE ((size_t)8 * LMTP_LINE_MAX)
+/* Milliseconds that still are microseconds in 63 bits. */
+#define ARRIVAL_MAX (UINT64_C(1) << 50)
 
 struct session {
     struct list link;
@@ -96,11 +101,6 @@ MAY_WAIT static int reply_target(struct session *s, const struct lmtp_target *t)
 
 /* ---- MAIL */
 
-static bool decimal(slice v, uint64_t *out)
-{
-    return slice_u64(v, out);
-}
-
 MAY_WAIT static int cmd_mail(struct session *s, slice args)
 {
     struct arena *arena;
@@ -125,10 +125,12 @@ MAY_WAIT static int cmd_mail(struct session *s, slice args)
     s->tx->sender = slice_dup(arena, path.addr);
     while (mail_param_next(&args, &p) > 0) {
         if (slice_ieqs(p.key, "SIZE"))
-            (void)decimal(p.value, &s->tx->size);
+            (void)slice_u64(p.value, &s->tx->size);
         else if (slice_ieqs(p.key, "XARRIVAL"))
-            (void)decimal(p.value, &s->tx->arrival_ms);
+            (void)slice_u64(p.value, &s->tx->arrival_ms);
     }
+    if (s->tx->arrival_ms > ARRIVAL_MAX)
+        s->tx->arrival_ms = 0; /* now */
     return reply(s, "250 2.1.0 Ok\r\n");
 }
 
@@ -213,7 +215,8 @@ MAY_WAIT static int cmd_rcpt(struct session *s, slice args)
         return reply(s, "503 5.5.1 need MAIL\r\n");
     if (!slice_istarts(args, SL("TO:")))
         return reply(s, "501 5.5.4 Syntax: RCPT TO:<address>\r\n");
-    if (tx->n_targets >= LMTP_RCPTS_MAX)
+    if (tx->n_targets >= LMTP_RCPTS_MAX ||
+        arena_used(tx->arena) + RCPT_RESERVE > arena_cap(tx->arena))
         return reply(s, "452 4.5.3 too many recipients\r\n");
     args = slice_from(args, 3);
     if (mail_path_parse(tx->arena, &args, MAIL_PATH_8BIT, &path, &err) < 0)
@@ -255,6 +258,8 @@ MAY_WAIT static int read_chunk(struct session *s, uint64_t left,
             stream_consume(s->stream, part.n);
             continue;
         }
+        /* A long message must not keep the account's sessions waiting. */
+        task_yield_if_long();
         if (stream_eof(s->stream) || stream_fill(s->stream, &err) < 0)
             return -1;
     }
