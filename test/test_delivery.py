@@ -660,6 +660,58 @@ def test_postmap_and_postconf(cm):
 
 
 @needs_root
+# covers: authorized_mailq_users authorized_flush_users authorized_submit_users
+@pytest.mark.skipif(not IS_ROOT, reason="needs a second user")
+def test_the_queue_for_ordinary_users(where):
+    """They look, flush and submit as the three lists say; nothing else."""
+    stranger = 64001  # has no name
+    h = aliased(where)
+    with h:
+        ident = letter(h, ["x@far.example"])
+        h.wait_log(rf"{ident}: to=<x@far\.example>.*deferred")
+        shown = h.tool("mailq").stdout
+        assert ident in shown
+        assert h.tool("mailq", user=stranger).stdout == shown
+        assert ident in h.tool("postqueue", "-j", user=stranger).stdout
+        for how in (["-f"], ["-i", ident], ["-s", "far.example"]):
+            before = h.log().count(f"{ident}: to=<x@far")
+            h.tool("postqueue", *how, user=stranger)
+            assert wait_for(lambda: h.log().count(f"{ident}: to=<x@far") > before), how
+        for name, *args in (["postsuper", "-d", ident], ["postsuper", "-h", "ALL"],
+                            ["postcat", "-q", ident]):
+            assert h.tool(name, *args, user=stranger, check=False).returncode != 0
+        assert f"{ident} " in h.tool("mailq").stdout
+        h.tool("sendmail", "tomo@example.com", stdin="a: b\n\n", user=stranger)
+        h.main.update(authorized_mailq_users="!unknown, static:anyone",
+                      authorized_flush_users="root, nobody",
+                      authorized_submit_users="!unknown, static:anyone")
+        h.write_conf()
+        h.command("reload", check=True)
+        p = h.tool("mailq", user=stranger, check=False)
+        assert p.returncode == 77 and "User unknown(64001) is not allowed to view the mail queue" \
+            in p.stderr
+        p = h.tool("postqueue", "-f", user=stranger, check=False)
+        assert p.returncode == 77 and "is not allowed to flush the mail queue" in p.stderr
+        p = h.tool("sendmail", "tomo@example.com", stdin="a: b\n\n", user=stranger, check=False)
+        assert p.returncode == 77 and "User unknown(64001) is not allowed to submit mail" in p.stderr
+        h.wait_log(r"pickup\[\d+\]: warning: User unknown\(64001\) is not allowed")
+        # Another ordinary user may look; the owner may do all; so may root.
+        assert h.tool("mailq", user=1).stdout.startswith("----Queue ID")
+        assert h.tool("postqueue", "-f", user=1, check=False).returncode == 77
+        h.tool("postqueue", "-f")
+        assert ident in h.tool("mailq", user=0).stdout
+    p = h.tool("mailq", user=stranger, check=False)
+    assert p.returncode == 69 and "mail system is down" in p.stderr
+
+
+def test_postlog(cm):
+    cm.tool("postlog", "hello", "there")
+    cm.wait_log(r"postlog\[\d+\]: hello there\n")
+    cm.tool("postlog", "-p", "warn", "-t", "backup", stdin="one\ntwo\n")
+    cm.wait_log(r"backup\[\d+\]: warning: one\n.*backup\[\d+\]: warning: two\n")
+    assert cm.tool("postlog", "-p", "loud", "x", check=False).returncode == 64
+
+
 def test_sendmail_as_an_ordinary_user(where):
     """Nobody needs rights to send; who it was is known by the socket."""
     h = system(where)

@@ -16,6 +16,7 @@ static const struct {
     { "postqueue", command_postqueue, true },
     { "postsuper", command_postsuper, true },
     { "postcat", command_postcat, true },
+    { "postlog", command_postlog, true },
     { "init", command_init, false },
     { "check", command_check, false },
 };

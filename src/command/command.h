@@ -4,7 +4,7 @@
 /*
  * command - the command-line tools, all in the one executable, chosen by the
  * name it is called by (sendmail, mailq, newaliases, postconf, postmap,
- * postalias, postqueue, postsuper, postcat) or by the first argument
+ * postalias, postqueue, postsuper, postcat, postlog) or by the first argument
  * of `hato`.  One file per command.
  *
  * They run as whoever calls them, read the configuration (-c DIR, -C, or
@@ -27,6 +27,7 @@ int command_newaliases(int argc, char **argv);
 int command_postqueue(int argc, char **argv);
 int command_postsuper(int argc, char **argv);
 int command_postcat(int argc, char **argv);
+int command_postlog(int argc, char **argv);
 int command_init(int argc, char **argv);
 MAY_WAIT int command_check(int argc, char **argv);
 

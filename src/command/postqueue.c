@@ -151,7 +151,7 @@ MAY_WAIT static void run(void *arg)
     struct command_queue q = { .data = &l };
     struct buf b;
 
-    command_queue_open(&q);
+    command_queue_open_as_user(&q);
     buf_init(&b, 4096);
     switch (o->mode) {
     case 'p':

@@ -6,18 +6,20 @@
 #include "ipc/ipc.h"
 
 #define COMMAND_QUEUE_MS (60 * 1000)
+#define COMMAND_LIST_MS  (3600 * 1000) /* a reader may be slow */
 
 struct command_queue {
     struct chan *chan;
-    struct task *waiter;
     bool is_done;
-    bool is_broken;
     void (*on_item)(struct command_queue *q, slice item);
     void *data;
 };
 
 /* Connect through master; dies with a clear text.  In a task. */
 MAY_WAIT void command_queue_open(struct command_queue *q);
+/* The same for what every user may ask: directly, where the control socket is
+ * not ours. */
+MAY_WAIT void command_queue_open_as_user(struct command_queue *q);
 /* QUEUE_LIST: on_item for each message. */
 MAY_WAIT void command_queue_list(struct command_queue *q);
 /* One of QUEUE_FLUSH ... _REQUEUE; how many messages it changed. */

@@ -345,8 +345,10 @@ MAY_WAIT static int reply(struct stream *st, struct buf *text)
     return (int)code;
 }
 
-static int exit_of(int code)
+static int exit_of(int code, slice text)
 {
+    if (slice_starts(text, SL("550 5.7.1 User ")))
+        return EX_NOPERM; /* authorized_submit_users */
     if (code < 0)
         return EX_TEMPFAIL;
     return code >= 500 ? EX_UNAVAILABLE : EX_TEMPFAIL;
@@ -480,7 +482,7 @@ MAY_WAIT static void send_task(void *arg)
     } else {
         command_warn("message was not accepted: %s",
                      text.n > 0 ? buf_cstr(&text) : "connection lost");
-        s->status = exit_of(code);
+        s->status = exit_of(code, buf_view(&text));
     }
     buf_done(&text);
     stream_free(&st);

@@ -93,10 +93,11 @@ static MAY_WAIT int on_start(struct process *p, struct err *err)
                    conf_str(p->conf, NULL, "queue_directory"));
     conf.min_free_bytes = conf_size(p->conf, NULL, "queue_minfree");
     list_init(&writers);
-    if (qmgr_rules_set(p->conf, err) < 0 ||
+    if (qmgr_rules_set(p->conf, err) < 0 || qmgr_users_set(p->conf, err) < 0 ||
         process_sandbox(p, SANDBOX_OPEN | SANDBOX_WRITE, paths, paths, err) < 0)
         return -1;
     queue = queue_new(p->conf, &qmgr_queue_ops, NULL);
+    qmgr_users_open(queue);
     qmgr_links(p, queue);
     return queue_open(queue, &conf, err);
 }
@@ -108,12 +109,24 @@ static void on_reload(struct process *p, struct conf *conf)
     (void)p;
     if (qmgr_rules_set(conf, &err) < 0)
         log_error("the new configuration is not used for routing: %s", err.log);
+    if (qmgr_users_set(conf, &err) < 0)
+        log_error("%s", err.log);
     queue_set_conf(queue, conf);
+}
+
+static void on_listener(struct process *p, const struct process_listener *l)
+{
+    if (p->is_draining)
+        close(l->fd);
+    else
+        qmgr_users_listen(l);
 }
 
 static MAY_WAIT void drain_task(void *arg)
 {
+    qmgr_users_deafen();
     queue_stop(queue, clock_after(DRAIN_MS));
+    qmgr_users_close();
     qmgr_links_free();
     list_each_safe(it, tmp, &writers)
         writer_free(CONTAINER_OF(it, struct writer, link));
@@ -147,6 +160,7 @@ int daemon_qmgr(void)
         .type = PT_QMGR,
         .on_start = on_start,
         .on_table = on_table,
+        .on_listener = on_listener,
         .on_peer = on_peer,
         .on_reload = on_reload,
         .on_drain = on_drain,

@@ -18,7 +18,7 @@ static struct link *local;
 
 /* ------------------------------------------------------------ address rules */
 
-static struct tables *tables_get(void)
+struct tables *qmgr_tables(void)
 {
     if (tables == NULL)
         tables = tables_new();
@@ -29,7 +29,7 @@ void qmgr_table(slice name, int fd, int64_t mtime)
 {
     struct err err;
 
-    if (tables_give(tables_get(), name, fd, mtime, &err) < 0)
+    if (tables_give(qmgr_tables(), name, fd, mtime, &err) < 0)
         log_warning("table %.*s: %s", SLF(name), err.log);
 }
 
@@ -45,7 +45,7 @@ int qmgr_rules_set(struct conf *c, struct err *err)
 {
     struct rules *r = xcalloc(1, sizeof(*r));
 
-    if (address_new(c, NULL, tables_get(), &r->address, err) < 0) {
+    if (address_new(c, NULL, qmgr_tables(), &r->address, err) < 0) {
         free(r);
         return -1;
     }
@@ -146,7 +146,7 @@ void qmgr_links(struct process *p, struct queue *q)
 {
     static const struct chan_ops ops = { .serve = local_serve };
 
-    tables_set_server(tables_get(), link_new(p, PT_TABLES, NULL, NULL, NULL));
+    tables_set_server(qmgr_tables(), link_new(p, PT_TABLES, NULL, NULL, NULL));
     local = link_new(p, PT_LOCAL, &ops, q, local_up);
 }
 

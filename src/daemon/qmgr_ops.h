@@ -17,6 +17,18 @@ void qmgr_table(slice name, int fd, int64_t mtime);
 void qmgr_links(struct process *p, struct queue *q);
 void qmgr_links_free(void);
 
+struct tables;
+struct tables *qmgr_tables(void);
+
+/* ---- qmgr_users.c: looking and flushing for ordinary users */
+struct process_listener;
+/* Who may; as qmgr_rules_set(). */
+int qmgr_users_set(struct conf *c, struct err *err);
+void qmgr_users_open(struct queue *q);
+void qmgr_users_listen(const struct process_listener *l);
+void qmgr_users_deafen(void); /* who is connected stays */
+void qmgr_users_close(void);
+
 extern const struct queue_ops qmgr_queue_ops;
 
 #endif

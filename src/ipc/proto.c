@@ -49,7 +49,7 @@ static const char *const names[] = {
     NAME(MASTER_WANT_LOG),    NAME(CTL_STATUS),
     NAME(CTL_RELOAD),         NAME(CTL_STOP),
     NAME(CTL_ABORT),          NAME(CTL_FLUSH),
-    NAME(CTL_CONNECT),        NAME(CTL_PROBE),
+    NAME(CTL_CONNECT),        NAME(CTL_PROBE), NAME(CTL_LOG),
     NAME(CTL_REOPEN),         NAME(SPOOL_SEGMENT),
     NAME(SPOOL_FILE),         NAME(SPOOL_NOTE),
     NAME(SPOOL_SEALED),       NAME(SPOOL_UNUSED),

@@ -148,6 +148,7 @@ enum {
     CTL_ABORT = 33,
     CTL_FLUSH = 34,
     CTL_CONNECT = 35, /* PTYPE -> ; fd: a channel to that process (qmgr) */
+    CTL_LOG = 38,     /* NAME(tag) KIND(priority) TEXT(lines) */
     CTL_PROBE = 36,   /* PTYPE -> TEXT (test builds only) */
     CTL_REOPEN =
         37, /* open the log file anew; NAME: rename the old one to it */

@@ -151,6 +151,31 @@ static void serve_reopen(struct master *master, struct chan *c, struct msg *m)
         chan_answer(c, m->id, SLICE_NONE, NULL, 0);
 }
 
+/* postlog: lines for the log. */
+static void serve_log(struct chan *c, const struct msg *m)
+{
+    slice name = SL("postlog"), kind = SL("info"), text = SLICE_NONE, line;
+    char tag[64];
+    enum ev_level level = EV_INFO;
+
+    (void)attr_find(m->body, AT_NAME, &name);
+    (void)attr_find(m->body, AT_KIND, &kind);
+    (void)attr_find(m->body, AT_TEXT, &text);
+    (void)slice_copy_to(slice_sub(name, 0, sizeof tag - 1), tag, sizeof tag);
+    if (slice_starts(kind, SL("warn")))
+        level = EV_WARNING;
+    else if (slice_eqs(kind, "error"))
+        level = EV_ERROR;
+    else if (!slice_eqs(kind, "info"))
+        level = EV_FATAL;
+    while (text.n > 0) {
+        (void)slice_cut(&text, '\n', &line);
+        if (line.n > 0)
+            event_text(level, tag, NULL, "%.*s", SLF(line));
+    }
+    chan_answer(c, m->id, SLICE_NONE, NULL, 0);
+}
+
 /* A worker is reached through the broker. */
 MAY_WAIT static int probe_worker(struct master *m, slice body,
                                  struct msg *answer, struct err *err)
@@ -245,6 +270,10 @@ MAY_WAIT static void serve(struct chan *c, struct msg *msg, void *arg)
     }
     if (msg->type == CTL_REOPEN) {
         serve_reopen(m, c, msg);
+        return;
+    }
+    if (msg->type == CTL_LOG) {
+        serve_log(c, msg);
         return;
     }
     if (msg->type == CTL_PROBE) {

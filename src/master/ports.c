@@ -80,6 +80,7 @@ static const struct {
     { "smtpd", PT_SMTPD },
     { "lmtpd", PT_LMTPD },
     { "pickup", PT_SMTPD },
+    { "showq", PT_QMGR },
 };
 
 static enum ptype server_of(const char *kind)
@@ -163,6 +164,18 @@ static int bind_pickup(struct master *m, const struct conf *c, struct err *err)
                      err);
 }
 
+/* Ordinary users look at the queue and flush it by this one. */
+static int bind_showq(struct master *m, const struct conf *c, struct err *err)
+{
+    char where[128];
+    int n = snprintf(where, sizeof where, "unix:%s/run/showq",
+                     conf_str(c, NULL, "queue_directory"));
+
+    if (n >= (int)sizeof where)
+        return err_perm(err, "queue_directory is too long for a socket");
+    return bind_port(m, where, "showq", -1, true, err);
+}
+
 int ports_open(struct master *m, const struct conf *c, struct err *err)
 {
     list_each(it, &m->ports)
@@ -171,7 +184,8 @@ int ports_open(struct master *m, const struct conf *c, struct err *err)
         const struct conf_service *s = conf_service_at(c, i);
 
         if (server_of(s->command) == PT_NONE ||
-            strcmp(s->command, "pickup") == 0)
+            strcmp(s->command, "pickup") == 0 ||
+            strcmp(s->command, "showq") == 0)
             continue;
         if (s->type == CONF_INET && bind_inet(m, c, s, err) < 0)
             return -1;
@@ -179,7 +193,7 @@ int ports_open(struct master *m, const struct conf *c, struct err *err)
             bind_unix(m, c, s, err) < 0)
             return -1;
     }
-    return bind_pickup(m, c, err);
+    return bind_pickup(m, c, err) < 0 ? -1 : bind_showq(m, c, err);
 }
 
 void ports_drop(struct master *m)

@@ -5,8 +5,8 @@
 #include <grp.h>
 #include <pwd.h>
 
-/* unix:passwd.byname and unix:group.byname: the system's users, asked on a
- * pool thread, since NSS may wait for the network. */
+/* unix:passwd.byname, unix:passwd.byuid and unix:group.byname: the system's
+ * users, asked on a pool thread, since NSS may wait for the network. */
 
 #define NSS_BYTES    ((size_t)256 << 10)
 #define NSS_NAME_MAX 256
@@ -14,6 +14,8 @@
 struct nss_question {
     char name[NSS_NAME_MAX];
     bool is_group;
+    bool is_uid; /* the name is a number: */
+    uint64_t uid;
     char *space;
     char *line; /* the answer; NULL: there is none */
     int error;
@@ -24,7 +26,10 @@ static void ask_passwd(struct nss_question *q)
     struct passwd pw;
     struct passwd *found = NULL;
 
-    q->error = getpwnam_r(q->name, &pw, q->space, NSS_BYTES, &found);
+    if (q->is_uid)
+        q->error = getpwuid_r((uid_t)q->uid, &pw, q->space, NSS_BYTES, &found);
+    else
+        q->error = getpwnam_r(q->name, &pw, q->space, NSS_BYTES, &found);
     if (found != NULL)
         q->line = xasprintf("%s:%s:%ld:%ld:%s:%s:%s", pw.pw_name, pw.pw_passwd,
                             (long)pw.pw_uid, (long)pw.pw_gid, pw.pw_gecos,
@@ -73,15 +78,20 @@ int nss_lookup(struct table *t, slice key, struct arena *a, slice *value,
 {
     struct nss_question *q;
     int rc = 0;
+    uint64_t uid = 0;
+    bool is_uid = slice_eqs(t->name, "passwd.byuid");
 
-    if (!slice_eqs(t->name, "passwd.byname") &&
+    if (!is_uid && !slice_eqs(t->name, "passwd.byname") &&
         !slice_eqs(t->name, "group.byname"))
         return err_temp(err, "unknown table: %s", t->whole);
     *value = SLICE_NONE;
-    if (key.n >= NSS_NAME_MAX)
+    if (key.n >= NSS_NAME_MAX ||
+        (is_uid && (!slice_u64(key, &uid) || uid > UINT32_MAX)))
         return 0;
     q = xcalloc(1, sizeof(*q));
     q->is_group = slice_eqs(t->name, "group.byname");
+    q->is_uid = is_uid;
+    q->uid = uid;
     (void)slice_copy_to(key, q->name, sizeof(q->name));
     (void)offload(nss_run, q);
     if (q->line != NULL) {

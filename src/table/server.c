@@ -90,6 +90,7 @@ void table_server_set_conf(struct table_server *s, const struct conf *c)
 {
     allowed_clear(s);
     table_each_leaf(SL("unix:passwd.byname"), allow_leaf, s);
+    table_each_leaf(SL("unix:passwd.byuid"), allow_leaf, s);
     conf_each_table(c, allow_ref, s);
 }
 

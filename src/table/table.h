@@ -212,6 +212,12 @@ MAY_WAIT int tables_system_user(struct tables *t, slice name, struct arena *a,
                                 struct table_user *out, bool *found,
                                 struct err *err);
 
+/* Is the user with this uid in a list of users (authorized_submit_users)?
+ * *name, in `a`: the login name, "unknown" without one, as in Postfix. */
+MAY_WAIT int tables_user_matches(struct tables *t, struct table_match *m,
+                                 uid_t uid, struct arena *a, slice *name,
+                                 bool *out, struct err *err);
+
 /* ------------------------------------------------------------------ *
  * Building and reading as a whole (master's child, postmap, postalias)
  */

@@ -86,6 +86,49 @@ static void test_unix(void **state)
                                         &u, &found, &err),
                      0);
     assert_false(found);
+    got = bench_ask(&b, SL("unix:passwd.byuid"), "0", 0);
+    assert_non_null(got);
+    assert_int_equal(strncmp(got, "root:", 5), 0);
+    assert_null(bench_ask(&b, SL("unix:passwd.byuid"), "4294967000", 0));
+    assert_null(bench_ask(&b, SL("unix:passwd.byuid"), "root", 0));
+    bench_done(&b);
+}
+
+static void matches(struct bench *b, uid_t uid, const char *list,
+                    const char *name, bool want)
+{
+    struct conf *c =
+        conf_from_text(slice_str(arena_printf(
+                           b->arena, "authorized_mailq_users = %s\n", list)),
+                       SL(""), NULL);
+    struct table_match *m;
+    struct err err;
+    slice got;
+    bool ok = !want;
+
+    assert_int_equal(table_match_new(b->tables, c, NULL,
+                                     "authorized_mailq_users", &m, &err),
+                     0);
+    assert_int_equal(
+        tables_user_matches(b->tables, m, uid, b->arena, &got, &ok, &err), 0);
+    assert_slice(got, slice_str(name));
+    assert_int_equal(ok, want);
+    table_match_free(&m);
+    conf_unref(&c);
+}
+
+static void test_user_lists(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_init(&b);
+    matches(&b, 0, "static:anyone", "root", true);
+    matches(&b, 4294967000, "static:anyone", "unknown", true);
+    matches(&b, 0, "", "root", false);
+    matches(&b, 0, "daemon, root", "root", true);
+    matches(&b, 0, "!root, static:anyone", "root", false);
+    matches(&b, 4294967000, "!unknown, static:anyone", "unknown", false);
     bench_done(&b);
 }
 
@@ -95,6 +138,7 @@ int main(void)
         cmocka_unit_test(test_parse),
         cmocka_unit_test(test_passwd_file),
         cmocka_unit_test(test_unix),
+        cmocka_unit_test(test_user_lists),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

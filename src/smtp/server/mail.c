@@ -163,11 +163,39 @@ MAY_WAIT static int parse(struct smtp *s, slice args, bool *ok)
     return 0;
 }
 
+/* authorized_submit_users: who it is, the socket's credentials say. */
+MAY_WAIT static int check_submitter(struct smtp *s, bool *ok)
+{
+    char text[200];
+    slice name = SLICE_NONE;
+    struct err err;
+
+    if (tables_user_matches(s->service->server->parts.tables,
+                            s->service->submitters, s->peer.uid, s->tx->arena,
+                            &name, ok, &err) < 0) {
+        *ok = false;
+        return smtp_fail(s, &err);
+    }
+    if (*ok)
+        return 0;
+    (void)snprintf(text, sizeof text,
+                   "User %.*s(%ld) is not allowed to submit mail",
+                   SLF(slice_sub(name, 0, 100)), (long)s->peer.uid);
+    event_text(EV_WARNING, s->service->tag, NULL, "%s", text);
+    return smtp_reply(s, 550, "5.7.1", "%s", text);
+}
+
 MAY_WAIT static int admit(struct smtp *s, bool *ok)
 {
     struct smtp_tx *tx = s->tx;
     uint64_t max = s->service->message_max;
 
+    if (s->service->is_pickup) {
+        if (check_submitter(s, ok) < 0)
+            return -1;
+        if (!*ok)
+            return 0;
+    }
     tx->policy.sender = tx->sender;
     tx->policy.has_sender = true;
     if (max > 0 && tx->size_said > max) {

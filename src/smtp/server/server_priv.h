@@ -74,6 +74,7 @@ struct smtp_service {
     uint8_t reject[32];
     unsigned ehlo_off;
     struct access *access;
+    struct table_match *submitters; /* of the pickup socket */
     struct address *address;
     struct filter *filter;
 };

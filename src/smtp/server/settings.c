@@ -135,7 +135,8 @@ static int rooms(struct smtp_service *v, struct err *err)
         filter_new(v->conf, v->line, t, &v->filter, err) < 0)
         return -1;
     if (v->is_pickup)
-        return 0; /* who may use the socket is checked by its credentials */
+        return table_match_new(t, v->conf, NULL, "authorized_submit_users",
+                               &v->submitters, err);
     return access_new(v->conf, v->line, t, v->address, &v->access, err);
 }
 
@@ -173,6 +174,7 @@ void smtp_service_free(struct smtp_service **vp)
         return;
     CHECK(v->n_sessions == 0);
     list_remove(&v->link);
+    table_match_free(&v->submitters);
     access_free(&v->access);
     filter_free(&v->filter);
     address_free(&v->address);
