@@ -1,31 +1,13 @@
 #include "base/arena.h"
 
 #include "base/base.h"
+#include "base/base_priv.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-# define HAS_ASAN 1
-#elif defined(__has_feature)
-# if __has_feature(address_sanitizer)
-#  define HAS_ASAN 1
-# endif
-#endif
-#ifndef HAS_ASAN
-# define HAS_ASAN 0
-#endif
-
-#if defined(__has_include)
-# if __has_include(<valgrind/valgrind.h>)
-#  include <valgrind/valgrind.h>
-# endif
-#endif
-#ifndef RUNNING_ON_VALGRIND
-# define RUNNING_ON_VALGRIND 0
-#endif
-
-#define ARENA_MAGIC   MAGIC('A', 'R', 'E', 'N')
-#define ALIGN         ((size_t)16)
-#define CHUNK_FIRST   ((size_t)1024)
-#define CHUNK_LARGEST ((size_t)64 * 1024)
+#define ARENA_MAGIC MAGIC('A', 'R', 'E', 'N')
+#define ALIGN       ((size_t)16)
+/* With its header a chunk is a power of two. */
+#define CHUNK_FIRST   ((size_t)1024 - sizeof(struct chunk))
+#define CHUNK_LARGEST ((size_t)64 * 1024 - sizeof(struct chunk))
 
 /* The header is as large as the alignment, so the data behind it is aligned. */
 struct chunk {
@@ -84,7 +66,7 @@ static void free_chunks(struct arena *a, struct chunk *kept)
     for (struct chunk *c = a->chunks; c != NULL; c = next) {
         next = c->next;
         if (c != kept)
-            free(c);
+            block_put(c, sizeof(*c) + c->size);
     }
     a->chunks = kept;
     if (kept != NULL)
@@ -122,7 +104,7 @@ void arena_free(struct arena **ap)
 
 static struct chunk *chunk_new(size_t size)
 {
-    struct chunk *c = xmalloc(sizeof(*c) + size);
+    struct chunk *c = block_get(sizeof(*c) + size);
 
     c->next = NULL;
     c->size = size;
@@ -153,7 +135,8 @@ static void *alloc_shared(struct arena *a, size_t n)
         size_t size = CHUNK_FIRST;
 
         if (c != NULL)
-            size = min_size(max_size(c->size * 2, CHUNK_FIRST), CHUNK_LARGEST);
+            size = min_size(max_size(c->size * 2 + sizeof(*c), CHUNK_FIRST),
+                            CHUNK_LARGEST);
         c = chunk_new(max_size(size, n));
         c->next = a->chunks;
         a->chunks = c;
@@ -207,17 +190,20 @@ void arena_defer(struct arena *a, void (*fn)(void *), void *ptr)
 
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
+    char text[256];
     va_list ap;
     char *p;
     int n;
 
     va_start(ap, fmt);
-    n = vsnprintf(NULL, 0, fmt, ap);
+    n = vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     CHECK(n >= 0);
     p = arena_alloc(a, (size_t)n + 1);
     if (p == NULL)
         return NULL;
+    if ((size_t)n < sizeof(text))
+        return memcpy(p, text, (size_t)n + 1);
     va_start(ap, fmt);
     (void)vsnprintf(p, (size_t)n + 1, fmt, ap);
     va_end(ap);

@@ -1,9 +1,11 @@
 #include "base/buf.h"
 
 #include "base/base.h"
+#include "base/base_priv.h"
 #include "base/codec.h"
 
-#define BUF_FIRST ((size_t)64)
+#define BUF_FIRST   ((size_t)64)
+#define PRINT_FIRST ((size_t)127)
 
 void buf_init(struct buf *b, size_t max_bytes)
 {
@@ -12,7 +14,7 @@ void buf_init(struct buf *b, size_t max_bytes)
 
 void buf_done(struct buf *b)
 {
-    free(b->p);
+    block_put(b->p, b->size);
     *b = (struct buf){ .p = NULL };
 }
 
@@ -24,8 +26,25 @@ void buf_clear(struct buf *b)
 
 void buf_release(struct buf *b)
 {
-    free(b->p);
+    block_put(b->p, b->size);
     *b = (struct buf){ .max = b->max };
+}
+
+/* Not realloc(): it does without malloc's quick lists. */
+static void move_to(struct buf *b, size_t size)
+{
+    char *p;
+
+    if (size > BLOCK_MAX) {
+        b->p = xrealloc(b->p, size);
+    } else {
+        p = block_get(size);
+        if (b->n > 0)
+            memcpy(p, b->p, b->n);
+        block_put(b->p, b->size);
+        b->p = p;
+    }
+    b->size = size;
 }
 
 /* Have memory for `want` bytes, doubling so that appends stay cheap. */
@@ -40,8 +59,7 @@ static void grow(struct buf *b, size_t want)
     /* One byte beyond max is for the NUL of buf_cstr(). */
     if (b->max < SIZE_MAX && size > b->max + 1)
         size = max_size(b->max + 1, want);
-    b->p = xrealloc(b->p, size);
-    b->size = size;
+    move_to(b, size);
 }
 
 char *buf_reserve(struct buf *b, size_t n)
@@ -60,7 +78,7 @@ void buf_commit(struct buf *b, size_t n)
     b->n += n;
 }
 
-bool buf_put(struct buf *b, const void *p, size_t n)
+bool buf_put_slow(struct buf *b, const void *p, size_t n)
 {
     char *to = buf_reserve(b, n);
 
@@ -74,42 +92,30 @@ bool buf_put(struct buf *b, const void *p, size_t n)
     return true;
 }
 
-bool buf_puts(struct buf *b, const char *s)
-{
-    return buf_put(b, s, strlen(s));
-}
-
-bool buf_slice(struct buf *b, slice s)
-{
-    return buf_put(b, s.p, s.n);
-}
-
-bool buf_byte(struct buf *b, char c)
-{
-    return buf_put(b, &c, 1);
-}
-
+/* Printed where it belongs; a second time only when that was too small. */
 bool buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 {
     va_list again;
     size_t room;
-    char *p;
     int n;
 
+    if (b->p == NULL && b->max > 0)
+        (void)buf_reserve(b, min_size(PRINT_FIRST, b->max));
+    room = b->overflow ? 0 : b->size - b->n;
     va_copy(again, ap);
-    n = vsnprintf(NULL, 0, fmt, again);
+    n = vsnprintf(room > 0 ? b->p + b->n : NULL, room, fmt, again);
     va_end(again);
     CHECK(n >= 0);
-    room = (size_t)n;
-    p = buf_reserve(b, room);
-    if (p == NULL) {
+    if (buf_reserve(b, (size_t)n) == NULL) {
         b->overflow = true;
         return false;
     }
-    /* vsnprintf writes a NUL, which is not part of the text. */
-    grow(b, b->n + room + 1);
-    (void)vsnprintf(b->p + b->n, room + 1, fmt, ap);
-    b->n += room;
+    if ((size_t)n >= room) {
+        /* vsnprintf writes a NUL, which is not part of the text. */
+        grow(b, b->n + (size_t)n + 1);
+        (void)vsnprintf(b->p + b->n, (size_t)n + 1, fmt, ap);
+    }
+    b->n += (size_t)n;
     return true;
 }
 

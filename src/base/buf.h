@@ -27,10 +27,32 @@ void buf_clear(struct buf *b);   /* n = 0, overflow = false, keeps memory */
 void buf_release(struct buf *b); /* n = 0 and memory given back; max kept */
 
 /* Each returns false when the buffer has overflowed. */
-bool buf_put(struct buf *b, const void *p, size_t n);
-bool buf_puts(struct buf *b, const char *s);
-bool buf_slice(struct buf *b, slice s);
-bool buf_byte(struct buf *b, char c);
+bool buf_put_slow(struct buf *b, const void *p, size_t n); /* of buf_put() */
+
+static inline bool buf_put(struct buf *b, const void *p, size_t n)
+{
+    if (b->overflow || n == 0 || n > b->size - b->n || n > b->max - b->n)
+        return buf_put_slow(b, p, n);
+    memcpy(b->p + b->n, p, n);
+    b->n += n;
+    return true;
+}
+
+static inline bool buf_puts(struct buf *b, const char *s)
+{
+    return buf_put(b, s, strlen(s));
+}
+
+static inline bool buf_slice(struct buf *b, slice s)
+{
+    return buf_put(b, s.p, s.n);
+}
+
+static inline bool buf_byte(struct buf *b, char c)
+{
+    return buf_put(b, &c, 1);
+}
+
 bool buf_printf(struct buf *b, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 bool buf_vprintf(struct buf *b, const char *fmt, va_list ap)

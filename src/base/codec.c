@@ -4,62 +4,23 @@
 
 #define ATTR_HEAD_BYTES ((size_t)6)
 
-uint16_t get_u16(const void *p)
-{
-    const unsigned char *b = p;
-
-    return (uint16_t)(b[0] | b[1] << 8);
-}
-
-uint32_t get_u32(const void *p)
-{
-    const unsigned char *b = p;
-
-    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 |
-           (uint32_t)b[3] << 24;
-}
-
-uint64_t get_u64(const void *p)
-{
-    const unsigned char *b = p;
-
-    return get_u32(b) | (uint64_t)get_u32(b + 4) << 32;
-}
-
-void set_u16(void *p, uint16_t v)
-{
-    unsigned char *b = p;
-
-    b[0] = (unsigned char)v;
-    b[1] = (unsigned char)(v >> 8);
-}
-
-void set_u32(void *p, uint32_t v)
-{
-    set_u16(p, (uint16_t)v);
-    set_u16((unsigned char *)p + 2, (uint16_t)(v >> 16));
-}
-
-void set_u64(void *p, uint64_t v)
-{
-    set_u32(p, (uint32_t)v);
-    set_u32((unsigned char *)p + 4, (uint32_t)(v >> 32));
-}
-
 bool attr_put(struct buf *b, uint16_t tag, slice v)
 {
-    unsigned char head[ATTR_HEAD_BYTES];
     size_t total;
+    char *to;
 
     /* Room for all of it first, so that no half attribute is ever left. */
-    if (v.n > UINT32_MAX || !ADD_OK(v.n, sizeof(head), &total) ||
-        buf_reserve(b, total) == NULL) {
+    if (v.n > UINT32_MAX || !ADD_OK(v.n, ATTR_HEAD_BYTES, &total) ||
+        (to = buf_reserve(b, total)) == NULL) {
         b->overflow = true;
         return false;
     }
-    set_u16(head, tag);
-    set_u32(head + 2, (uint32_t)v.n);
-    return buf_put(b, head, sizeof(head)) && buf_slice(b, v);
+    set_u16(to, tag);
+    set_u32(to + 2, (uint32_t)v.n);
+    if (v.n > 0)
+        memcpy(to + ATTR_HEAD_BYTES, v.p, v.n);
+    buf_commit(b, total);
+    return true;
 }
 
 bool attr_put_str(struct buf *b, uint16_t tag, const char *s)

@@ -35,11 +35,46 @@ bool attr_find_u64(slice in, uint16_t tag, uint64_t *out);
 uint64_t attr_u64_or(slice in, uint16_t tag, uint64_t def);
 
 /* Little-endian loads for fixed headers. */
-uint16_t get_u16(const void *p);
-uint32_t get_u32(const void *p);
-uint64_t get_u64(const void *p);
-void set_u16(void *p, uint16_t v);
-void set_u32(void *p, uint32_t v);
-void set_u64(void *p, uint64_t v);
+static inline uint16_t get_u16(const void *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+
+    return (uint16_t)(b[0] | b[1] << 8);
+}
+
+static inline uint32_t get_u32(const void *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 |
+           (uint32_t)b[3] << 24;
+}
+
+static inline uint64_t get_u64(const void *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+
+    return get_u32(b) | (uint64_t)get_u32(b + 4) << 32;
+}
+
+static inline void set_u16(void *p, uint16_t v)
+{
+    unsigned char *b = (unsigned char *)p;
+
+    b[0] = (unsigned char)v;
+    b[1] = (unsigned char)(v >> 8);
+}
+
+static inline void set_u32(void *p, uint32_t v)
+{
+    set_u16(p, (uint16_t)v);
+    set_u16((unsigned char *)p + 2, (uint16_t)(v >> 16));
+}
+
+static inline void set_u64(void *p, uint64_t v)
+{
+    set_u32(p, (uint32_t)v);
+    set_u32((unsigned char *)p + 4, (uint32_t)(v >> 32));
+}
 
 #endif

@@ -1,6 +1,10 @@
 #include "base/base.h"
 
+#include "base/base_priv.h"
+
 #include <sys/random.h>
+
+#define QUICK_MAX ((size_t)1024)
 
 static NO_RETURN void no_memory(size_t n)
 {
@@ -18,11 +22,67 @@ void *xmalloc(size_t n)
 
 void *xcalloc(size_t n, size_t size)
 {
-    void *p = calloc(n > 0 ? n : 1, size > 0 ? size : 1);
+    void *p;
 
+    /* malloc() has quick lists for small ones, calloc() does not use them. */
+    if (n > 0 && size > 0 && n <= QUICK_MAX && size <= QUICK_MAX / n)
+        return memset(xmalloc(n * size), 0, n * size);
+    p = calloc(n > 0 ? n : 1, size > 0 ? size : 1);
     if (p == NULL)
         no_memory(n);
     return p;
+}
+
+/* ---- blocks */
+
+enum { N_BLOCKS = 4, BLOCK_MIN = 2048 };
+
+struct block {
+    struct block *next;
+};
+
+/* One for each thread, as offload's may work with buffers. */
+static _Thread_local struct block *blocks[N_BLOCKS];
+static _Thread_local unsigned n_blocks[N_BLOCKS];
+
+static const unsigned blocks_max[N_BLOCKS] = { 32, 32, 16, 8 };
+
+/* The index of the list for this size, or -1. */
+static int block_list(size_t size)
+{
+    if (HAS_ASAN || RUNNING_ON_VALGRIND)
+        return -1;
+    for (int i = 0; i < N_BLOCKS; i++)
+        if (size == (size_t)BLOCK_MIN << i)
+            return i;
+    return -1;
+}
+
+void *block_get(size_t size)
+{
+    int i = block_list(size);
+    struct block *b;
+
+    if (i < 0 || blocks[i] == NULL)
+        return xmalloc(size);
+    b = blocks[i];
+    blocks[i] = b->next;
+    n_blocks[i]--;
+    return b;
+}
+
+void block_put(void *p, size_t size)
+{
+    int i = p != NULL ? block_list(size) : -1;
+    struct block *b = p;
+
+    if (i < 0 || n_blocks[i] >= blocks_max[i]) {
+        free(p);
+        return;
+    }
+    b->next = blocks[i];
+    blocks[i] = b;
+    n_blocks[i]++;
 }
 
 void *xrealloc(void *old, size_t n)
@@ -46,7 +106,9 @@ char *xstrndup(const char *s, size_t n)
 
 char *xstrdup(const char *s)
 {
-    return xstrndup(s, SIZE_MAX - 1);
+    size_t size = strlen(s) + 1;
+
+    return memcpy(xmalloc(size), s, size);
 }
 
 char *xasprintf(const char *fmt, ...)

@@ -2,16 +2,6 @@
 
 #include "base/base.h"
 
-slice slice_str(const char *s)
-{
-    return (slice){ s, s != NULL ? strlen(s) : 0 };
-}
-
-slice slice_of(const void *p, size_t n)
-{
-    return (slice){ p, n };
-}
-
 static bool bytes_ieq(const char *a, const char *b, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -26,19 +16,9 @@ static bool bytes_eq(const char *a, const char *b, size_t n)
     return n == 0 || memcmp(a, b, n) == 0;
 }
 
-bool slice_eq(slice a, slice b)
-{
-    return a.n == b.n && bytes_eq(a.p, b.p, a.n);
-}
-
 bool slice_ieq(slice a, slice b)
 {
     return a.n == b.n && bytes_ieq(a.p, b.p, a.n);
-}
-
-bool slice_eqs(slice a, const char *s)
-{
-    return slice_eq(a, slice_str(s));
 }
 
 bool slice_ieqs(slice a, const char *s)
@@ -74,27 +54,6 @@ bool slice_ends(slice s, slice suffix)
 bool slice_iends(slice s, slice suffix)
 {
     return s.n >= suffix.n && slice_ieq(slice_from(s, s.n - suffix.n), suffix);
-}
-
-slice slice_sub(slice s, size_t from, size_t n)
-{
-    if (from > s.n)
-        from = s.n;
-    if (s.p == NULL)
-        return SLICE_NONE;
-    return (slice){ s.p + from, min_size(n, s.n - from) };
-}
-
-slice slice_from(slice s, size_t from)
-{
-    return slice_sub(s, from, SIZE_MAX);
-}
-
-ssize_t slice_chr(slice s, char c)
-{
-    const char *at = s.n > 0 ? memchr(s.p, c, s.n) : NULL;
-
-    return at != NULL ? at - s.p : -1;
 }
 
 ssize_t slice_rchr(slice s, char c)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/types.h>
 
 struct arena;
@@ -23,12 +24,29 @@ typedef struct slice {
 /* For printf: "%.*s", SLF(s) */
 #define SLF(s) (int)((s).n > 1 << 20 ? 1 << 20 : (s).n), (s).p ? (s).p : ""
 
-slice slice_str(const char *s);
-slice slice_of(const void *p, size_t n);
+/* What stands in each line of every parser is inline. */
+static inline slice slice_str(const char *s)
+{
+    return (slice){ s, s != NULL ? strlen(s) : 0 };
+}
 
-bool slice_eq(slice a, slice b);
+static inline slice slice_of(const void *p, size_t n)
+{
+    return (slice){ (const char *)p, n };
+}
+
+static inline bool slice_eq(slice a, slice b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
 bool slice_ieq(slice a, slice b); /* ASCII case-insensitive */
-bool slice_eqs(slice a, const char *s);
+
+static inline bool slice_eqs(slice a, const char *s)
+{
+    return slice_eq(a, slice_str(s));
+}
+
 bool slice_ieqs(slice a, const char *s);
 int slice_cmp(slice a, slice b); /* as memcmp, shorter first */
 bool slice_starts(slice s, slice prefix);
@@ -37,11 +55,29 @@ bool slice_ends(slice s, slice suffix);
 bool slice_iends(slice s, slice suffix);
 
 /* The part from `from` (clamped), at most `n` bytes (clamped). */
-slice slice_sub(slice s, size_t from, size_t n);
-slice slice_from(slice s, size_t from);
+static inline slice slice_sub(slice s, size_t from, size_t n)
+{
+    if (from > s.n)
+        from = s.n;
+    if (s.p == NULL)
+        return SLICE_NONE;
+    return (slice){ s.p + from, n < s.n - from ? n : s.n - from };
+}
+
+static inline slice slice_from(slice s, size_t from)
+{
+    return slice_sub(s, from, SIZE_MAX);
+}
 
 /* Index of the first/last `c`, or -1. */
-ssize_t slice_chr(slice s, char c);
+static inline ssize_t slice_chr(slice s, char c)
+{
+    const char *at =
+        s.n > 0 ? (const char *)memchr(s.p, (unsigned char)c, s.n) : NULL;
+
+    return at != NULL ? at - s.p : -1;
+}
+
 ssize_t slice_rchr(slice s, char c);
 /* Index of `needle`, or -1; slice_istr ignores ASCII case. */
 ssize_t slice_find(slice s, slice needle);

@@ -496,7 +496,7 @@ void conf_each_reference(slice text, conf_ref_fn *fn, void *ctx)
             continue;
         }
         s = slice_from(text, i + 1);
-        if (s.p[0] == '{' || s.p[0] == '(')
+        if (s.n > 0 && (s.p[0] == '{' || s.p[0] == '('))
             s = skip_space(slice_from(s, 1));
         n = name_length(s);
         if (n > 0)

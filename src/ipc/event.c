@@ -38,22 +38,24 @@ static struct {
 
 static bool put_field(struct buf *b, const struct ev_field *f)
 {
-    struct buf v;
-    slice key = slice_str(f->key);
+    slice key = slice_sub(slice_str(f->key), 0, KEY_MAX);
     bool is_text = f->type != EVT_U64 && f->type != EVT_I64 &&
                    f->type != EVT_MS && f->type != EVT_SECRET;
+    slice text = is_text ? slice_sub(f->str, 0, EVENT_MAX_TEXT) : SLICE_NONE;
+    size_t n_before = b->n;
+    size_t n = 2 + key.n + (is_text ? text.n : sizeof f->num);
 
-    buf_init(&v, EVENT_MAX_TEXT + 64);
-    key = slice_sub(key, 0, KEY_MAX);
-    buf_byte(&v, (char)f->type);
-    buf_byte(&v, (char)key.n);
-    buf_slice(&v, key);
+    buf_u16(b, EA_FIELD);
+    buf_u32(b, (uint32_t)n);
+    buf_byte(b, (char)f->type);
+    buf_byte(b, (char)key.n);
+    buf_slice(b, key);
     if (is_text)
-        buf_slice(&v, slice_sub(f->str, 0, EVENT_MAX_TEXT));
+        buf_slice(b, text);
     else /* a secret does not even reach the log process */
-        buf_u64(&v, f->type == EVT_SECRET ? 0 : (uint64_t)f->num);
-    attr_put(b, EA_FIELD, buf_view(&v));
-    buf_done(&v);
+        buf_u64(b, f->type == EVT_SECRET ? 0 : (uint64_t)f->num);
+    if (b->overflow) /* no half attribute is left */
+        b->n = n_before;
     return !b->overflow;
 }
 
@@ -176,7 +178,7 @@ static void put_dropped(struct buf *b)
     struct ev_field f = ev_tail(slice_of(text, (size_t)n));
     struct event e = { .level = EV_WARNING,
                        .wall_usec = clock_wall_usec(),
-                       .pid = getpid(),
+                       .pid = loop_pid(),
                        .service = slice_str(sink.service),
                        .name = SL("dropped"),
                        .fields = &f,
@@ -265,7 +267,7 @@ void event_log(enum ev_level level, const char *service, const char *name,
 {
     struct event e = { .level = level,
                        .wall_usec = clock_wall_usec(),
-                       .pid = getpid(),
+                       .pid = loop_pid(),
                        .service =
                            slice_str(service != NULL ? service : sink.service),
                        .name = slice_str(name),

@@ -140,7 +140,7 @@ static void snippet_text(struct snippet *s, slice utf8, bool has_quotes)
             continue;
         }
         len = mail_utf8_len(utf8);
-        ch = slice_sub(utf8, 0, len == 0 ? 1 : len);
+        ch = slice_of(utf8.p, len == 0 ? 1 : len);
         utf8 = slice_from(utf8, ch.n);
         if (ascii_isspace(ch.p[0])) {
             s->blank = true;

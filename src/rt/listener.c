@@ -21,6 +21,8 @@ struct listener {
     bool is_watched;
     bool is_accepting; /* inside fn: free later */
     bool is_freed;
+    int burst;          /* how many to accept at this event */
+    uint64_t last_turn; /* of the loop in which there was something */
     struct timer retry;
     void (*fn)(int fd, const struct peer_addr *peer, void *arg);
     void *arg;
@@ -58,7 +60,6 @@ static bool accept_one(struct listener *l)
     struct sockaddr_storage sa;
     socklen_t len = sizeof(sa);
     struct peer_addr peer;
-    const int on = 1;
     int fd = accept4(l->fd, (struct sockaddr *)&sa, &len,
                      SOCK_NONBLOCK | SOCK_CLOEXEC);
 
@@ -76,8 +77,6 @@ static bool accept_one(struct listener *l)
     }
     if (peer.family == AF_UNIX)
         address_credentials(fd, &peer);
-    else
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     l->fn(fd, &peer, l->arg);
     return true;
 }
@@ -86,8 +85,15 @@ static void listener_event(struct source *src, UNUSED uint32_t events)
 {
     struct listener *l = CONTAINER_OF(src, struct listener, source);
 
+    /* Most often one came, and asking for a second costs more than to be told
+     * of it in the next turn: ask for more only while that happens. */
+    if (l->last_turn + 1 == rt_loop.n_turns)
+        l->burst = l->burst < PER_EVENT ? l->burst * 2 : PER_EVENT;
+    else
+        l->burst = 1;
+    l->last_turn = rt_loop.n_turns;
     l->is_accepting = true;
-    for (int i = 0; i < PER_EVENT && !l->is_paused && !l->is_freed; i++)
+    for (int i = 0; i < l->burst && !l->is_paused && !l->is_freed; i++)
         if (!accept_one(l))
             break;
     l->is_accepting = false;
@@ -102,11 +108,15 @@ struct listener *listener_new(int fd,
 {
     struct listener *l = xcalloc(1, sizeof(*l));
     int flags = fcntl(fd, F_GETFL);
+    const int on = 1;
 
+    /* What is accepted inherits it; a UNIX socket has no such option. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (flags >= 0 && !(flags & O_NONBLOCK))
         (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
     l->source.fn = listener_event;
     l->fd = fd;
+    l->burst = 1;
     l->fn = fn;
     l->arg = arg;
     update(l);

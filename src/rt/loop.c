@@ -1,6 +1,7 @@
 /* The loop: turns, readiness, deferred calls, signals, the panic dump. */
 #include "rt/rt_priv.h"
 
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -60,11 +61,34 @@ msec loop_now(void)
     return rt_loop.is_running ? rt_loop.now : clock_mono();
 }
 
+/* ---- the process */
+
+static pid_t own_pid;
+
+static void forget_pid(void)
+{
+    own_pid = 0;
+}
+
+pid_t loop_pid(void)
+{
+    static bool is_hooked;
+
+    if (own_pid != 0)
+        return own_pid;
+    if (!is_hooked)
+        is_hooked = pthread_atfork(NULL, NULL, forget_pid) == 0;
+    if (!is_hooked)
+        return getpid();
+    own_pid = getpid();
+    return own_pid;
+}
+
 /* ---- sources */
 
 static bool epoll_is_ours(void)
 {
-    return rt_loop.is_open && rt_loop.pid == getpid();
+    return rt_loop.is_open && rt_loop.pid == loop_pid();
 }
 
 static int source_ctl(int op, int fd, uint32_t events, struct source *src)
@@ -90,6 +114,11 @@ void source_del(int fd, struct source *src)
      * registration alive. */
     if (epoll_is_ours())
         (void)source_ctl(EPOLL_CTL_DEL, fd, 0, src);
+    source_forget(src);
+}
+
+void source_forget(struct source *src)
+{
     for (int i = 0; i < rt_loop.n_batch; i++)
         if (rt_loop.batch[i].data.ptr == src)
             rt_loop.batch[i].data.ptr = NULL;
@@ -227,6 +256,7 @@ static void poll_and_dispatch(int timeout)
     int64_t since = real_ms_coarse();
 
     CHECK(n >= 0 || errno == EINTR);
+    rt_loop.n_turns++;
     rt_loop.now = clock_mono();
     rt_loop.n_batch = n > 0 ? n : 0;
     for (int i = 0; i < rt_loop.n_batch; i++) {

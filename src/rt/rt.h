@@ -40,6 +40,8 @@ void loop_stop(void);
 void loop_done(void);
 /* Stop by itself when nothing but `background` watches is left (tests). */
 void loop_run_until_idle(void);
+/* getpid() without asking the kernel; a forked child has its own. */
+pid_t loop_pid(void);
 /* Cached time of this turn of the loop, clock_mono() otherwise the same. */
 msec loop_now(void);
 /* A turn of more than this long without a wait is told through

@@ -27,6 +27,9 @@ int source_add(int fd, uint32_t events, struct source *src);
 int source_mod(int fd, uint32_t events, struct source *src);
 /* Also forgets events that were fetched and not dispatched yet. */
 void source_del(int fd, struct source *src);
+/* Only the latter: the descriptor is about to be closed, and no other process
+ * has a duplicate of it. */
+void source_forget(struct source *src);
 
 /* ---- the loop */
 struct loop {
@@ -38,6 +41,7 @@ struct loop {
     int epoll_fd;
     pid_t pid; /* who made it: a forked child must not touch epoll_fd */
     msec now;
+    uint64_t n_turns;
     struct heap timers;
     struct list deferred;
     struct list tasks;   /* all */

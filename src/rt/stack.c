@@ -33,7 +33,8 @@ enum {
     POOL_MAX = 256,      /* idle stacks kept */
     KEPT_BYTES = 16384,  /* stays resident in an idle stack */
     PAGE_BYTES = 4096,   /* how much below it is looked at */
-    FULL_LOOK_EVERY = 32 /* uses between two looks at the whole stack */
+    LOOK_EVERY = 8,      /* uses between two looks at that page */
+    FULL_LOOK_EVERY = 64 /* uses between two looks at the whole stack */
 };
 
 /* At the high end of each mapping. */
@@ -118,7 +119,9 @@ void stack_get(char **lo_out, size_t *size_out)
  * Was more than KEPT_BYTES used?  Each call pushes a return address and frames
  * stay under 2 KiB, so a deep use has left something in the page below.  An
  * untouched page reads as the one zero page, which is in the cache.  A library
- * with a great frame can jump over it, hence the full look now and then.
+ * with a great frame can jump over it, hence the full look now and then.  Each
+ * look reads 64 cold cache lines, so it is not taken after each short task: the
+ * stack used last is the first to be used again.
  */
 static bool was_deep(const struct stack_head *h, const char *kept)
 {
@@ -127,6 +130,8 @@ static bool was_deep(const struct stack_head *h, const char *kept)
 
     if (h->uses % FULL_LOOK_EVERY == 0)
         return true;
+    if (h->uses % LOOK_EVERY != 1)
+        return false;
     for (size_t i = 0; i < PAGE_BYTES / sizeof(*at); i++)
         any |= at[i];
     return any != 0;

@@ -59,6 +59,16 @@ void stream_limits(struct stream *s, size_t in_max, size_t out_max)
     s->out_max = (uint32_t)out_max;
 }
 
+void stream_expect(struct stream *s, size_t n)
+{
+    size_t size = IOBUF_MIN;
+
+    while (size < n && size < IOBUF_MAX)
+        size *= 2;
+    if (s->in_next < size)
+        s->in_next = (uint32_t)size;
+}
+
 int stream_fd(const struct stream *s)
 {
     return s->fd;

@@ -22,6 +22,9 @@ struct stream;
 
 /* Take over a connected, non-blocking socket (or pipe end). */
 struct stream *stream_from_fd(int fd);
+/* The same for a descriptor that no other process has nor will get, as one that
+ * was just accepted: closing it ends its registration with the loop. */
+struct stream *stream_from_own_fd(int fd);
 /* Pipe ends: in_fd for reading, out_fd for writing; may be equal or -1. */
 struct stream *stream_from_fds(int in_fd, int out_fd);
 /* Two connected streams in memory, for tests. */
@@ -32,6 +35,9 @@ void stream_free(struct stream **s); /* closes at once; unsent output is lost */
 void stream_deadline(struct stream *s, msec at);
 /* Upper bounds of the buffers; default 64 KiB in, 32 KiB out. */
 void stream_limits(struct stream *s, size_t in_max, size_t out_max);
+/* About `n` bytes of input are on their way: the next buffer takes them in one
+ * read, as far as one buffer of the pool (64 KiB) does. */
+void stream_expect(struct stream *s, size_t n);
 
 /* ---- input */
 slice stream_peek(const struct stream *s);

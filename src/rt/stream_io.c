@@ -116,7 +116,9 @@ static void fd_close(struct stream *s)
         close_out_side(s);
     if (s->fd < 0)
         return;
-    if (s->in_armed || (s->out_armed && s->out_fd == s->fd))
+    if (s->is_own)
+        source_forget(&s->source);
+    else if (s->in_armed || (s->out_armed && s->out_fd == s->fd))
         source_del(s->fd, &s->source);
     (void)close(s->fd);
 }
@@ -135,6 +137,14 @@ struct stream *stream_from_fd(int fd)
     struct stream *s = stream_new(&stream_fd_io, fd, fd);
 
     s->source.fn = fd_event;
+    return s;
+}
+
+struct stream *stream_from_own_fd(int fd)
+{
+    struct stream *s = stream_from_fd(fd);
+
+    s->is_own = true;
     return s;
 }
 

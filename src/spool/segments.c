@@ -64,6 +64,8 @@ int segment_fd(struct spool *s, struct segment *g, struct err *err)
     seg_name(name, g->kind, g->by_number.key);
     if (engine_get(s->dir, name, &g->fd, &size, err) != ENGINE_OK)
         return -1;
+    /* Reading is no change that the writer's sync should have to write. */
+    (void)fcntl(g->fd, F_SETFL, O_NOATIME);
     list_push(&s->lru, &g->in_lru);
     if (++s->n_open > OPEN_FDS_MAX) {
         list_each_safe(l, tmp, &s->lru) {

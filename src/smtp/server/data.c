@@ -1,5 +1,8 @@
 #include "smtp/server/server_priv.h"
 
+/* What a message is expected to have at least: one read takes it. */
+#define USUAL_BYTES ((size_t)8192)
+
 /* DATA (RFC 5321 4.1.1.4) and BDAT (RFC 3030). */
 
 /* Read the message from the client until the dot; what went wrong with it is
@@ -52,6 +55,7 @@ int smtp_cmd_data(struct smtp *s, slice args)
     if (smtp_reply(s, 354, NULL, "End data with <CR><LF>.<CR><LF>") < 0 ||
         stream_flush(s->stream, &err) < 0)
         return -1;
+    stream_expect(s->stream, USUAL_BYTES);
     /* From here on the client talks until the dot, whatever we think of the
      * mail. */
     if (read_data(s) < 0)

@@ -2,43 +2,41 @@
 
 #define REPLY_MAX 640 /* RFC 5321 4.5.3.1.5 says 512; long texts are cut */
 
-MAY_WAIT static int reply_text(struct smtp *s, int code, const char *status,
-                               const char *text)
+int smtp_reply(struct smtp *s, int code, const char *status, const char *fmt,
+               ...)
 {
     char line[REPLY_MAX];
+    size_t n = 4;
     struct err err;
-    int n;
+    va_list ap;
+    int text;
 
+    CHECK(code >= 200 && code <= 599);
     s->reply_failed = code >= 400;
-    if (status != NULL)
-        n = snprintf(line, sizeof line - 2, "%d %s %s", code, status, text);
-    else
-        n = snprintf(line, sizeof line - 2, "%d %s", code, text);
-    if (n < 0)
+    line[0] = (char)('0' + code / 100);
+    line[1] = (char)('0' + code / 10 % 10);
+    line[2] = (char)('0' + code % 10);
+    line[3] = ' ';
+    if (status != NULL) {
+        size_t len = min_size(strlen(status), 16);
+
+        memcpy(line + n, status, len);
+        n += len;
+        line[n++] = ' ';
+    }
+    va_start(ap, fmt);
+    text = vsnprintf(line + n, sizeof line - 2 - n, fmt, ap);
+    va_end(ap);
+    if (text < 0)
         return -1;
-    if ((size_t)n > sizeof line - 3)
-        n = (int)sizeof line - 3;
+    n = min_size(n + (size_t)text, sizeof line - 3);
     /* What came from a peer or a table never breaks the line. */
-    for (int i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
             line[i] = '?';
     line[n++] = '\r';
     line[n++] = '\n';
-    return stream_write(s->stream, slice_of(line, (size_t)n), &err);
-}
-
-int smtp_reply(struct smtp *s, int code, const char *status, const char *fmt,
-               ...)
-{
-    char text[REPLY_MAX];
-    va_list ap;
-
-    va_start(ap, fmt);
-    int n = vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    if (n < 0)
-        return -1;
-    return reply_text(s, code, status, text);
+    return stream_write(s->stream, slice_of(line, n), &err);
 }
 
 int smtp_reply_line(struct smtp *s, const struct access_reply *r)

@@ -628,6 +628,7 @@ MAY_WAIT static void greet(void *arg)
     struct smtp *s = arg;
     struct smtp_service *service = s->service;
     bool ok = true;
+    struct err err;
 
     s->task = task_self();
     stream_deadline(s->stream, clock_after(service->timeout_ms));
@@ -639,13 +640,23 @@ MAY_WAIT static void greet(void *arg)
     }
     smtp_tx_reset(s);
     s->is_denied = !ok; /* RFC 5321 3.1 */
-    session_run(s);
+    if (s->must_close || s->is_shutdown) {
+        session_run(s);
+        return;
+    }
+    /* The client waits for the greeting: no look at its input before. */
+    if (stream_flush(s->stream, &err) < 0) {
+        s->is_timeout = err.class == ERR_TEMP;
+        session_broken(s);
+        return;
+    }
+    session_park(s);
 }
 
 void smtp_session_start(struct smtp_service *service, int fd,
                         const struct peer_addr *peer)
 {
-    smtp_session_begin(service, stream_from_fd(fd), peer);
+    smtp_session_begin(service, stream_from_own_fd(fd), peer);
 }
 
 void smtp_session_begin(struct smtp_service *service, struct stream *stream,
