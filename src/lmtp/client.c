@@ -321,8 +321,7 @@ MAY_WAIT static int copy_body(struct lmtp_client *c,
 
 MAY_WAIT static int write_transaction(struct lmtp_client *c,
                                       const struct lmtp_message *m,
-                                      struct pending *p, msec deadline,
-                                      struct err *err)
+                                      struct pending *p, struct err *err)
 {
     struct buf b;
     int r = -1;
@@ -333,7 +332,7 @@ MAY_WAIT static int write_transaction(struct lmtp_client *c,
         buf_done(&b);
         return -1;
     }
-    stream_deadline(c->stream, deadline);
+    stream_deadline(c->stream, m->deadline);
     list_push(&c->pending, &p->link);
     c->n_pending++;
     start_reader(c);
@@ -363,8 +362,8 @@ MAY_WAIT static int wait_answers(struct lmtp_client *c, struct pending *p,
 }
 
 int lmtp_deliver(struct lmtp_client *c, const struct lmtp_message *m,
-                 struct lmtp_rcpt *rcpts, size_t n, msec deadline,
-                 struct arena *a, struct err *err)
+                 struct lmtp_rcpt *rcpts, size_t n, struct arena *a,
+                 struct err *err)
 {
     struct pending p = {
         .task = task_self(),
@@ -379,13 +378,13 @@ int lmtp_deliver(struct lmtp_client *c, const struct lmtp_message *m,
     list_init(&p.link);
     for (size_t i = 0; i < n; i++)
         rcpts[i].code = 0;
-    if (sema_down(&c->writing, deadline, err) < 0)
+    if (sema_down(&c->writing, m->deadline, err) < 0)
         return -1;
     if (c->is_broken) {
         sema_up(&c->writing);
         return err_temp(err, "the mailbox worker went away");
     }
-    r = write_transaction(c, m, &p, deadline, err);
+    r = write_transaction(c, m, &p, err);
     sema_up(&c->writing);
-    return r < 0 ? -1 : wait_answers(c, &p, deadline, err);
+    return r < 0 ? -1 : wait_answers(c, &p, m->deadline, err);
 }

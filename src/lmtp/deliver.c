@@ -52,7 +52,7 @@ static slice external(struct arena *a, slice internal)
 
     if (internal.n == 0)
         return out;
-    buf_init(&b, 4 * MAIL_ADDRESS_MAX);
+    buf_init(&b, (size_t)4 * MAIL_ADDRESS_MAX);
     if (mail_addr_quote(&b, internal))
         out = slice_dup(a, buf_view(&b));
     buf_done(&b);

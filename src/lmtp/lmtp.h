@@ -102,6 +102,7 @@ struct lmtp_message {
     int body_fd;
     uint64_t body_at;
     uint64_t body_bytes;
+    msec deadline; /* of the whole transaction; workers set their own */
 };
 
 /* Send one transaction and wait for its answers, which stand in rcpts.  All
@@ -109,8 +110,8 @@ struct lmtp_message {
  * connection broke or the deadline passed (ERR_TEMP); recipients with code 0
  * have no answer.  Cancelling the task does not take back what was sent. */
 MAY_WAIT int lmtp_deliver(struct lmtp_client *c, const struct lmtp_message *m,
-                          struct lmtp_rcpt *rcpts, size_t n, msec deadline,
-                          struct arena *a, struct err *err);
+                          struct lmtp_rcpt *rcpts, size_t n, struct arena *a,
+                          struct err *err);
 
 /* ---- workers of the broker, for `local` and `lmtpd` */
 struct link;
@@ -141,12 +142,12 @@ struct lmtp_workers *lmtp_workers_new(struct link *broker,
 MAY_WAIT int lmtp_worker_get(struct lmtp_workers *w,
                              const struct lmtp_place *place,
                              struct lmtp_worker **out, struct err *err);
-/* lmtp_deliver() to it. */
+/* lmtp_deliver() to it, with a deadline of its own. */
 MAY_WAIT int lmtp_worker_deliver(struct lmtp_worker *w,
                                  const struct lmtp_message *m,
                                  struct lmtp_rcpt *rcpts, size_t n,
                                  struct arena *a, struct err *err);
-void lmtp_worker_put(struct lmtp_worker **w);
+void lmtp_worker_put(struct lmtp_worker **vp);
 /* Ask a WORKER_FORWARD or the like (ipc/proto.h) of the place's worker. */
 struct msg;
 MAY_WAIT int lmtp_worker_ask(struct lmtp_workers *w,

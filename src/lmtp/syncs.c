@@ -3,7 +3,7 @@
 #include "lmtp/lmtp.h"
 #include "rt/rt.h"
 
-#define SYNC_MS (300 * 1000)
+#define SYNC_MS ((msec)300 * 1000)
 
 /* Deliveries on one file system that wait for a sync to begin after them. */
 struct round {

@@ -103,6 +103,7 @@ static struct lmtp_message letter(const struct bench *b)
         .body_fd = b->body_fd,
         .body_at = 2,
         .body_bytes = 11,
+        .deadline = clock_after(5000),
     };
 }
 
@@ -122,7 +123,7 @@ MAY_WAIT static int deliver(struct bench *b, struct lmtp_rcpt *v, size_t n,
 {
     struct lmtp_message m = letter(b);
 
-    return lmtp_deliver(b->client, &m, v, n, clock_after(5000), b->arena, err);
+    return lmtp_deliver(b->client, &m, v, n, b->arena, err);
 }
 
 /* ---- the two together */
@@ -271,9 +272,8 @@ LMTP_TEST(test_deadline)
     struct lmtp_message m = letter(b);
     struct err err;
 
-    assert_int_equal(lmtp_deliver(b->client, &m, &v, 1, clock_after(50),
-                                  b->arena, &err),
-                     -1);
+    m.deadline = clock_after(50);
+    assert_int_equal(lmtp_deliver(b->client, &m, &v, 1, b->arena, &err), -1);
     assert_int_equal(err.class, ERR_TEMP);
     assert_true(lmtp_client_is_broken(b->client));
     assert_int_equal(lmtp_client_pending(b->client), 0);
@@ -299,7 +299,8 @@ MAY_WAIT static int deliver_to(struct bench *b, const char *answers,
     for (size_t i = 0; i < n_times; i++)
         assert_int_equal(stream_puts(worker, answers, &err), 0);
     assert_int_equal(stream_flush(worker, &err), 0);
-    r = lmtp_deliver(client, &m, v, 1, clock_after(200), b->arena, &err);
+    m.deadline = clock_after(200);
+    r = lmtp_deliver(client, &m, v, 1, b->arena, &err);
     lmtp_client_free(&client);
     stream_free(&worker);
     return r;

@@ -5,8 +5,8 @@
 #include "lmtp/lmtp.h"
 #include "rt/rt.h"
 
-#define CONNECT_MS (60 * 1000)
-#define DELIVER_MS (1800 * 1000)
+#define CONNECT_MS ((msec)60 * 1000)
+#define DELIVER_MS ((msec)1800 * 1000)
 /* Connections to workers kept open; the least recently used idle one goes. */
 #define WORKERS_MAX 1024
 
@@ -156,7 +156,7 @@ int lmtp_worker_get(struct lmtp_workers *w, const struct lmtp_place *place,
 {
     struct lmtp_worker *v;
     char key[64];
-    int fd;
+    int fd = -1;
 
     make_key(w, place, key);
     v = w->n_slots > 0 ? find(w, key) : NULL;
@@ -203,8 +203,10 @@ int lmtp_worker_deliver(struct lmtp_worker *v, const struct lmtp_message *m,
                         struct lmtp_rcpt *rcpts, size_t n, struct arena *a,
                         struct err *err)
 {
-    return lmtp_deliver(v->client, m, rcpts, n, clock_after(DELIVER_MS), a,
-                        err);
+    struct lmtp_message timed = *m;
+
+    timed.deadline = clock_after(DELIVER_MS);
+    return lmtp_deliver(v->client, &timed, rcpts, n, a, err);
 }
 
 /* ---- questions */
@@ -222,7 +224,7 @@ int lmtp_worker_ask(struct lmtp_workers *w, const struct lmtp_place *place,
 {
     static const struct chan_ops ops = { .on_msg = on_chan_msg };
     struct chan *c;
-    int fd;
+    int fd = -1;
     int r;
 
     if (connect_worker(w, place, BROKER_ASK, &fd, err) < 0)
