@@ -5,7 +5,8 @@
 
 /* After sign-in.  A group of commands that lands adds its words. */
 const char imap_capability[] =
-    "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE UNSELECT";
+    "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE UNSELECT CONDSTORE SAVEDATE "
+    "PREVIEW";
 
 static void cmd_capability(struct imap_cmd *c)
 {

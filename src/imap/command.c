@@ -5,9 +5,8 @@
 
 /* A group of commands is a table in a file of its own: imap_priv.h. */
 static const struct imap_command *const groups[] = {
-    imap_basic_commands,
-    imap_select_commands,
-    imap_expunge_commands,
+    imap_basic_commands, imap_select_commands, imap_expunge_commands,
+    imap_fetch_commands, imap_store_commands,
 };
 
 static const struct imap_command *find(slice name, bool uid)

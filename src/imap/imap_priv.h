@@ -12,6 +12,7 @@
  *   parse.c     atoms, strings, mailbox names, dates        pure
  *   set.c       sequence sets                               pure
  *   sync.c      news of the selected mailbox
+ *   walk.c      the messages that a command names
  *   select.c basic.c fetch*.c flags.c expunge.c ...: a group of commands each
  *
  * Adding a group of commands: a file of its own with functions
@@ -60,6 +61,17 @@ struct imap_server {
     bool no_sync; /* mail_fsync = never */
 };
 
+/* The last piece of a message that was sent: who fetches a large one in pieces
+ * goes on from there. */
+struct imap_memo {
+    uint32_t uid;
+    int kind;
+    char part[24];
+    uint64_t at, stored, crlf; /* the section */
+    uint64_t pos_crlf, pos;    /* a place in it: with CRLF, in the file */
+    bool pos_cr;               /* a CR stands before it */
+};
+
 /* The selected mailbox. */
 struct imap_selected {
     struct store_view view;
@@ -69,6 +81,7 @@ struct imap_selected {
     uint32_t recent_from; /* UIDs from here are \Recent */
     uint32_t n_keywords;  /* told in FLAGS */
     bool is_read_only;
+    struct imap_memo memo;
 };
 
 /* What a session has only while its task runs. */
@@ -223,6 +236,8 @@ struct imap_cmd {
 extern const struct imap_command imap_basic_commands[];
 extern const struct imap_command imap_select_commands[];
 extern const struct imap_command imap_expunge_commands[];
+extern const struct imap_command imap_fetch_commands[];
+extern const struct imap_command imap_store_commands[];
 
 /* Run the command that lies in work->line. */
 MAY_WAIT void imap_command_run(struct imap_session *s);
@@ -296,11 +311,46 @@ void imap_sync_flags(struct imap_session *s);
 /* "* n FETCH (FLAGS (...))" with UID and MODSEQ where they are due. */
 void imap_tell_flags(struct imap_session *s, size_t row, uint32_t seq,
                      bool with_uid);
+/* The same with MODSEQ alone. */
+void imap_tell_modseq(struct imap_session *s, size_t row, uint32_t seq,
+                      bool with_uid);
 /* FLAGS and PERMANENTFLAGS anew when there are new keywords. */
 void imap_tell_keywords(struct imap_session *s);
 /* Wait until what was changed in the mailbox is durable (invariant 4). */
 MAY_WAIT int imap_durable(struct imap_session *s, struct store_mailbox *m,
                           struct err *err);
+
+/* ---- walk.c: the messages of a set */
+
+/* " set" of a command's arguments, by UID or sequence number as c->is_uid says.
+ * False: BAD was answered. */
+bool imap_cmd_set(struct imap_cmd *c, struct imap_set *out);
+
+struct imap_walk {
+    struct store_view *view;
+    struct imap_set *set;
+    bool is_uid;
+    bool in_range;
+    size_t range;
+    /* After imap_walk_next(): */
+    size_t row;
+    uint32_t seq, uid;
+};
+
+/* From the first on, those that are expunged but not told of included
+ * (store_view_is_gone()).  May wait in between, but not tell news. */
+void imap_walk_init(struct imap_walk *w, struct imap_session *s,
+                    struct imap_set *set, bool is_uid);
+bool imap_walk_next(struct imap_walk *w);
+/* Also of an expunged row. */
+uint32_t imap_row_uid(struct store_view *v, size_t row);
+
+/* ---- flags.c */
+
+/* Change flags of messages in the selected mailbox as one step, telling what
+ * others changed before it; the new values are not told. */
+int imap_change_flags(struct imap_session *s, const struct store_change *v,
+                      size_t n, struct err *err);
 
 /* ---- select.c, session.c, server.c */
 

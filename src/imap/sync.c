@@ -69,30 +69,50 @@ void imap_tell_keywords(struct imap_session *s)
     }
 }
 
-void imap_tell_flags(struct imap_session *s, size_t row, uint32_t seq,
-                     bool with_uid)
+/* "* 5 FETCH (UID 7 MODSEQ (9)" as far as it is due; what separates the next
+ * item. */
+static const char *tell_head(struct imap_session *s, size_t row, uint32_t seq,
+                             bool with_uid, bool with_modseq)
 {
-    const struct imap_selected *sel = s->selected;
-    const struct store_mailbox *m = sel->view.mailbox;
-    uint32_t uid = store_row_uid(m, row);
+    const struct store_mailbox *m = s->selected->view.mailbox;
+    const char *space = "";
 
     imap_says(s, "* ");
     imap_say_u64(s, seq);
     imap_says(s, " FETCH (");
     if (with_uid || s->condstore) {
         imap_says(s, "UID ");
-        imap_say_u64(s, uid);
-        imap_says(s, " ");
+        imap_say_u64(s, store_row_uid(m, row));
+        space = " ";
     }
-    if (s->condstore) {
+    if (with_modseq) {
+        imap_says(s, space);
         imap_says(s, "MODSEQ (");
         imap_say_u64(s, store_row_modseq(m, row));
-        imap_says(s, ") ");
+        imap_says(s, ")");
+        space = " ";
     }
+    return space;
+}
+
+void imap_tell_flags(struct imap_session *s, size_t row, uint32_t seq,
+                     bool with_uid)
+{
+    const struct imap_selected *sel = s->selected;
+    const struct store_mailbox *m = sel->view.mailbox;
+
+    imap_says(s, tell_head(s, row, seq, with_uid, s->condstore));
     imap_says(s, "FLAGS (");
     imap_say_flags(s, m, store_row_flags(m, row), store_row_keywords(m, row),
-                   is_recent(sel, uid));
+                   is_recent(sel, store_row_uid(m, row)));
     imap_says(s, "))\r\n");
+}
+
+void imap_tell_modseq(struct imap_session *s, size_t row, uint32_t seq,
+                      bool with_uid)
+{
+    (void)tell_head(s, row, seq, with_uid, true);
+    imap_says(s, ")\r\n");
 }
 
 static void tell_changed(void *arg, size_t row, uint32_t seq)
