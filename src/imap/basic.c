@@ -5,8 +5,9 @@
 
 /* After sign-in.  A group of commands that lands adds its words. */
 const char imap_capability[] =
-    "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE UNSELECT CONDSTORE SAVEDATE "
-    "PREVIEW";
+    "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE UNSELECT NAMESPACE CHILDREN "
+    "UIDPLUS MOVE SPECIAL-USE CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS "
+    "STATUS=SIZE APPENDLIMIT MULTIAPPEND CONDSTORE SAVEDATE PREVIEW";
 
 static void cmd_capability(struct imap_cmd *c)
 {

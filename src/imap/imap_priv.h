@@ -238,6 +238,10 @@ extern const struct imap_command imap_select_commands[];
 extern const struct imap_command imap_expunge_commands[];
 extern const struct imap_command imap_fetch_commands[];
 extern const struct imap_command imap_store_commands[];
+extern const struct imap_command imap_mailboxes_commands[];
+extern const struct imap_command imap_list_commands[];
+extern const struct imap_command imap_copy_commands[];
+extern const struct imap_command imap_append_commands[];
 
 /* Run the command that lies in work->line. */
 MAY_WAIT void imap_command_run(struct imap_session *s);

@@ -1,0 +1,173 @@
+/* COPY, MOVE and their UID forms: RFC 3501 6.4.7, RFC 4315 (COPYUID), RFC 6851.
+ */
+#include "imap/imap_priv.h"
+
+/* UIDs of the set's messages, ascending; some may be gone by now: *any_gone. */
+static size_t choose(struct imap_cmd *c, struct imap_set *set, uint32_t **out,
+                     bool *any_gone)
+{
+    struct store_view *v = &c->s->selected->view;
+    size_t n = 0;
+    uint32_t seq = 0;
+
+    *out = arena_alloc(c->arena, (store_view_messages(v) + 1) * sizeof **out);
+    if (*out == NULL)
+        return 0;
+    for (size_t row = store_view_next(v, 0); row < v->rows;
+         row = store_view_next(v, row + 1)) {
+        struct store_row r;
+
+        seq++;
+        if (store_view_is_gone(v, row)) {
+            *any_gone = *any_gone || (!c->is_uid && imap_set_has(set, seq));
+            continue;
+        }
+        if (c->is_uid) {
+            uint32_t uid = store_row_uid(v->mailbox, row);
+
+            if (imap_set_has(set, uid))
+                (*out)[n++] = uid;
+        } else if (imap_set_has(set, seq)) {
+            store_view_get(v, row, &r);
+            (*out)[n++] = r.uid;
+        }
+    }
+    return n;
+}
+
+static void copy_uid(struct buf *b, const struct store_mailbox *to,
+                     const struct store_copied *pairs, size_t n)
+{
+    struct imap_set_out set = { 0 };
+    struct store_status st;
+
+    store_mailbox_status(to, &st);
+    (void)buf_printf(b, "[COPYUID %" PRIu32 " ", st.uidvalidity);
+    for (size_t i = 0; i < n; i++)
+        imap_set_add(&set, b, pairs[i].from);
+    imap_set_flush(&set, b);
+    (void)buf_byte(b, ' ');
+    set = (struct imap_set_out){ 0 };
+    for (size_t i = 0; i < n; i++)
+        imap_set_add(&set, b, pairs[i].to);
+    imap_set_flush(&set, b);
+    (void)buf_puts(b, "] ");
+}
+
+/* The originals go once their copies are durable: a crash between the two
+ * leaves them in both, never in none. */
+MAY_WAIT static int remove_originals(struct imap_cmd *c,
+                                     const struct store_copied *pairs, size_t n,
+                                     struct err *err)
+{
+    struct store_mailbox *from = c->s->selected->view.mailbox;
+    uint32_t *uids = arena_alloc(c->arena, (n + 1) * sizeof *uids);
+    uint64_t modseq;
+
+    if (uids == NULL)
+        return err_temp(err, "no memory for a list of messages");
+    for (size_t i = 0; i < n; i++)
+        uids[i] = pairs[i].from;
+    if (store_expunge(from, uids, n, &modseq, err) < 0)
+        return -1;
+    c->s->n_expunged += n;
+    return imap_durable(c->s, from, err);
+}
+
+MAY_WAIT static void done(struct imap_cmd *c, struct store_mailbox *to,
+                          const struct store_copied *pairs, size_t n,
+                          bool is_move)
+{
+    struct imap_session *s = c->s;
+    struct buf b CLEANUP(buf_done) = { 0 };
+    struct err err;
+
+    buf_init(&b, 1u << 20);
+    copy_uid(&b, to, pairs, n);
+    if (!is_move) {
+        imap_answer_begin(c, IMAP_OK);
+        c->text.max = b.n + 100;
+        (void)buf_slice(&c->text, buf_view(&b));
+        (void)buf_puts(&c->text, "Copy completed.");
+        return;
+    }
+    /* RFC 6851 4.3: before the first EXPUNGE. */
+    imap_says(s, "* OK ");
+    imap_say(s, buf_view(&b));
+    imap_says(s, "Moved UIDs.\r\n");
+    if (remove_originals(c, pairs, n, &err) < 0)
+        imap_fail(c, &err);
+    else
+        imap_ok(c, NULL, "Move completed.");
+}
+
+MAY_WAIT static void copy(struct imap_cmd *c, bool is_move)
+{
+    struct imap_session *s = c->s;
+    struct store_mailbox *from = s->selected->view.mailbox;
+    struct store_mailbox *to;
+    struct store_copied *pairs;
+    struct imap_set set;
+    bool any_gone = false;
+    uint32_t *uids;
+    size_t n, n_out = 0;
+    struct err err;
+    slice name;
+    uint32_t max = store_view_messages(&s->selected->view);
+
+    if (c->is_uid) {
+        struct store_status st;
+
+        store_mailbox_status(from, &st);
+        max = st.uidnext > 0 ? st.uidnext - 1 : 0;
+    }
+    if (!imap_sp(&c->in) || !imap_set_parse(&c->in, max, &set) ||
+        !imap_sp(&c->in) || !imap_mailbox(&c->in, &name) || !imap_end(&c->in))
+        return;
+    if (is_move && s->selected->is_read_only) {
+        imap_no(c, "READ-ONLY", "Mailbox is read-only.");
+        return;
+    }
+    if (imap_open(s, name, &to, &err) < 0) {
+        if (err.class == ERR_PERM && err.sys == ENOENT)
+            imap_no(c, "TRYCREATE", "Mailbox doesn't exist.");
+        else
+            imap_fail(c, &err);
+        return;
+    }
+    n = choose(c, &set, &uids, &any_gone);
+    pairs = arena_alloc(c->arena, (n + 1) * sizeof *pairs);
+    if (any_gone) {
+        imap_no(c, "EXPUNGEISSUED",
+                "Some of the requested messages no longer exist.");
+    } else if (n == 0) {
+        imap_ok(c, NULL, "No messages found.");
+    } else if (uids == NULL || pairs == NULL) {
+        imap_no(c, "LIMIT", "Too many messages at once.");
+    } else if (store_copy(from, uids, n, to, 0, pairs, &n_out, &err) < 0 ||
+               imap_durable(s, to, &err) < 0 ||
+               store_mailbox_reserve(to, IMAP_RESERVE, &err) < 0) {
+        imap_fail(c, &err);
+    } else if (n_out == 0) {
+        imap_ok(c, NULL, "No messages found.");
+    } else {
+        done(c, to, pairs, n_out, is_move);
+    }
+    store_mailbox_unref(&to);
+}
+
+MAY_WAIT static void cmd_copy(struct imap_cmd *c)
+{
+    copy(c, false);
+}
+
+MAY_WAIT static void cmd_move(struct imap_cmd *c)
+{
+    copy(c, true);
+}
+
+const struct imap_command imap_copy_commands[] = {
+    { "COPY", IMAP_SELECTED, IMAP_UID | IMAP_BY_SEQ, cmd_copy },
+    { "MOVE", IMAP_SELECTED, IMAP_UID, cmd_move },
+    { 0 },
+};
