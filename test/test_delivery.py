@@ -409,6 +409,39 @@ def test_commands_of_aliases_run_as_default_privs(where):
 
 
 @needs_root
+def test_commands_of_an_alias_file_run_as_its_owner(where):
+    """Two maps, of ana (2001) and root; what she may read is included, what only
+    root may is not; a file of nobody known is deferred."""
+    h = system(where, {"alias_maps": f"hash:{where}/aliases, texthash:{where}/hers, "
+                                     f"hash:{where}/nobodys"},
+               aliases=f'cmd: "|id -un > {where}/out/root"\n')
+    os.makedirs(h.path("out"))
+    os.chmod(h.path("out"), 0o777)
+    h.write("list", "tomo\n")
+    h.write("hers", f'hers "|id -un > {where}/out/ana; echo $HOME >> {where}/out/ana"\n'
+                    f"herfile {where}/out/f\nherlist :include:{where}/list\n")
+    h.write("nobodys", f'lost: "|id > {where}/out/lost"\n')
+    for name, uid in (("list", 2001), ("hers", 2001), ("nobodys", 4711)):
+        os.chown(h.path(name), uid, uid)
+    os.chmod(h.path("list"), 0o600)
+    with h:
+        letter(h, [f"{n}@example.com" for n in ("cmd", "hers", "herfile", "herlist")])
+        wait_mail(home(h, "tomo"))
+        assert wait_for(lambda: is_idle(h) and os.path.exists(h.path("out/f")))
+        assert open(h.path("out/root"), encoding="utf-8").read() == "games\n"
+        assert open(h.path("out/ana"), encoding="utf-8").read() == f"ana\n{home(h, 'ana', '')[:-1]}\n"
+        assert os.stat(h.path("out/f")).st_uid == 2001
+        letter(h, ["lost@example.com"])
+        h.wait_log(r"to=<lost@example\.com>.*status=deferred \(cannot find alias database owner")
+        assert not os.path.exists(h.path("out/lost"))
+        # Another owner, other rights.
+        os.chown(h.path("hers"), 2000, 2000)
+        h.command("reload", check=True)
+        letter(h, ["herfile@example.com"])
+        h.wait_log(r"to=<herfile@example\.com>.*status=deferred.*[Pp]ermission")
+
+
+@needs_root
 @pytest.mark.parametrize("main, path", [
     ({"home_mailbox": "in/"}, "in"),
     ({"home_mailbox": "mbox"}, "mbox"),

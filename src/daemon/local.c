@@ -8,8 +8,7 @@
 static struct tables *tables;
 static struct local *local;
 
-static void on_table(struct process *p UNUSED, slice name, int fd,
-                     int64_t mtime)
+static void on_table(struct process *p, slice name, int fd, int64_t mtime)
 {
     struct err err;
 
@@ -17,6 +16,7 @@ static void on_table(struct process *p UNUSED, slice name, int fd,
         tables = tables_new();
     if (tables_give(tables, name, fd, mtime, &err) < 0)
         log_error("%s", err.log);
+    tables_set_owner(tables, name, p->table_owner);
 }
 
 static int on_start(struct process *p, struct err *err)

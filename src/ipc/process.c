@@ -274,6 +274,8 @@ static void on_named_message(struct msg *m)
         return;
     if (m->type == MASTER_TABLE && ops->on_table != NULL) {
         m->fds[0] = -1;
+        life.p.table_owner =
+            (uid_t)attr_u64_or(m->body, AT_UID, (uint64_t)(uid_t)-1);
         ops->on_table(&life.p, name, fd,
                       (int64_t)attr_u64_or(m->body, AT_TIME, 0));
     } else if (m->type != MASTER_TABLE && ops->on_fd != NULL) {

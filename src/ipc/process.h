@@ -92,6 +92,7 @@ struct process {
     bool is_draining;
     bool is_stopping; /* draining because the whole server stops: end idle
                        * sessions too */
+    uid_t table_owner; /* while on_table() runs: of the table's source; -1 */
     uid_t uid;        /* to become in process_sandbox(); -1: stay */
     gid_t gid;
     char empty_root[256]; /* "" when there is none */

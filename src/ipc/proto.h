@@ -122,7 +122,7 @@ enum {
 enum {
     MASTER_START = 10, /* m->c PTYPE SERVICE SLOT NSLOTS ROOT UID GID WHERE
                         * (empty root); fd: conf memfd */
-    MASTER_TABLE = 11, /* m->c NAME TIME; fd */
+    MASTER_TABLE = 11, /* m->c NAME TIME UID(the source's owner); fd */
     MASTER_TABLES_DONE = 12, /* m->c all tables of the start were sent */
     MASTER_LISTENER = 13,    /* m->c SERVICE KIND WHERE; fd */
     MASTER_PEER = 14,        /* m->c PTYPE; fd: somebody connected to you */

@@ -35,19 +35,53 @@ static bool is_own_ancestor(const struct local_rcpt *r)
 
 /* ---- aliases */
 
-/* "user+ext", then "user"; *ext what did not match. */
+struct found {
+    slice value; /* p NULL: there is none */
+    slice rest;  /* the extension that did not match */
+    uid_t owner; /* of the file */
+};
+
+/* "user+ext", then "user". */
 MAY_WAIT static int find_alias(struct local_job *j, slice local, slice user,
-                               slice ext, slice *value, slice *rest,
-                               struct err *err)
+                               slice ext, struct found *out, struct err *err)
 {
-    *rest = SLICE_NONE;
-    if (table_list_lookup(j->local->aliases, local, 0, j->arena, value, err) <
+    struct table_list *l = j->local->aliases;
+
+    *out = (struct found){ .value = SLICE_NONE };
+    if (table_list_lookup_owned(l, local, j->arena, &out->value, &out->owner,
+                                err) < 0)
+        return -1;
+    if (out->value.p != NULL || ext.n == 0)
+        return 0;
+    out->rest = ext;
+    return table_list_lookup_owned(l, user, j->arena, &out->value, &out->owner,
+                                   err);
+}
+
+/* Commands, files and :include: of an alias file have its owner's rights; where
+ * that is root or not known, those of default_privs; where all is one user,
+ * nobody has others. */
+MAY_WAIT static int alias_rights(struct local_job *j, uid_t owner,
+                                 struct local_source *src, struct err *err)
+{
+    struct table_user u;
+    bool found;
+
+    if (owner == 0 || owner == (uid_t)-1 || !j->local->p->is_root_mode) {
+        src->user = conf_slice(j->local->p->conf, NULL, "default_privs");
+        return local_default_privs(j, &src->uid, &src->gid, err);
+    }
+    if (tables_system_uid(j->local->tables, owner, j->arena, &u, &found, err) <
         0)
         return -1;
-    if (value->p != NULL || ext.n == 0)
-        return 0;
-    *rest = ext;
-    return table_list_lookup(j->local->aliases, user, 0, j->arena, value, err);
+    if (!found)
+        return err_temp(err, "cannot find alias database owner (uid %lu)",
+                        (unsigned long)owner);
+    src->user = u.name;
+    src->home = u.home;
+    src->uid = u.uid;
+    src->gid = u.gid;
+    return 0;
 }
 
 /* An alias with an owner: bounces of what it expands to go there. */
@@ -93,20 +127,19 @@ MAY_WAIT static bool try_alias(struct local_job *j, struct local_rcpt *r,
 {
     struct local_source src = { .domain = domain, .home = SL("/") };
     struct err err;
-    slice value, rest;
+    struct found f;
 
     if (table_list_is_empty(j->local->aliases))
         return false;
-    if (find_alias(j, local, user, ext, &value, &rest, &err) < 0) {
+    if (find_alias(j, local, user, ext, &f, &err) < 0) {
         local_failed(j, r, &err);
         return true;
     }
-    if (value.p == NULL)
+    if (f.value.p == NULL)
         return false;
-    src.user = conf_slice(j->local->p->conf, NULL, "default_privs");
-    if (local_default_privs(j, &src.uid, &src.gid, &err) < 0 ||
-        find_owner(j, r, rest.n > 0 ? user : local, domain, &err) < 0 ||
-        local_expand(j, r, &src, value, 0, &err) < 0) {
+    if (alias_rights(j, f.owner, &src, &err) < 0 ||
+        find_owner(j, r, f.rest.n > 0 ? user : local, domain, &err) < 0 ||
+        local_expand(j, r, &src, f.value, 0, &err) < 0) {
         local_failed(j, r, &err);
         return true;
     }

@@ -84,7 +84,8 @@ static void mark_wanted(struct master *m, const struct conf *c)
 static bool same_file(const struct stat *a, const struct stat *b)
 {
     return a->st_ino == b->st_ino && a->st_dev == b->st_dev &&
-           a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+           a->st_uid == b->st_uid && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
            a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
@@ -201,6 +202,7 @@ static void give(const struct source *s, struct child *c)
     buf_init(&b, 8192);
     attr_put_str(&b, AT_NAME, s->whole);
     attr_put_u64(&b, AT_TIME, (uint64_t)s->seen.st_mtim.tv_sec);
+    attr_put_u64(&b, AT_UID, s->seen.st_uid);
     if (chan_send(c->chan, MASTER_TABLE, buf_view(&b), &fd, 1, NULL) < 0)
         log_warning("%s did not get the table %s", ptype_name(c->type),
                     s->whole);

@@ -63,8 +63,10 @@ bool table_list_is_empty(const struct table_list *l)
     return l == NULL || l->n == 0;
 }
 
-int table_list_lookup(struct table_list *l, slice key, unsigned flags,
-                      struct arena *a, slice *value, struct err *err)
+/* *at: the table that answered. */
+MAY_WAIT static int ask_all(struct table_list *l, slice key, unsigned flags,
+                            struct arena *a, slice *value,
+                            const struct table **at, struct err *err)
 {
     *value = SLICE_NONE;
     if (l == NULL)
@@ -75,9 +77,30 @@ int table_list_lookup(struct table_list *l, slice key, unsigned flags,
             continue;
         if (table_ask(l->v[i], key, flags, a, value, err) < 0)
             return -1;
-        if (value->p != NULL)
+        if (value->p != NULL) {
+            *at = l->v[i];
             return 0;
+        }
     }
+    return 0;
+}
+
+int table_list_lookup(struct table_list *l, slice key, unsigned flags,
+                      struct arena *a, slice *value, struct err *err)
+{
+    const struct table *at = NULL;
+
+    return ask_all(l, key, flags, a, value, &at, err);
+}
+
+int table_list_lookup_owned(struct table_list *l, slice key, struct arena *a,
+                            slice *value, uid_t *owner, struct err *err)
+{
+    const struct table *at = NULL;
+
+    if (ask_all(l, key, 0, a, value, &at, err) < 0)
+        return -1;
+    *owner = at != NULL ? at->owner : (uid_t)-1;
     return 0;
 }
 

@@ -232,6 +232,7 @@ int tables_entry(struct tables *t, slice spec, unsigned depth,
         return err_perm(err, "%.*s: nested too deep", SLF(whole));
     e = xcalloc(1, sizeof(*e));
     e->set = t;
+    e->owner = (uid_t)-1;
     e->ops = ops;
     e->whole = slice_xstrdup(whole);
     e->depth = depth;
@@ -305,6 +306,15 @@ int tables_give(struct tables *t, slice name, int fd, int64_t mtime,
     }
     close_fd(&fd);
     return rc;
+}
+
+void tables_set_owner(struct tables *t, slice name, uid_t owner)
+{
+    struct table *e = NULL;
+
+    CHECK_OBJ(t, TABLES_MAGIC);
+    if (tables_entry(t, name, 0, &e, NULL) == 0 && e != NULL)
+        e->owner = owner;
 }
 
 /* ------------------------------------------------------------------ *

@@ -87,6 +87,8 @@ void tables_free(struct tables **t); /* lists and matches must be gone */
  * it had data before: then it keeps them. */
 int tables_give(struct tables *t, slice name, int fd, int64_t mtime,
                 struct err *err);
+/* Who owns the table's source: table_list_lookup_owned(). */
+void tables_set_owner(struct tables *t, slice name, uid_t owner);
 /* Ask served tables over this link (to PT_TABLES).  Not owned. */
 void tables_set_server(struct tables *t, struct link *server);
 /* Open what is asked for where it lies (blocking, at the first use): sources
@@ -131,6 +133,12 @@ bool table_list_is_empty(const struct table_list *l); /* NULL is empty */
 /* 0 with *value (p never NULL) when found, 0 with SLICE_NONE when not. */
 MAY_WAIT int table_list_lookup(struct table_list *l, slice key, unsigned flags,
                                struct arena *a, slice *value, struct err *err);
+
+/* The same; *owner: of the source of the table that has it, -1 when that is not
+ * known. */
+MAY_WAIT int table_list_lookup_owned(struct table_list *l, slice key,
+                                     struct arena *a, slice *value,
+                                     uid_t *owner, struct err *err);
 
 /* Lookup of an address in Postfix's order (mail_addr_find(3)): the external
  * form user+ext@domain, user@domain, then, for a domain that is ours
@@ -206,6 +214,10 @@ struct table_user {
 bool table_user_parse(slice line, struct table_user *out);
 /* userdb_NAME=value (or NAME=value) of the extra fields. */
 bool table_user_extra(const struct table_user *u, const char *name, slice *out);
+/* getpwuid(); *found false when nobody has it. */
+MAY_WAIT int tables_system_uid(struct tables *t, uid_t uid, struct arena *a,
+                               struct table_user *out, bool *found,
+                               struct err *err);
 /* getpwnam() through `tables` (or here, in direct mode): *found false when
  * there is no such user.  Slices lie in `a`. */
 MAY_WAIT int tables_system_user(struct tables *t, slice name, struct arena *a,

@@ -43,6 +43,7 @@ struct table {
     slice name;
     void *data;
     int64_t mtime;
+    uid_t owner; /* of the source; -1: not known */
     bool is_fixed;
     bool is_alias_format;
     bool was_tried; /* direct mode: opening failed, `trouble` says why */

@@ -127,20 +127,30 @@ int tables_system_user(struct tables *t, slice name, struct arena *a,
     return 0;
 }
 
-/* NOLINTNEXTLINE(readability-function-size): question, place, two answers */
-int tables_user_matches(struct tables *t, struct table_match *m, uid_t uid,
-                        struct arena *a, slice *name, bool *out,
-                        struct err *err)
+int tables_system_uid(struct tables *t, uid_t uid, struct arena *a,
+                      struct table_user *out, bool *found, struct err *err)
 {
     char number[24];
     slice line;
-    struct table_user u;
 
     (void)snprintf(number, sizeof number, "%lu", (unsigned long)uid);
     if (table_lookup(t, SL("unix:passwd.byuid"), slice_str(number),
                      TABLE_NO_FOLD, a, &line, err) < 0)
         return -1;
-    *name =
-        line.p != NULL && table_user_parse(line, &u) ? u.name : SL("unknown");
+    *found = line.p != NULL && table_user_parse(line, out);
+    return 0;
+}
+
+/* NOLINTNEXTLINE(readability-function-size): question, place, two answers */
+int tables_user_matches(struct tables *t, struct table_match *m, uid_t uid,
+                        struct arena *a, slice *name, bool *out,
+                        struct err *err)
+{
+    struct table_user u;
+    bool found;
+
+    if (tables_system_uid(t, uid, a, &u, &found, err) < 0)
+        return -1;
+    *name = found ? u.name : SL("unknown");
     return table_match_string(m, *name, out, err);
 }
