@@ -61,6 +61,11 @@ static void drop_entry(struct store_account *a, struct mailbox_entry *e)
     *e = a->list[--a->n_list];
 }
 
+bool account_has_guid(struct store_account *a, const uint8_t *guid)
+{
+    return entry_by_guid(a, (const char *)guid) != NULL;
+}
+
 static bool apply_mailbox(struct store_account *a, slice p)
 {
     struct mailbox_entry *e;
@@ -542,6 +547,7 @@ static int account_make(struct store_account *a, bool was_bad, struct err *err)
     if (make_dirs(a, &n_made, err) < 0)
         return -1;
     find_id(a);
+    a->uidvalidity = takeover_last_uidvalidity(a);
     a->fresh = n_made == 3; /* else there may be mail in it */
     if (was_bad) {
         store_note(a, "%s is damaged: made anew, the old one is %s",

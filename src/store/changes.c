@@ -216,7 +216,7 @@ static size_t tidy_doomed(struct store_mailbox *m, size_t max_ops)
 static bool tidy_row(struct store_mailbox *m, size_t r, uint32_t letters,
                      struct buf *done)
 {
-    uint32_t state = ROW_HAS_INFO | (ROW_FIELD(m, r, state) & ROW_FOREIGN);
+    uint32_t state = ROW_HAS_INFO | (ROW_FIELD(m, r, state) & ROW_KEEP);
     char from[PATH_IN_DIR_MAX + 64];
     char to[PATH_IN_DIR_MAX + 64];
     struct err err;

@@ -124,6 +124,21 @@ bool file_crc(int fd, uint32_t *out)
     return n == 0;
 }
 
+/* What the file does not say stays as it is. */
+static void keep_others(struct store_mailbox *m, uint32_t uid, struct buf *b)
+{
+    static const enum store_cached keep[] = { STORE_DELIVERED_TO,
+                                              STORE_X_ORIGINAL_TO,
+                                              STORE_POP3_UIDL };
+
+    size_t r = row_find(m, uid);
+    slice v;
+
+    for (size_t i = 0; r < rows_count(m) && i < ARRAY_LEN(keep); i++)
+        if (store_cached_view(m, r, keep[i], &v))
+            attr_put(b, (uint16_t)keep[i], v);
+}
+
 int store_fill(struct store_mailbox *m, uint32_t uid, struct err *err)
 {
     struct buf b CLEANUP(buf_done) = { 0 };
@@ -140,6 +155,7 @@ int store_fill(struct store_mailbox *m, uint32_t uid, struct err *err)
     if (!file_strings(fd, &b, &crlf))
         return err_sys(err, "read UID %u of %s", uid, m->name);
     set_u64(b.p + 8, crlf);
+    keep_others(m, uid, &b);
     v = (struct iovec){ b.p, b.n };
     if (index_append(m, IR_CACHE, &v, 1, &at, err) < 0)
         return -1;

@@ -55,6 +55,7 @@ void mailbox_free(struct store_mailbox *m)
     list_remove(&m->link);
     list_each_safe(l, tmp, &m->watches)
         list_remove(l);
+    takeover_free(&m->takeover);
     index_close(m);
     rows_done(m);
     free(m->name);
@@ -164,8 +165,30 @@ static void skip_uids(struct store_mailbox *m)
         m->uidnext += DAMAGE_SKIP;
 }
 
+/* Numbers of another server.  True when they are to be used. */
+static bool old_numbers(struct store_mailbox *m)
+{
+    struct takeover *t = takeover_read(m);
+
+    if (!t)
+        return false;
+    m->takeover = t;
+    for (size_t i = 0; i < N_KEYWORDS; i++)
+        if (t->keyword[i])
+            (void)keyword_set(m, i, slice_str(t->keyword[i]));
+    if (t->has_guid && !id_is_zero(t->guid) &&
+        !account_has_guid(m->account, t->guid))
+        memcpy(m->guid, t->guid, ID_BYTES);
+    if (t->uidvalidity == 0)
+        return false;
+    m->uidvalidity = t->uidvalidity;
+    store_note(m->account, "%s: %zu UIDs of another server are kept", m->name,
+               t->n);
+    return true;
+}
+
 /* Numbers of a mailbox whose index told none. */
-static int new_numbers(struct store_mailbox *m, struct err *err)
+static int new_numbers(struct store_mailbox *m, bool fresh, struct err *err)
 {
     const struct mailbox_entry *e =
         account_mailbox(m->account, slice_str(m->name));
@@ -178,6 +201,10 @@ static int new_numbers(struct store_mailbox *m, struct err *err)
         memcpy(m->guid, e->guid, ID_BYTES);
     else
         random_bytes(m->guid, ID_BYTES);
+    /* With an entry, the mailbox was ours before, and has given out UIDs that
+     * the other server's list does not know. */
+    if (!e && !fresh && old_numbers(m))
+        return 0;
     /* The UIDs are lost: a client must not take new ones for old ones. */
     return account_next_uidvalidity(m->account, &m->uidvalidity, err);
 }
@@ -190,7 +217,7 @@ static int make_index(struct store_mailbox *m, bool fresh, struct err *err)
     if (!m->is_inbox && a->index_dir != a->dir &&
         make_dir(a->index_dir, m->index_dir, "", &n_made, err) < 0)
         return -1;
-    if (new_numbers(m, err) < 0)
+    if (new_numbers(m, fresh, err) < 0)
         return -1;
     if (!fresh || m->damaged)
         return index_rewrite(m, err);
@@ -256,7 +283,9 @@ static int mailbox_load(struct store_mailbox *m, unsigned flags,
     }
     if (make_index(m, fresh, err) < 0 || enter_list(m, err) < 0)
         return -1;
-    return fresh ? 0 : recover(m, err);
+    rc = fresh ? 0 : recover(m, err);
+    takeover_free(&m->takeover);
+    return rc;
 }
 
 int mailbox_get(struct store_account *a, slice name, unsigned flags,
@@ -467,42 +496,6 @@ size_t store_row_by_delivery_id(struct store_mailbox *m,
                                 const uint8_t id[static 16])
 {
     return row_by_id(m, id);
-}
-
-size_t store_keywords(const struct store_mailbox *m)
-{
-    return m->n_keywords;
-}
-
-slice store_keyword(const struct store_mailbox *m, size_t i)
-{
-    return i < m->n_keywords ? slice_str(m->keyword[i]) : SLICE_NONE;
-}
-
-int store_keyword_bit(struct store_mailbox *m, slice name, unsigned *out,
-                      struct err *err)
-{
-    struct buf b CLEANUP(buf_done) = { 0 };
-
-    for (size_t i = 0; i < m->n_keywords; i++) {
-        if (slice_ieqs(name, m->keyword[i])) {
-            *out = (unsigned)i;
-            return 0;
-        }
-    }
-    if (m->n_keywords >= N_KEYWORDS)
-        return err_set(err, ERR_PERM, "5.3.5", "too many keywords");
-    if (name.n == 0 || name.n > 255 || slice_find(name, slice_of("", 1)) >= 0)
-        return err_set(err, ERR_PERM, "5.5.4", "bad keyword");
-    buf_init(&b, 512);
-    buf_u32(&b, (uint32_t)m->n_keywords);
-    buf_slice(&b, name);
-    if (index_append_buf(m, IR_KEYWORD | ENGINE_MUST_UNDERSTAND, buf_view(&b),
-                         err) < 0)
-        return -1;
-    *out = (unsigned)m->n_keywords;
-    CHECK(keyword_set(m, m->n_keywords, name));
-    return 0;
 }
 
 bool store_cached_view(struct store_mailbox *m, size_t row,

@@ -41,6 +41,8 @@ struct add {
     slice base;
     int64_t sec;
     bool in_new;
+    uint32_t uid; /* another server's; 0: none */
+    const struct takeover_entry *known;
 };
 
 struct scan {
@@ -239,7 +241,7 @@ static void match_row(struct scan *s, size_t r, const struct file_name *f,
                       bool in_new)
 {
     struct store_mailbox *m = s->m;
-    uint32_t state = ROW_FIELD(m, r, state) & ROW_FOREIGN;
+    uint32_t state = ROW_FIELD(m, r, state) & ROW_KEEP;
 
     if (s->seen[r])
         return; /* a second name of it: links are no messages */
@@ -262,9 +264,25 @@ static int add_cmp(const void *a, const void *b)
     const struct add *x = a;
     const struct add *y = b;
 
+    if (x->uid != y->uid) /* without a UID (0) behind those with one */
+        return x->uid - 1 < y->uid - 1 ? -1 : 1;
     if (x->sec != y->sec)
         return x->sec < y->sec ? -1 : 1;
     return slice_cmp(x->base, y->base);
+}
+
+static struct add add_of(const struct scan *s, slice name,
+                         const struct file_name *f, bool in_new)
+{
+    const struct takeover *t = s->m->takeover;
+    struct add a = { name, f->base, f->sec, in_new, 0, NULL };
+
+    if (!t)
+        return a;
+    a.known = takeover_find(t, f->base);
+    if (a.known && t->uidvalidity != 0)
+        a.uid = a.known->uid;
+    return a;
 }
 
 static void match(struct scan *s)
@@ -285,8 +303,7 @@ static void match(struct scan *s)
         if (r < rows_count(m))
             match_row(s, r, &f, e->in_new);
         else if (r == SIZE_MAX)
-            s->adds[s->n_adds++] =
-                (struct add){ name, f.base, f.sec, e->in_new };
+            s->adds[s->n_adds++] = add_of(s, name, &f, e->in_new);
     }
 }
 
@@ -450,6 +467,45 @@ static void foreign_id(slice base, uint8_t id[static ID_BYTES])
     memcpy(id, digest, ID_BYTES);
 }
 
+/* What another server knew of it. */
+static void take_known(struct store_mailbox *m, const struct add *a,
+                       struct row *row, struct buf *strings)
+{
+    struct buf uidl CLEANUP(buf_done) = { 0 };
+
+    if (!a->known)
+        return;
+    if (a->uid >= m->uidnext)
+        m->uidnext = a->uid;
+    if (row->crlf_size == 0)
+        row->crlf_size = a->known->crlf_size;
+    row->keywords |= a->known->keywords;
+    buf_init(&uidl, FILE_NAME_MAX + 64);
+    if (takeover_uidl(a->known, &uidl) &&
+        attr_put(strings, STORE_POP3_UIDL, buf_view(&uidl)))
+        row->state |= ROW_UIDL;
+}
+
+/* UIDs that the other server gave to messages that are gone. */
+static int skip_known(struct store_mailbox *m, struct err *err)
+{
+    const struct takeover *t = m->takeover;
+    uint8_t b[4];
+
+    if (!t || t->uidvalidity == 0)
+        return 0;
+    if (t->uidnext > m->uidnext)
+        m->uidnext = t->uidnext;
+    m->recent = m->uidnext;
+    set_u32(b, m->uidnext);
+    if (index_append_buf(m, IR_RECENT, slice_of(b, sizeof b), err) < 0)
+        return -1;
+    m->reserved = m->uidnext - 1;
+    set_u32(b, m->reserved);
+    return index_append_buf(m, IR_RESERVE | ENGINE_MUST_UNDERSTAND,
+                            slice_of(b, sizeof b), err);
+}
+
 static int add_file(struct scan *s, const struct add *a, struct err *err)
 {
     struct store_mailbox *m = s->m;
@@ -492,6 +548,7 @@ static int add_file(struct scan *s, const struct add *a, struct err *err)
     buf_init(&strings, ENGINE_RECORD_MAX / 2);
     if (s->recover && f.has_id && account_may_retry(m->account, f.sec))
         fill_strings(m, path, &row, &strings);
+    take_known(m, a, &row, &strings);
     s->changed = true;
     return mailbox_add(m, &row, f.base, buf_view(&strings), err);
 }
@@ -531,9 +588,28 @@ static int note_scan(struct scan *s, struct err *err)
     return 0;
 }
 
-__attribute__((noinline)) static int take_over(struct scan *s, struct err *err)
+__attribute__((
+    noinline)) /* Of two files with one UID the second gets a new one. */
+static void
+sort_adds(struct scan *s)
+{
+    bool again = false;
+
+    qsort(s->adds, s->n_adds, sizeof *s->adds, add_cmp);
+    for (size_t i = 1; i < s->n_adds; i++) {
+        if (s->adds[i].uid == 0 || s->adds[i].uid != s->adds[i - 1].uid)
+            continue;
+        s->adds[i - 1].uid = 0;
+        again = true;
+    }
+    if (again)
+        qsort(s->adds, s->n_adds, sizeof *s->adds, add_cmp);
+}
+
+static int take_over(struct scan *s, struct err *err)
 {
     struct store_mailbox *m = s->m;
+    unsigned skipped = 0;
 
     check_rows(s);
     if (remember_gone(s, err) < 0 ||
@@ -546,10 +622,15 @@ __attribute__((noinline)) static int take_over(struct scan *s, struct err *err)
         m->must_scan = true;
         return 0;
     }
-    qsort(s->adds, s->n_adds, sizeof *s->adds, add_cmp);
-    for (size_t i = 0; i < s->n_adds; i++)
+    sort_adds(s);
+    for (size_t i = 0; i < s->n_adds; i++) {
+        if (s->adds[i].uid == 0 && !skipped++ && skip_known(m, err) < 0)
+            return -1;
         if (add_file(s, &s->adds[i], err) < 0)
             return -1;
+    }
+    if (!skipped && skip_known(m, err) < 0)
+        return -1;
     m->must_scan = false;
     return note_scan(s, err);
 }
@@ -597,6 +678,7 @@ static int scan_run(struct scan *s, struct err *err)
     buf_init(&s->gone, (size_t)1 << 30);
     s->seen = xcalloc(n + 1, 1);
     s->missed = xcalloc(n + 1, 1);
+    keywords_learn(s->m);
     table_make(s);
     for (int pass = 0; pass < PASSES; pass++) {
         if (scan_pass(s, &again, err) < 0)

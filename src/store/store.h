@@ -326,6 +326,7 @@ size_t store_row_by_delivery_id(struct store_mailbox *m,
  * others in the index only.  STORE_PASSED is to be shown as $Forwarded; a
  * taken-over mailbox may have a keyword of that name too: either shows it. */
 size_t store_keywords(const struct store_mailbox *m); /* how many names */
+/* Empty: a letter that nobody gave a name to. */
 slice store_keyword(const struct store_mailbox *m, size_t i);
 /* The keyword's bit number; made when absent.  ERR_PERM when there are 64. */
 CHECKED int store_keyword_bit(struct store_mailbox *m, slice name,

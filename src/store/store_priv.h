@@ -22,6 +22,8 @@
  *   folders.c   folders come, go, and get other names
  *   list.c      which folders there are
  *   subs.c      subscriptions
+ *   keywords.c  names of keywords, dovecot-keywords
+ *   takeover.c  what Dovecot or Courier left          parsers: pure
  *   scan.c      what others did in the Maildir; recovery; rebuild
  *   account.c   the account's log, ids, numbers, list of mailboxes
  *   store.c     open accounts and their places
@@ -157,6 +159,7 @@ enum {
     ROW_FOREIGN = 8, /* found, not delivered by us */
     ROW_HOLE = 16,   /* expunged; never on disk */
     ROW_UIDL = 32,   /* its strings hold another server's UIDL */
+    ROW_KEEP = ROW_FOREIGN | ROW_UIDL, /* whatever the name says */
 };
 
 /* What an index keeps of a message: the fixed part of IR_ADD. */
@@ -261,10 +264,11 @@ struct store_mailbox {
     bool is_inbox;
     bool loaded;
     bool compacting;
-    bool must_scan;    /* a file may lie there without a record */
-    bool damaged;      /* log had holes: rewrite it */
-    bool is_gone;      /* deleted, but somebody still has it open */
-    unsigned arriving; /* copies or uploads put files into place */
+    bool must_scan;            /* a file may lie there without a record */
+    bool damaged;              /* log had holes: rewrite it */
+    bool is_gone;              /* deleted, but somebody still has it open */
+    struct takeover *takeover; /* while it is read for the first time */
+    unsigned arriving;         /* copies or uploads put files into place */
 
     uint8_t guid[ID_BYTES];
     uint32_t uidvalidity;
@@ -275,6 +279,7 @@ struct store_mailbox {
     uint64_t highestmodseq;
     uint64_t last_instance;
     struct dir_stamp new_stamp, cur_stamp;
+    struct dir_stamp keywords_time; /* of dovecot-keywords when last read */
 
     void *map; /* the snapshot */
     size_t map_bytes;
@@ -531,6 +536,54 @@ int arrival_record(struct store_mailbox *to, struct arrival *list, size_t n,
                    struct err *err);
 void arrival_undo(struct store_mailbox *to, struct arrival *list, size_t n);
 
+/* ---- keywords.c ---- */
+
+/* Names that another program gave to letters. */
+void keywords_learn(struct store_mailbox *m);
+
+/* ---- takeover.c ---- */
+
+#define DOVECOT_KEYWORDS "dovecot-keywords"
+
+/* What another server knew of a message. */
+struct takeover_entry {
+    slice base; /* in the takeover's texts, as is uidl */
+    slice uidl;
+    uint64_t crlf_size;
+    uint64_t keywords;                /* beside those in the file's name */
+    uint32_t uid;                     /* 0: not known */
+    uint32_t pop3_uid, pop3_validity; /* Courier's */
+    bool uidl_is_name;
+};
+
+struct takeover {
+    struct buf text[4];
+    uint32_t uidvalidity; /* 0: not known */
+    uint32_t uidnext;
+    bool has_guid;
+    uint8_t guid[ID_BYTES];
+    struct takeover_entry *list;
+    size_t n, size;
+    uint32_t *table; /* entry + 1 by base name */
+    size_t n_table;
+    char *keyword[N_KEYWORDS];
+};
+
+struct takeover *takeover_new(void);
+void takeover_free(struct takeover **t);
+/* All that lies in the mailbox's directory; NULL when nothing does. */
+struct takeover *takeover_read(struct store_mailbox *m);
+struct takeover_entry *takeover_find(const struct takeover *t, slice base);
+bool takeover_uidl(const struct takeover_entry *e, struct buf *out);
+uint32_t takeover_last_uidvalidity(struct store_account *a);
+/* Parsers, pure; `text` has to outlive the takeover. */
+bool takeover_uidlist(struct takeover *t, slice text);
+void takeover_keywords(struct takeover *t, slice text);
+void takeover_courier_keywords(struct takeover *t, slice text);
+void takeover_courier_message(struct takeover *t, slice file, slice text);
+void takeover_courier_sizes(struct takeover *t, slice text);
+bool takeover_keyword_ok(slice name);
+
 /* ---- scan.c ---- */
 
 enum {
@@ -567,6 +620,7 @@ int account_next_uidvalidity(struct store_account *a, uint32_t *out,
                              struct err *err);
 /* The entry of a mailbox, made (and logged) when absent and `guid` is given. */
 struct mailbox_entry *account_mailbox(struct store_account *a, slice name);
+bool account_has_guid(struct store_account *a, const uint8_t *guid);
 int account_add_mailbox(struct store_account *a, slice name,
                         const uint8_t *guid, uint32_t uidvalidity,
                         struct err *err);

@@ -27,7 +27,7 @@ static void test_formats(void **state)
     expect("%g", "17.M1P2.Host,S=5");
     expect("%Uf%%", "17.M1P2.HOST,S=5%");
     expect("%4f-%6Lf", "17.M-17.m1p");
-    expect("%UXu", "1A2B");
+    expect("%XUu%UXu", "1A2B1a2b");
     expect("x%%u%u", "x%u6699");
 }
 

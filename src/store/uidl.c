@@ -35,14 +35,14 @@ static bool variable_next(slice *f, struct variable *out)
             return false;
     }
     for (; i < f->n; i++) {
-        if (f->p[i] == 'X')
-            v.hex = true;
-        else if (f->p[i] == 'U')
-            v.upper = true;
-        else if (f->p[i] == 'L')
-            v.lower = true;
-        else
+        char c = f->p[i];
+
+        if (c != 'X' && c != 'U' && c != 'L')
             break;
+        /* They work one behind the other. */
+        v.hex = v.hex || c == 'X';
+        v.upper = c == 'U';
+        v.lower = c == 'L';
     }
     if (i >= f->n)
         return false;
