@@ -275,23 +275,76 @@ MAY_WAIT static bool try_forward(struct local_job *j, struct local_rcpt *r,
 
 /* ---- users */
 
-MAY_WAIT static int ask_luser(struct local_job *j, struct local_rcpt *r,
-                              slice local, slice domain)
-{
-    slice relay = slice_str(conf_raw(j->local->p->conf, NULL, "luser_relay"));
-    struct local_source src = { .domain = domain };
-    struct err err;
+struct luser_names {
+    const struct local_rcpt *r;
+    slice local, user, ext, domain, delimiter;
+};
 
-    if (relay.n == 0 || slice_chr(relay, '$') >= 0 || relay.p[0] == '|' ||
-        relay.p[0] == '/') {
-        local_bounced(j, r, "5.1.1", "unknown user: \"%.*s\"", SLF(local));
-        return 0;
+static bool luser_name(void *ctx, slice name, struct buf *out)
+{
+    const struct luser_names *n = ctx;
+
+    const struct {
+        const char *name;
+        slice value;
+    } known[] = {
+        { "local", n->local },
+        { "user", n->user },
+        { "extension", n->ext },
+        { "domain", n->domain },
+        { "recipient", n->r->addr },
+        { "recipient_delimiter", n->ext.n > 0 ? n->delimiter : SLICE_NONE },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (slice_eqs(name, known[i].name) && known[i].value.n > 0)
+            return buf_slice(out, known[i].value);
+    return false; /* $home and $shell: there is no such user */
+}
+
+/* luser_relay, an address.  *out empty: there is none. */
+static int luser_relay(struct local_job *j, struct luser_names *names,
+                       slice *out, struct err *err)
+{
+    const struct conf *c = j->local->p->conf;
+    struct buf b CLEANUP(buf_done) = { 0 };
+
+    *out = SLICE_NONE;
+    buf_init(&b, MAIL_ADDRESS_MAX);
+    /* What a stranger wrote must not become a list or a command. */
+    if (conf_expand_filtered(slice_str(conf_raw(c, NULL, "luser_relay")),
+                             luser_name, names,
+                             "abcdefghijklmnopqrstuvwxyz"
+                             "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@.-_=+%!#&'*",
+                             &b, err) < 0) {
+        err->class = ERR_TEMP; /* our own configuration */
+        return -1;
     }
-    if (local_expand(j, r, &src, relay, 0, &err) < 0)
+    *out = slice_dup(j->arena, slice_trim(buf_view(&b)));
+    return 0;
+}
+
+/* Nobody of that name: to luser_relay, unless we come from there. */
+MAY_WAIT static void ask_luser(struct local_job *j, struct local_rcpt *r,
+                               struct luser_names *names)
+{
+    struct local_source src = { .domain = names->domain };
+    struct err err;
+    slice relay;
+
+    if (luser_relay(j, names, &relay, &err) < 0) {
+        local_failed(j, r, &err);
+        return;
+    }
+    if (relay.n == 0 || is_own_ancestor(r)) {
+        local_bounced(j, r, "5.1.1", "unknown user: \"%.*s\"",
+                      SLF(names->local));
+        return;
+    }
+    if (local_expand_address(j, r, &src, relay, &err) < 0)
         local_failed(j, r, &err);
     else
         expanded(r);
-    return 0;
 }
 
 MAY_WAIT static void user_route(struct local_job *j, struct local_rcpt *r,
@@ -319,7 +372,13 @@ MAY_WAIT static void user_route(struct local_job *j, struct local_rcpt *r,
         return;
     }
     if (!found) {
-        (void)ask_luser(j, r, name, domain);
+        struct luser_names names = {
+            r,      name,
+            user,   ext,
+            domain, slice_sub(conf_slice(c, NULL, "recipient_delimiter"), 0, 1),
+        };
+
+        ask_luser(j, r, &names);
         return;
     }
     if (!to_mailbox && try_forward(j, r, &u, &r->place, ext, domain))

@@ -36,10 +36,9 @@ static int add(struct local_job *j, struct local_rcpt *r, slice other,
     return 0;
 }
 
-/* A user name or address, complete with a domain. */
-static int add_address(struct local_job *j, struct local_rcpt *r,
-                       const struct local_source *src, slice text,
-                       struct err *err)
+int local_expand_address(struct local_job *j, struct local_rcpt *r,
+                         const struct local_source *src, slice text,
+                         struct err *err)
 {
     slice out;
     slice local, domain;
@@ -132,16 +131,16 @@ MAY_WAIT static int one(struct local_job *j, struct local_rcpt *r,
 {
     switch (d->kind) {
     case MAIL_DEST_ADDRESS:
-        return add_address(j, r, src, d->text, err);
+        return local_expand_address(j, r, src, d->text, err);
     case MAIL_DEST_USER: {
-        slice user = d->text;
-        slice domain = src->domain;
+        slice user, domain;
 
-        if (!is_plain(user))
+        if (!is_plain(d->text))
             return err_perm(err, "bad address in alias or .forward");
         if (mail_addr_split(d->text, &user, &domain))
-            return add_address(j, r, src, d->text, err);
-        return add(j, r, local_special_mailbox(j->arena, user, domain), err);
+            return local_expand_address(j, r, src, d->text, err);
+        return add(j, r, local_special_mailbox(j->arena, d->text, src->domain),
+                   err);
     }
     case MAIL_DEST_COMMAND:
         return add_target(j, r, src, LMTP_COMMAND, d->text, depth, err);

@@ -110,6 +110,10 @@ struct local_source {
 MAY_WAIT int local_expand(struct local_job *j, struct local_rcpt *r,
                           const struct local_source *src, slice text,
                           unsigned depth, struct err *err);
+/* Append one address or user name; src->domain completes it. */
+int local_expand_address(struct local_job *j, struct local_rcpt *r,
+                         const struct local_source *src, slice text,
+                         struct err *err);
 
 /* ---- user.c */
 /* getpwnam; ERR_TEMP when it cannot be known. */

@@ -22,8 +22,9 @@ slice local_special_mailbox(struct arena *a, slice user, slice domain)
 slice local_special_target(struct arena *a, enum lmtp_kind kind,
                            const struct local_source *src, slice arg)
 {
+    /* A line end would look like the next step of a recipient's path. */
     if (slice_chr(arg, MARK) >= 0 || slice_chr(src->home, MARK) >= 0 ||
-        arg.n > 4000)
+        slice_chr(arg, '\n') >= 0 || arg.n > 4000)
         return SLICE_NONE;
     return slice_str(
         arena_printf(a, "%c%c%c%" PRIu64 "%c%" PRIu64 "%c%d%c%.*s%c%.*s%c%.*s",
