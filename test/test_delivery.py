@@ -398,13 +398,17 @@ def test_root_gets_no_mail_of_its_own(where):
 
 @needs_root
 def test_commands_of_aliases_run_as_default_privs(where):
-    h = system(where, aliases=f'cmd: "|id -un > {where}/out/id"\nfile: {where}/out/f\n')
+    h = system(where, aliases=f'cmd: "|id -un > {where}/out/id; cat /proc/self/status | sort > '
+                              f'{where}/out/status"\nfile: {where}/out/f\n')
     os.makedirs(h.path("out"))
     os.chmod(h.path("out"), 0o777)
     with h:
         letter(h, ["cmd@example.com", "file@example.com"])
         assert wait_for(lambda: is_idle(h) and os.path.exists(h.path("out/f")))
         assert open(h.path("out/id"), encoding="utf-8").read() == "games\n"
+        # What no program needs is refused; set-uid programs keep their rights.
+        status = open(h.path("out/status"), encoding="utf-8").read()
+        assert "NoNewPrivs:\t0\n" in status and "Seccomp:\t2\n" in status
         assert os.stat(h.path("out/f")).st_uid == 5
 
 

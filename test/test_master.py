@@ -281,6 +281,9 @@ NEEDS = {
     "local": set(),
     "smtpd": set(),
     "mailbox": {"open", "create"},  # as its user; the uid is the limit
+    # What a user's programs may need: what no program needs is refused.
+    "command": {"open", "create", "inet", "unix", "fork", "exec"},
+    "template": {"open", "create", "inet", "unix", "fork", "exec", "kill", "setuid"},
 }
 RUNS_AS = {"log": "hato-log", "tables": "hato-tables", "broker": "hato-broker",
            "qmgr": "hato", "local": "hato", "smtpd": "hato-smtp"}
@@ -301,6 +304,8 @@ def test_each_process_has_its_uid_and_sandbox(where):
             if kind == "template":
                 assert uids == {"0"}
                 assert int(s["CapEff"], 16) == 1 << 5 | 1 << 6 | 1 << 7
+                # Set-uid programs of commands go on working: no_new_privs is off.
+                assert (s["NoNewPrivs"], s["Seccomp"]) == ("0", "2")
                 continue
             assert uids == {str(970 + USERS.index(RUNS_AS[kind]))}
             assert set(s["Gid"].split()) == uids
@@ -312,12 +317,14 @@ def test_each_process_has_its_uid_and_sandbox(where):
         for name, needs in NEEDS.items():
             text, allowed = probe(h, name)
             assert allowed == needs, f"{name}:\n{text}"
-            assert text.count("=refused") == 9 - len(needs)
+            assert text.count("=refused") == 10 - len(needs)
 
 
 def test_one_user_has_sandboxes_too(where):
     with Hato(where) as h:
         for name, needs in NEEDS.items():
+            if name in ("template", "command"):
+                continue  # a filter without no_new_privs takes root
             text, allowed = probe(h, name)
             assert allowed == needs, f"{name}:\n{text}"
 

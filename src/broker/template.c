@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "broker/broker_priv.h"
 #include "ipc/bchan.h"
+#include "rt/sandbox.h"
 
 #include <fcntl.h>
 #include <grp.h>
@@ -120,7 +121,9 @@ static void reap(struct template *t)
 }
 
 /* Of root's rights only the change of uid is needed, and to signal workers.
- * Who becomes a user loses even these with his uid. */
+ * Who becomes a user loses even these with his uid.  What nobody needs is
+ * refused here for workers and their commands too; without no_new_privs, since
+ * a command may be a set-uid program, which takes root to ask for. */
 static int drop_rights(struct err *err)
 {
     struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
@@ -128,6 +131,8 @@ static int drop_rights(struct err *err)
 
     data[0].permitted = 1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL;
     data[0].effective = data[0].permitted;
+    if (sandbox_refuse_always(err) < 0)
+        return -1;
     if (syscall(SYS_capset, &head, data) < 0)
         return err_sys(err, "drop capabilities");
     return 0;
@@ -220,6 +225,19 @@ static void status(struct template *t, struct msg *m)
     buf_done(&b);
 }
 
+static void probe(struct template *t, struct msg *m)
+{
+    struct buf text, body;
+
+    buf_init(&text, 4096);
+    buf_init(&body, 8192);
+    process_probe(&text);
+    attr_put(&body, AT_TEXT, buf_view(&text));
+    (void)bchan_answer(&t->master, m->id, buf_view(&body), NULL);
+    buf_done(&text);
+    buf_done(&body);
+}
+
 static int from_master(struct template *t, struct msg *m)
 {
     struct err err;
@@ -234,6 +252,8 @@ static int from_master(struct template *t, struct msg *m)
         reload(t, m);
     else if (m->type == MASTER_STATUS)
         status(t, m);
+    else if (m->type == MASTER_PROBE)
+        probe(t, m);
     else if (m->type == MASTER_DRAIN)
         t->is_ended = true;
     else if (m->id != 0) {

@@ -3,6 +3,7 @@
 #ifdef HATO_PROBE
 
 # include <fcntl.h>
+# include <sched.h>
 # include <signal.h>
 # include <sys/ptrace.h>
 # include <sys/socket.h>
@@ -72,6 +73,11 @@ static int try_fork(void)
     return pid < 0 ? -1 : 0;
 }
 
+static int try_unshare(void)
+{
+    return unshare(0);
+}
+
 static int try_kill(void)
 {
     return kill(getppid(), 0);
@@ -96,7 +102,7 @@ void process_probe(struct buf *out)
         { "open", try_open, 0 },      { "create", try_create, 0 },
         { "inet", try_inet, 0 },      { "unix", try_unix, 0 },
         { "fork", try_fork, 0 },      { "kill", try_kill, 0 },
-        { "setuid", try_setuid, 0 },
+        { "setuid", try_setuid, 0 },  { "unshare", try_unshare, 0 },
     };
 
     buf_printf(out, "uid=%d gid=%d\n", (int)getuid(), (int)getgid());

@@ -58,6 +58,20 @@ static int enter(const struct sandbox *s, int landlock, struct err *err)
     return 0;
 }
 
+int sandbox_refuse_always(struct err *err)
+{
+    static const struct sandbox s = {
+        .allow = SANDBOX_OPEN | SANDBOX_WRITE | SANDBOX_EXEC | SANDBOX_FORK |
+                 SANDBOX_INET | SANDBOX_UNIX | SANDBOX_SETUID | SANDBOX_KILL,
+        .uid = (uid_t)-1,
+        .gid = (gid_t)-1,
+    };
+
+    if (count_threads() > 1)
+        return err_temp(err, "sandbox: threads run already");
+    return seccomp_enter(&s, false, err);
+}
+
 int sandbox_enter(const struct sandbox *s, struct err *err)
 {
     int landlock CLEANUP(close_fd) = -1;
@@ -69,5 +83,5 @@ int sandbox_enter(const struct sandbox *s, struct err *err)
     if (enter(s, landlock, err) < 0)
         return -1;
     close_fd(&landlock);
-    return seccomp_enter(s, err);
+    return seccomp_enter(s, true, err);
 }

@@ -36,5 +36,9 @@ struct sandbox {
 
 /* Enter it; there is no way back.  Fails with what was missing. */
 int sandbox_enter(const struct sandbox *s, struct err *err);
+/* Refuse what is always refused, and nothing else, to this process and all that
+ * it starts, without no_new_privs: set-uid programs go on working.  Needs root;
+ * the uid may be changed afterwards. */
+int sandbox_refuse_always(struct err *err);
 
 #endif

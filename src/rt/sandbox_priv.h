@@ -11,6 +11,7 @@
 int landlock_open(const struct sandbox *s, int *fd_out, struct err *err);
 int landlock_enter(int fd, struct err *err);
 
-int seccomp_enter(const struct sandbox *s, struct err *err);
+/* Without no_new_privs it needs root. */
+int seccomp_enter(const struct sandbox *s, bool no_new_privs, struct err *err);
 
 #endif

@@ -449,7 +449,7 @@ static void add_rules(struct filter *f, unsigned allow)
     ALL(f, SCMP_ACT_KILL_PROCESS, deadly);
 }
 
-int seccomp_enter(const struct sandbox *s, struct err *err)
+int seccomp_enter(const struct sandbox *s, bool no_new_privs, struct err *err)
 {
     struct filter f = { .is_list_of_refused = s->allow & SANDBOX_EXEC };
 
@@ -458,6 +458,8 @@ int seccomp_enter(const struct sandbox *s, struct err *err)
         return err_temp(err, "sandbox: seccomp_init");
     /* A binary tree instead of a chain of comparisons. */
     (void)seccomp_attr_set(f.ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+    if (!no_new_privs)
+        f.rc = seccomp_attr_set(f.ctx, SCMP_FLTATR_CTL_NNP, 0);
     add_rules(&f, s->allow);
     if (f.rc == 0)
         f.rc = seccomp_load(f.ctx);

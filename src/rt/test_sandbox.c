@@ -455,6 +455,59 @@ static void test_deadly(void **state)
     assert_int_equal(result_of(&nothing, try_deadly, false), -SIGSYS);
 }
 
+static int in_child_of_root(trial *fn)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        struct err err;
+
+        if (sandbox_refuse_always(&err) < 0 ||
+            setresgid(65534, 65534, 65534) < 0 ||
+            setresuid(65534, 65534, 65534) < 0)
+            _exit(99);
+        _exit(fn());
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static int try_gain(void)
+{
+    return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0 ? 0 : EIO;
+}
+
+/* What the template hands on to all workers and their commands. */
+static void test_refuse_always(void **state)
+{
+    static trial *const refused[] = { try_ptrace,  try_bpf,         try_mount,
+                                      try_unshare, try_perf,        try_keyctl,
+                                      try_vm_read, try_personality, try_chroot,
+                                      try_packet };
+    static trial *const works[] = { try_fork, try_exec,  try_open,   try_stat,
+                                    try_inet, try_inet6, try_unix,   try_thread,
+                                    try_time, try_gain,  try_memory, try_pair };
+    struct err err;
+
+    (void)state;
+    if (geteuid() != 0) {
+        pid_t pid = fork();
+        int status;
+
+        if (pid == 0)
+            _exit(sandbox_refuse_always(&err) < 0 ? 0 : 1);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(refused); i++)
+        assert_int_equal(in_child_of_root(refused[i]), EPERM);
+    for (size_t i = 0; i < ARRAY_LEN(works); i++)
+        assert_int_equal(in_child_of_root(works[i]), 0);
+    assert_int_equal(in_child_of_root(try_deadly), -SIGSYS);
+}
+
 static int try_who(void)
 {
     struct stat st;
@@ -535,6 +588,7 @@ int main(void)
         cmocka_unit_test(test_missing_path),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_deadly),
+        cmocka_unit_test(test_refuse_always),
         cmocka_unit_test(test_root_drops),
     };
 
