@@ -192,3 +192,49 @@ bool base64_get(struct buf *b, slice s)
     }
     return true;
 }
+
+static const EVP_MD *named(const char *name, size_t n)
+{
+    const EVP_MD *md = EVP_get_digestbyname(name);
+
+    return md != NULL && (size_t)EVP_MD_get_size(md) == n && n <= DIGEST_MAX
+               ? md
+               : NULL;
+}
+
+bool digest_named(const char *name, slice one, slice two, uint8_t *out,
+                  size_t n)
+{
+    const EVP_MD *md = named(name, n);
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok;
+
+    CHECK(ctx != NULL);
+    ok = md != NULL && EVP_DigestInit_ex(ctx, md, NULL) == 1 &&
+         EVP_DigestUpdate(ctx, one.p, one.n) == 1 &&
+         EVP_DigestUpdate(ctx, two.p, two.n) == 1 &&
+         EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
+bool digest_hmac(const char *name, slice key, slice msg, uint8_t *out, size_t n)
+{
+    const EVP_MD *md = named(name, n);
+
+    return md != NULL && key.n < INT_MAX &&
+           HMAC(md, key.p, (int)key.n, (const unsigned char *)msg.p, msg.n, out,
+                NULL) != NULL;
+}
+
+bool digest_pbkdf2(const char *name, slice password, slice salt,
+                   unsigned rounds, uint8_t *out, size_t n)
+{
+    const EVP_MD *md = named(name, n);
+
+    return md != NULL && password.n < INT_MAX && salt.n < INT_MAX &&
+           rounds > 0 && rounds < INT_MAX &&
+           PKCS5_PBKDF2_HMAC(password.p != NULL ? password.p : "",
+                             (int)password.n, (const unsigned char *)salt.p,
+                             (int)salt.n, (int)rounds, md, (int)n, out) == 1;
+}

@@ -22,6 +22,17 @@ void sha256_of(slice s, uint8_t out[static 32]);
 void hmac_sha256(slice key, slice msg, uint8_t out[static 32]);
 bool const_time_eq(slice a, slice b);
 
+/* Digests by libcrypto's name ("MD5", "SHA1", "SHA256", "SHA512"), for stored
+ * passwords; `n` is the digest's length.  False when there is none of that name
+ * or length.  pbkdf2 takes milliseconds (RFC 8018 5.2, with HMAC). */
+#define DIGEST_MAX 64
+bool digest_named(const char *name, slice one, slice two, uint8_t *out,
+                  size_t n);
+bool digest_hmac(const char *name, slice key, slice msg, uint8_t *out,
+                 size_t n);
+bool digest_pbkdf2(const char *name, slice password, slice salt,
+                   unsigned rounds, uint8_t *out, size_t n);
+
 bool hex_put(struct buf *b, slice s);       /* lower case */
 bool hex_get(slice s, void *out, size_t n); /* exactly 2n digits */
 bool base64_put(struct buf *b, slice s);    /* RFC 4648 4, padded, one line */
