@@ -408,6 +408,7 @@ void mailbox_changed(struct store_mailbox *m)
 
         w->fn(w, m);
     }
+    peek_changed(m);
 }
 
 /* ---- rows ---- */

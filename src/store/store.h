@@ -256,6 +256,17 @@ struct store_watch {
 void store_watch_add(struct store_mailbox *m, struct store_watch *w);
 void store_watch_del(struct store_watch *w); /* fine when unset */
 
+/* For sessions that wait in large numbers and pin nothing.  fn is called like a
+ * watch's, after each change of any mailbox of this store. */
+void store_on_change(struct store *s,
+                     void (*fn)(void *arg, struct store_mailbox *m), void *arg);
+/* The directory of the mailbox; false when it does not fit. */
+bool store_mailbox_path(const struct store_mailbox *m, char *dst, size_t size);
+/* A number that is another one when names in its new/ or cur/ have come or
+ * gone; 0 when it cannot be read.  Needs no store: for a thread of offload().
+ */
+uint64_t store_peek(const char *path);
+
 /* ---- rows ---- */
 
 enum store_flag {
@@ -440,6 +451,9 @@ struct store_view {
     uint64_t changes;  /* place in the list of changes */
     uint64_t modseq;   /* what was told last, should that list be too short */
     uint64_t expunges; /* place in the list of expunges */
+    bool is_old;       /* set by a session that put `rows`, `messages` and
+                        * `modseq` back to what they were before the view was
+                        * closed: the next sync looks at all rows */
     uint32_t *gone;    /* rows in it that are expunged, ascending */
     size_t n_gone, gone_size;
 };

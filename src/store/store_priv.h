@@ -24,6 +24,7 @@
  *   subs.c      subscriptions
  *   keywords.c  names of keywords, dovecot-keywords
  *   takeover.c  what Dovecot or Courier left          parsers: pure
+ *   peek.c      for sessions that wait without a mailbox
  *   scan.c      what others did in the Maildir; recovery; rebuild
  *   account.c   the account's log, ids, numbers, list of mailboxes
  *   store.c     open accounts and their places
@@ -381,6 +382,8 @@ struct store {
     struct list lru; /* all accounts, most recently used last */
     size_t n_accounts;
     size_t bytes; /* of all accounts, as of their last unpinning */
+    void (*on_change)(void *arg, struct store_mailbox *m);
+    void *on_change_arg;
 };
 
 #define STORE_MAGIC MAGIC('S', 'T', 'O', 'R')
@@ -583,6 +586,11 @@ void takeover_courier_keywords(struct takeover *t, slice text);
 void takeover_courier_message(struct takeover *t, slice file, slice text);
 void takeover_courier_sizes(struct takeover *t, slice text);
 bool takeover_keyword_ok(slice name);
+
+/* ---- peek.c ---- */
+
+/* Tell whom store_on_change() named. */
+void peek_changed(struct store_mailbox *m);
 
 /* ---- scan.c ---- */
 

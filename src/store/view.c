@@ -261,7 +261,7 @@ unsigned store_view_pending(struct store_view *v)
         what |= STORE_VIEW_EXPUNGED;
     if (first_new(v) < rows_count(m))
         what |= STORE_VIEW_NEW;
-    if (m->changes_end > v->changes)
+    if (v->is_old || m->changes_end > v->changes)
         what |= STORE_VIEW_FLAGS;
     return what;
 }
@@ -319,7 +319,7 @@ static void tell_flags(struct store_view *v, size_t known,
     size_t n = (size_t)(m->changes_end - v->changes);
     uint32_t *rows;
 
-    if (n > VIEW_CHANGES) {
+    if (v->is_old || n > VIEW_CHANGES) {
         for (size_t row = 0; row < known; row++)
             if (ROW_FIELD(m, row, modseq) > v->modseq)
                 tell_row(v, row, ops, arg);
@@ -350,6 +350,7 @@ void store_view_sync(struct store_view *v, unsigned what,
         tell_new(v, ops, arg);
     if (what & STORE_VIEW_FLAGS) {
         tell_flags(v, known, ops, arg);
+        v->is_old = false;
         v->changes = v->mailbox->changes_end;
         v->modseq = v->mailbox->highestmodseq;
     }
