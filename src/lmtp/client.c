@@ -9,6 +9,8 @@
 
 #define COPY_BYTES (64u << 10)
 #define ANSWER_MS  ((msec)1800 * 1000)
+/* So much of several transactions goes out in one write. */
+#define BATCH_BYTES (32u << 10)
 
 /* A transaction that was written and is not answered yet. */
 struct pending {
@@ -34,6 +36,7 @@ struct lmtp_client {
     size_t n_pending;
     struct task *reader; /* NULL: nobody reads */
     bool is_broken;
+    bool is_flushing; /* somebody will flush what is buffered */
     bool is_released;
 };
 
@@ -222,7 +225,7 @@ MAY_WAIT static void reader(void *arg)
     struct err err;
 
     while (c->n_pending > 0 && !c->is_broken) {
-        stream_deadline(c->stream, clock_after(ANSWER_MS));
+        stream_deadline(c->stream, loop_after(ANSWER_MS));
         if (stream_fill(c->stream, &err) < 0 || read_answers(c) < 0)
             break_all(c);
     }
@@ -316,6 +319,8 @@ MAY_WAIT static int copy_body(struct lmtp_client *c,
     }
     if (b->n > 0 && stream_write(c->stream, buf_view(b), err) < 0)
         return -1;
+    if (stream_unsent(c->stream) < BATCH_BYTES)
+        return 0; /* flush() follows */
     return stream_flush(c->stream, err);
 }
 
@@ -342,6 +347,28 @@ MAY_WAIT static int write_transaction(struct lmtp_client *c,
         /* Half a transaction is on the wire: nothing can follow it. */
         break_all(c);
     }
+    return r;
+}
+
+/* Send what is buffered, with what other tasks of this turn still add: each
+ * write wakes the worker. */
+MAY_WAIT static int flush(struct lmtp_client *c, msec deadline, struct err *err)
+{
+    int r;
+
+    if (c->is_flushing || c->is_broken || stream_unsent(c->stream) == 0)
+        return 0;
+    c->is_flushing = true;
+    task_yield();
+    r = sema_down(&c->writing, deadline, err);
+    c->is_flushing = false;
+    if (r == 0) {
+        stream_deadline(c->stream, deadline);
+        r = c->is_broken ? 0 : stream_flush(c->stream, err);
+        sema_up(&c->writing);
+    }
+    if (r < 0) /* others believe that it goes out */
+        break_all(c);
     return r;
 }
 
@@ -386,5 +413,7 @@ int lmtp_deliver(struct lmtp_client *c, const struct lmtp_message *m,
     }
     r = write_transaction(c, m, &p, err);
     sema_up(&c->writing);
-    return r < 0 ? -1 : wait_answers(c, &p, m->deadline, err);
+    if (r < 0 || flush(c, m->deadline, err) < 0)
+        return -1;
+    return wait_answers(c, &p, m->deadline, err);
 }

@@ -352,7 +352,7 @@ MAY_WAIT static void session_run(struct session *s)
     slice line;
 
     for (;;) {
-        stream_deadline(s->stream, clock_after(BUSY_MS));
+        stream_deadline(s->stream, loop_after(BUSY_MS));
         if (s->is_closing)
             break;
         if (stream_has_line(s->stream)) {
@@ -376,7 +376,7 @@ MAY_WAIT static void session_run(struct session *s)
         stream_eof(s->stream))
         goto gone;
     s->task = NULL;
-    stream_park(s->stream, clock_after(IDLE_MS), on_input, s);
+    stream_park(s->stream, loop_after(IDLE_MS), on_input, s);
     return;
 gone:
     session_free(s);
@@ -403,5 +403,5 @@ void lmtp_serve(struct lmtp_server *server, int fd)
     stream_limits(s->stream, 256u << 10, 128u << 10);
     list_push(&server->sessions, &s->link);
     server->n_sessions++;
-    stream_park(s->stream, clock_after(IDLE_MS), on_input, s);
+    stream_park(s->stream, loop_after(IDLE_MS), on_input, s);
 }

@@ -205,7 +205,7 @@ int lmtp_worker_deliver(struct lmtp_worker *v, const struct lmtp_message *m,
 {
     struct lmtp_message timed = *m;
 
-    timed.deadline = clock_after(DELIVER_MS);
+    timed.deadline = loop_after(DELIVER_MS);
     return lmtp_deliver(v->client, &timed, rcpts, n, a, err);
 }
 

@@ -61,6 +61,13 @@ msec loop_now(void)
     return rt_loop.is_running ? rt_loop.now : clock_mono();
 }
 
+msec loop_after(msec ms)
+{
+    msec at;
+
+    return ms == MSEC_NEVER || !ADD_OK(loop_now(), ms, &at) ? MSEC_NEVER : at;
+}
+
 /* ---- the process */
 
 static pid_t own_pid;

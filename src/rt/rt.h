@@ -44,6 +44,8 @@ void loop_run_until_idle(void);
 pid_t loop_pid(void);
 /* Cached time of this turn of the loop, clock_mono() otherwise the same. */
 msec loop_now(void);
+/* That, `ms` later: for deadlines that do not care for milliseconds. */
+msec loop_after(msec ms);
 /* A turn of more than this long without a wait is told through
  * loop_on_stall (default: 50 ms, NULL hook). */
 extern void (*loop_on_stall)(const char *task_name, msec took);

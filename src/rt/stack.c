@@ -30,7 +30,9 @@
 #endif
 
 enum {
-    POOL_MAX = 256,      /* idle stacks kept */
+    POOL_MAX = 2048,     /* idle stacks kept while the load comes and goes */
+    POOL_WARM = 256,     /* idle stacks kept whatever comes */
+    TRIM_EVERY = 1024,   /* uses between two looks at what is idle */
     KEPT_BYTES = 16384,  /* stays resident in an idle stack */
     PAGE_BYTES = 4096,   /* how much below it is looked at */
     LOOK_EVERY = 8,      /* uses between two looks at that page */
@@ -47,6 +49,8 @@ struct stack_head {
 
 static struct stack_head *pool;
 static size_t n_pool;
+static size_t n_spare; /* least of n_pool since the last look */
+static unsigned n_puts;
 static size_t n_stacks;
 
 static struct stack_head *head_of(char *lo, size_t size)
@@ -107,7 +111,10 @@ void stack_get(char **lo_out, size_t *size_out)
     if (h != NULL) {
         pool = h->next;
         n_pool--;
+        if (n_pool < n_spare)
+            n_spare = n_pool;
     } else {
+        n_spare = 0;
         h = stack_new();
     }
     h->uses++;
@@ -151,6 +158,20 @@ static void give_back_pages(struct stack_head *h)
         (void)madvise(lo, (size_t)(kept - lo), MADV_DONTNEED);
 }
 
+/* What nobody has used for a while goes back to the system. */
+static void trim(void)
+{
+    while (n_spare > 0 && n_pool > POOL_WARM) {
+        struct stack_head *h = pool;
+
+        pool = h->next;
+        n_pool--;
+        n_spare--;
+        stack_free(h);
+    }
+    n_spare = n_pool;
+}
+
 void stack_put(char *lo, size_t size)
 {
     struct stack_head *h = head_of(lo, size);
@@ -166,6 +187,8 @@ void stack_put(char *lo, size_t size)
     h->next = pool;
     pool = h;
     n_pool++;
+    if (++n_puts % TRIM_EVERY == 0)
+        trim();
 }
 
 void stack_pool_drain(void)
@@ -177,6 +200,7 @@ void stack_pool_drain(void)
         stack_free(h);
     }
     n_pool = 0;
+    n_spare = 0;
 }
 
 size_t stack_count(void)

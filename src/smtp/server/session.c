@@ -204,7 +204,7 @@ int smtp_fill(struct smtp *s)
 {
     struct err err;
 
-    stream_deadline(s->stream, clock_after(s->service->timeout_ms));
+    stream_deadline(s->stream, loop_after(s->service->timeout_ms));
     if (stream_fill(s->stream, &err) < 0) {
         s->is_timeout = err.class == ERR_TEMP;
         return -1;
@@ -291,7 +291,7 @@ MAY_WAIT static int slow_down(struct smtp *s, unsigned errors_before)
         return 0;
     if (task_sleep(s->service->error_sleep_ms, &err) < 0)
         return -1;
-    stream_deadline(s->stream, clock_after(s->service->timeout_ms));
+    stream_deadline(s->stream, loop_after(s->service->timeout_ms));
     return stream_flush(s->stream, &err);
 }
 
@@ -517,7 +517,7 @@ MAY_WAIT static void session_wake(void *arg, enum stream_why why);
 static void session_park(struct smtp *s)
 {
     s->task = NULL;
-    stream_park(s->stream, clock_after(s->service->timeout_ms), session_wake,
+    stream_park(s->stream, loop_after(s->service->timeout_ms), session_wake,
                 s);
 }
 
@@ -540,7 +540,7 @@ MAY_WAIT static int answer_all(struct smtp *s)
     unsigned n = 0;
 
     for (;;) {
-        stream_deadline(s->stream, clock_after(s->service->timeout_ms));
+        stream_deadline(s->stream, loop_after(s->service->timeout_ms));
         if (s->is_shutdown && !s->must_close && say_shutdown(s) < 0)
             return -1;
         if (s->must_close)
@@ -631,7 +631,7 @@ MAY_WAIT static void greet(void *arg)
     struct err err;
 
     s->task = task_self();
-    stream_deadline(s->stream, clock_after(service->timeout_ms));
+    stream_deadline(s->stream, loop_after(service->timeout_ms));
     if (smtp_count(s, ACCESS_EVENT_CONNECT, &ok) < 0 ||
         (ok && smtp_check(s, ACCESS_CONNECT, &ok) < 0) ||
         (ok && smtp_reply(s, 220, NULL, "%s", service->banner) < 0)) {
