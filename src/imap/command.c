@@ -8,6 +8,7 @@ static const struct imap_command *const groups[] = {
     imap_basic_commands,     imap_select_commands, imap_expunge_commands,
     imap_fetch_commands,     imap_store_commands,  imap_copy_commands,
     imap_mailboxes_commands, imap_list_commands,   imap_append_commands,
+    imap_search_commands,
 };
 
 static const struct imap_command *find(slice name, bool uid)

@@ -3,35 +3,18 @@
 #include "imap/imap_priv.h"
 
 /* UIDs of the set's messages, ascending; some may be gone by now: *any_gone. */
-static size_t choose(struct imap_cmd *c, struct imap_set *set, uint32_t **out,
+static size_t choose(struct imap_cmd *c, struct imap_set *set, uint32_t *uids,
                      bool *any_gone)
 {
-    struct store_view *v = &c->s->selected->view;
+    struct imap_walk w;
     size_t n = 0;
-    uint32_t seq = 0;
 
-    *out = arena_alloc(c->arena, (store_view_messages(v) + 1) * sizeof **out);
-    if (*out == NULL)
-        return 0;
-    for (size_t row = store_view_next(v, 0); row < v->rows;
-         row = store_view_next(v, row + 1)) {
-        struct store_row r;
-
-        seq++;
-        if (store_view_is_gone(v, row)) {
-            *any_gone = *any_gone || (!c->is_uid && imap_set_has(set, seq));
-            continue;
-        }
-        if (c->is_uid) {
-            uint32_t uid = store_row_uid(v->mailbox, row);
-
-            if (imap_set_has(set, uid))
-                (*out)[n++] = uid;
-        } else if (imap_set_has(set, seq)) {
-            store_view_get(v, row, &r);
-            (*out)[n++] = r.uid;
-        }
-    }
+    imap_walk_init(&w, c->s, set, c->is_uid);
+    while (imap_walk_next(&w))
+        if (store_view_is_gone(w.view, w.row))
+            *any_gone = *any_gone || !c->is_uid;
+        else
+            uids[n++] = w.uid;
     return n;
 }
 
@@ -113,16 +96,11 @@ MAY_WAIT static void copy(struct imap_cmd *c, bool is_move)
     size_t n, n_out = 0;
     struct err err;
     slice name;
-    uint32_t max = store_view_messages(&s->selected->view);
+    size_t room = store_view_messages(&s->selected->view) + (size_t)1;
 
-    if (c->is_uid) {
-        struct store_status st;
-
-        store_mailbox_status(from, &st);
-        max = st.uidnext > 0 ? st.uidnext - 1 : 0;
-    }
-    if (!imap_sp(&c->in) || !imap_set_parse(&c->in, max, &set) ||
-        !imap_sp(&c->in) || !imap_mailbox(&c->in, &name) || !imap_end(&c->in))
+    if (!imap_cmd_set(c, &set))
+        return;
+    if (!imap_sp(&c->in) || !imap_mailbox(&c->in, &name) || !imap_end(&c->in))
         return;
     if (is_move && s->selected->is_read_only) {
         imap_no(c, "READ-ONLY", "Mailbox is read-only.");
@@ -135,15 +113,16 @@ MAY_WAIT static void copy(struct imap_cmd *c, bool is_move)
             imap_fail(c, &err);
         return;
     }
-    n = choose(c, &set, &uids, &any_gone);
+    uids = arena_alloc(c->arena, room * sizeof *uids);
+    n = uids == NULL ? 0 : choose(c, &set, uids, &any_gone);
     pairs = arena_alloc(c->arena, (n + 1) * sizeof *pairs);
-    if (any_gone) {
+    if (uids == NULL || pairs == NULL) {
+        imap_no(c, "LIMIT", "Too many messages at once.");
+    } else if (any_gone) {
         imap_no(c, "EXPUNGEISSUED",
                 "Some of the requested messages no longer exist.");
     } else if (n == 0) {
         imap_ok(c, NULL, "No messages found.");
-    } else if (uids == NULL || pairs == NULL) {
-        imap_no(c, "LIMIT", "Too many messages at once.");
     } else if (store_copy(from, uids, n, to, 0, pairs, &n_out, &err) < 0 ||
                imap_durable(s, to, &err) < 0 ||
                store_mailbox_reserve(to, IMAP_RESERVE, &err) < 0) {

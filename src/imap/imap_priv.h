@@ -242,6 +242,7 @@ extern const struct imap_command imap_mailboxes_commands[];
 extern const struct imap_command imap_list_commands[];
 extern const struct imap_command imap_copy_commands[];
 extern const struct imap_command imap_append_commands[];
+extern const struct imap_command imap_search_commands[];
 
 /* Run the command that lies in work->line. */
 MAY_WAIT void imap_command_run(struct imap_session *s);
