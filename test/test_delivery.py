@@ -470,6 +470,46 @@ def test_places_of_system_users(where, main, path):
 
 
 @needs_root
+def test_a_spool_directory_of_group_mail(where):
+    """Debian's /var/mail: 2775 root:mail.  The file is the user's and of nobody
+    else; dotlocks can be made; a .forward gets nothing of the group's rights."""
+    h = system(where, {"mail_spool_directory": f"{where}/var", "mailbox_delivery_lock":
+                       "dotlock, fcntl", "local_destination_concurrency_limit": "4"},
+               aliases="both: tomo, ana\n")
+    os.makedirs(h.path("var"))
+    os.chown(h.path("var"), 0, 8)
+    os.chmod(h.path("var"), 0o2775)
+    with open(h.path("var/ana"), "w", encoding="utf-8") as f:
+        f.write("")
+    os.chown(h.path("var/ana"), 2001, 8)
+    os.chmod(h.path("var/ana"), 0o660)
+    with h:
+        for _ in range(5):
+            letter(h, ["both@example.com"])
+        assert wait_for(lambda: is_idle(h) and h.log().count("status=sent") == 10, 20), h.log()
+        for name, uid in (("tomo", 2000), ("ana", 2001)):
+            st = os.stat(h.path(f"var/{name}"))
+            assert st.st_uid == uid and not st.st_mode & 0o007, name
+            with open(h.path(f"var/{name}"), encoding="utf-8") as f:
+                assert f.read().count(f"\nDelivered-To: {name}@example.com\n") == 5
+        assert os.stat(h.path("var/tomo")).st_mode & 0o777 == 0o600
+        assert sorted(os.listdir(h.path("var"))) == ["ana", "tomo"]
+        # Nothing but this directory is its to see.
+        probed = h.command("probe", "spool", "2000", "2000", check=True).stdout
+        assert "uid=2000 gid=2000" in probed and "open=refused" in probed
+        assert "=allowed" not in probed
+        # tomo's own files say otherwise: with his own rights only.
+        put(h, "tomo", ".forward", f"{where}/var/ana\n")
+        letter(h, ["tomo@example.com"])
+        h.wait_log(r"to=<tomo@example\.com>.*status=(deferred|bounced).*[Pp]ermission")
+        put(h, "tomo", ".forward", f':include:{where}/var/ana\n')
+        letter(h, ["tomo@example.com"])
+        h.wait_log(r"open include file.*var/ana.*[Pp]ermission")
+        with open(h.path("var/ana"), encoding="utf-8") as f:
+            assert f.read().count("\nDelivered-To: ") == 5
+
+
+@needs_root
 def test_forward_path(where):
     h = system(where, {"forward_path": "/etc/forwards/$user, $home/.fw${recipient_delimiter}"
                                        "${extension}, $home/.fw"})

@@ -182,8 +182,7 @@ MAY_WAIT static int start_worker(struct broker *b, const struct entry *wanted,
     int fds[2];
 
     *e = *wanted;
-    e->kind =
-        slice_eqs(wanted->kind, "command") ? SL("command") : SL("mailbox");
+    e->kind = slice_str(worker_kind(wanted->kind));
     if (chan_socketpair(fds, err) < 0) {
         free(e);
         return -1;
@@ -254,14 +253,14 @@ int broker_read_request(struct broker *b, slice body, struct entry *out,
     if (!attr_find_u64(body, AT_UID, &out->uid) ||
         !attr_find_u64(body, AT_GID, &out->gid))
         return err_temp(err, "a request without uid");
-    if (!slice_eqs(kind, "mailbox") && !slice_eqs(kind, "command"))
+    if (worker_kind(kind) == NULL)
         return err_temp(err, "a request for an unknown kind of worker");
-    /* A command belongs to no account: one worker for all of its user.  The
+    /* A command or mbox file belongs to no account: one worker for all.  The
      * hash is the same in every process and at every start: local chooses its
      * connections by it, and a new broker finds the workers of the old one. */
-    slot = slice_eqs(kind, "command")
-               ? 0
-               : crc32c(0, account.p, account.n) % b->n_slots;
+    slot = slice_eqs(kind, "mailbox")
+               ? crc32c(0, account.p, account.n) % b->n_slots
+               : 0;
     out->kind = kind;
     (void)snprintf(out->key, sizeof out->key, "%" PRIu64 ":%" PRIu64 ":%.*s:%u",
                    out->uid, out->gid, SLF(kind), slot);

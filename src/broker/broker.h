@@ -23,6 +23,9 @@
  * `template` (root, blocking, no loop) forks a worker when broker asks: of
  * kind "mailbox" with a uid within first_valid_uid and last_valid_uid, of kind
  * "command" also with default_privs or an owner of an alias file; never 0.
+ * Kind "spool" writes users' files in mail_spool_directory: it has the group of
+ * that directory beside its own, reaches nothing else, and does what `local`
+ * says, never what a user's files say.
  *
  * A `worker` has the user's uid.  What it serves belongs to other rooms, in
  * struct worker_ops.
@@ -88,8 +91,9 @@ struct worker_ops {
 struct worker {
     const struct worker_ops *ops;
     struct conf *conf;
-    char kind[16]; /* "mailbox", "command" */
+    char kind[16]; /* "mailbox", "command", "spool" */
     bool is_command;
+    bool is_spool;     /* writes into mail_spool_directory and nowhere else */
     bool is_root_mode; /* the uid was changed to this user's */
     bool is_retiring;
     struct chan *broker;
@@ -147,7 +151,11 @@ struct template_rules {
     gid_t first_gid, last_gid;
     uid_t command_uids[64]; /* default_privs, owners of alias files */
     size_t n_command_uids;
+    gid_t spool_gid; /* of a group-writable mail_spool_directory; 0: none */
 };
+
+/* "mailbox", "command" or "spool" as a literal; NULL for anything else. */
+const char *worker_kind(slice text);
 
 bool template_allows(const struct template_rules *r, slice kind, uint64_t uid,
                      uint64_t gid);

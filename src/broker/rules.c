@@ -3,6 +3,16 @@
 #include <pwd.h>
 #include <sys/stat.h>
 
+const char *worker_kind(slice text)
+{
+    static const char *const kinds[] = { "mailbox", "command", "spool" };
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        if (slice_eqs(text, kinds[i]))
+            return kinds[i];
+    return NULL;
+}
+
 bool template_allows(const struct template_rules *r, slice kind, uint64_t uid,
                      uint64_t gid)
 {
@@ -13,7 +23,7 @@ bool template_allows(const struct template_rules *r, slice kind, uint64_t uid,
 
     if (uid == 0 || gid == 0)
         return false;
-    if (slice_eqs(kind, "mailbox"))
+    if (slice_eqs(kind, "mailbox") || slice_eqs(kind, "spool"))
         return in_range && gid_ok;
     if (!slice_eqs(kind, "command"))
         return false;
@@ -45,6 +55,19 @@ static void add_alias_owner(void *ctx, const struct conf_table_ref *ref)
     free(path);
 }
 
+/* Debian's /var/mail is of root and group mail, mode 2775: who makes a file or
+ * a lock there needs the group. */
+static void read_spool_group(struct template_rules *r, const struct conf *c)
+{
+    struct stat st;
+
+    r->spool_gid = 0;
+    if (conf_is_set(c, NULL, "mail_spool_directory") &&
+        stat(conf_str(c, NULL, "mail_spool_directory"), &st) == 0 &&
+        S_ISDIR(st.st_mode) && (st.st_mode & S_IWGRP) != 0)
+        r->spool_gid = st.st_gid;
+}
+
 void template_read_rules(struct template_rules *r, const struct conf *c)
 {
     const struct passwd *pw;
@@ -58,4 +81,5 @@ void template_read_rules(struct template_rules *r, const struct conf *c)
     if (pw != NULL)
         add_command_uid(r, pw->pw_uid);
     conf_each_table(c, add_alias_owner, r);
+    read_spool_group(r, c);
 }

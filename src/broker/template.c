@@ -33,8 +33,11 @@ struct template
 /* ----------------------------------------------------------------- workers */
 
 /* In the child: become the user, forget what is the template's. */
-static int become(struct template *t, int fd, uid_t uid, gid_t gid)
+static int become(struct template *t, int fd, bool is_spool, uid_t uid,
+                  gid_t gid)
 {
+    gid_t groups[2] = { gid, t->rules.spool_gid };
+    size_t n_groups = is_spool && groups[1] != 0 ? 2 : 1;
     sigset_t none;
 
     bchan_close(&t->master);
@@ -43,7 +46,7 @@ static int become(struct template *t, int fd, uid_t uid, gid_t gid)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (t->is_root_mode &&
-        (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
+        (setgroups(n_groups, groups) < 0 || setresgid(gid, gid, gid) < 0 ||
          setresuid(uid, uid, uid) < 0)) {
         log_error("become uid %u: %s", (unsigned)uid, strerror(errno));
         return -1;
@@ -58,11 +61,14 @@ static int become(struct template *t, int fd, uid_t uid, gid_t gid)
 NO_RETURN static void run_worker(struct template *t, int fd, slice kind,
                                  uid_t uid, gid_t gid)
 {
-    bool is_command = slice_eqs(kind, "command");
-    const char *name = is_command ? "command" : "mailbox";
+    const char *name = worker_kind(kind);
+    char title[32];
 
-    process_title(is_command ? "hato: command" : "hato: mailbox");
-    if (become(t, fd, uid, gid) < 0)
+    if (name == NULL)
+        _exit(1);
+    (void)snprintf(title, sizeof title, "hato: %s", name);
+    process_title(title);
+    if (become(t, fd, strcmp(name, "spool") == 0, uid, gid) < 0)
         _exit(1);
     exit(worker_main(fd, t->conf, name, t->is_root_mode, t->ops));
 }

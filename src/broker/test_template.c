@@ -49,6 +49,9 @@ static void commands_may_be_an_owner(void **state UNUSED)
     assert_true(allows("command", 1000, 1000));
     assert_false(allows("command", 39, 39));
     assert_false(allows("other", 1000, 1000));
+    assert_true(allows("spool", 1000, 1000));
+    assert_false(allows("spool", 65534, 65534));
+    assert_false(allows("spool", 0, 1000));
 }
 
 static void without_a_last_uid(void **state UNUSED)

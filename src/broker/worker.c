@@ -182,6 +182,7 @@ int worker_sync(struct worker *w, uint64_t fs, int dirfd, struct err *err)
 int worker_sandbox(struct worker *w, struct err *err)
 {
     static const char *const all[] = { "/", NULL };
+    static const char *spool[] = { NULL, NULL };
     struct sandbox box = {
         .allow = SANDBOX_OPEN | SANDBOX_WRITE,
         .uid = (uid_t)-1, /* template changed it before we began */
@@ -194,6 +195,11 @@ int worker_sandbox(struct worker *w, struct err *err)
      * limit, as it is in Postfix. */
     if (w->is_command)
         return 0;
+    if (w->is_spool) {
+        spool[0] = conf_str(w->conf, NULL, "mail_spool_directory");
+        box.read_paths = spool;
+        box.write_paths = spool;
+    }
     return sandbox_enter(&box, err);
 }
 
@@ -251,6 +257,8 @@ static void reload_task(void *arg)
     if (w->ops->on_reload != NULL)
         w->ops->on_reload(w, conf);
     conf_unref(&old);
+    if (w->is_spool) /* its directory may be another one now */
+        retire(w);
 }
 
 static void take_socket(struct worker *w, struct msg *m,
@@ -384,6 +392,7 @@ int worker_main(int fd, struct conf *conf, const char *kind, bool is_root_mode,
     w->conf = conf;
     (void)snprintf(w->kind, sizeof w->kind, "%s", kind);
     w->is_command = strcmp(kind, "command") == 0;
+    w->is_spool = strcmp(kind, "spool") == 0;
     w->is_root_mode = is_root_mode;
     signal_on(SIGTERM, on_term, NULL);
     w->broker = chan_new(fd, &broker_ops, NULL);

@@ -129,6 +129,7 @@ struct lmtp_place {
     slice mail;             /* LMTP_MAILBOX: expanded mail_location */
     slice arg;              /* LMTP_FILE, LMTP_COMMAND */
     bool by_command_worker; /* uid of default_privs, not of a mail user */
+    bool by_spool_worker;   /* a file in mail_spool_directory */
 };
 
 struct lmtp_syncs;

@@ -53,7 +53,9 @@ static bool is_for_command(const struct lmtp_place *place)
 
 static const char *kind_of(const struct lmtp_place *place)
 {
-    return is_for_command(place) ? "command" : "mailbox";
+    if (is_for_command(place))
+        return "command";
+    return place->by_spool_worker ? "spool" : "mailbox";
 }
 
 static void request(const struct lmtp_place *place, struct buf *b)
@@ -129,7 +131,7 @@ static void make_key(const struct lmtp_workers *w,
 {
     unsigned slot = 0;
 
-    if (!is_for_command(place) && w->n_slots > 1)
+    if (strcmp(kind_of(place), "mailbox") == 0 && w->n_slots > 1)
         slot = crc32c(0, place->account.p, place->account.n) % w->n_slots;
     (void)snprintf(key, 64, "%" PRIu64 ":%" PRIu64 ":%s:%u", place->uid,
                    place->gid, kind_of(place), slot);
@@ -223,11 +225,14 @@ int lmtp_worker_ask(struct lmtp_workers *w, const struct lmtp_place *place,
                     struct err *err)
 {
     static const struct chan_ops ops = { .on_msg = on_chan_msg };
+    struct lmtp_place asked = *place;
     struct chan *c;
     int fd = -1;
     int r;
 
-    if (connect_worker(w, place, BROKER_ASK, &fd, err) < 0)
+    /* Who may write into the spool directory answers no questions. */
+    asked.by_spool_worker = false;
+    if (connect_worker(w, &asked, BROKER_ASK, &fd, err) < 0)
         return -1;
     c = chan_new(fd, &ops, NULL);
     r = chan_call(c, type, body, NULL, 0, clock_after(CONNECT_MS), answer, err);

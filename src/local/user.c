@@ -19,6 +19,7 @@ static void take_place(const struct user_place *p, struct lmtp_place *out)
         .home = p->home,
         .mail = p->mail,
         .arg = p->arg,
+        .by_spool_worker = p->is_spool,
     };
 }
 

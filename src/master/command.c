@@ -20,15 +20,16 @@ static int usage(void)
     return 64;
 }
 
-/* PROCESS, or mailbox or command UID GID. */
+/* PROCESS, or mailbox, command or spool UID GID. */
 static void put_probe(struct buf *b, int argc, char **argv)
 {
     static const char *const numbers[] = { "1000", "1000" };
-    bool is_command = strcmp(argv[0], "command") == 0;
+    bool is_worker =
+        strcmp(argv[0], "command") == 0 || strcmp(argv[0], "spool") == 0;
 
     attr_put_u64(b, AT_PTYPE,
-                 (uint64_t)(is_command ? PT_MAILBOX
-                                       : ptype_of(slice_str(argv[0]))));
+                 (uint64_t)(is_worker ? PT_MAILBOX
+                                      : ptype_of(slice_str(argv[0]))));
     attr_put_str(b, AT_KIND, argv[0]);
     for (int i = 0; i < 2; i++) {
         uint64_t n = 0;

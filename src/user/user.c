@@ -87,6 +87,7 @@ static int spool_place(struct users *u, slice name, struct arena *a,
                slice_str(arena_printf(a, slash ? "%.*s%.*s/" : "%.*s/%.*s",
                                       SLF(dir), SLF(name))),
                out);
+    out->is_spool = out->kind == USER_FILE;
     return 0;
 }
 

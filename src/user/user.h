@@ -32,6 +32,7 @@ struct user_place {
     slice home;    /* may be empty */
     slice mail;    /* USER_MAILBOX: expanded mail_location */
     slice arg;     /* path of USER_FILE (mbox), text of USER_COMMAND */
+    bool is_spool; /* a file in mail_spool_directory */
 };
 
 struct users;
