@@ -207,32 +207,40 @@ static int forward_paths(struct local_job *j, const struct table_user *u,
     return 0;
 }
 
-/* The contents of the user's .forward by his own worker; *found false when
- * there is none. */
+/* The contents of the user's .forward by his own worker; p NULL when there is
+ * none. */
 MAY_WAIT static int read_forward(struct local_job *j,
                                  const struct table_user *u,
                                  const struct lmtp_place *place, slice ext,
-                                 slice *content, bool *found, struct err *err)
+                                 slice *content, struct err *err)
 {
-    struct msg answer;
+    struct msg answer = { 0 };
     struct buf b;
+    slice text = SLICE_NONE;
     int r;
 
+    *content = SLICE_NONE;
     buf_init(&b, 32768);
     (void)attr_put(&b, AT_USER, u->name);
     (void)attr_put(&b, AT_HOME, u->home);
     r = forward_paths(j, u, ext, &b, err);
+    if (r == 0 && b.overflow)
+        r = err_temp(err, "forward_path is too long");
     if (r == 0)
         r = lmtp_worker_ask(j->local->workers, place, WORKER_FORWARD,
                             buf_view(&b), &answer, err);
     buf_done(&b);
     if (r < 0)
         return err_prefix(err, "look for .forward of %.*s", SLF(u->name));
-    *found = attr_find(answer.body, AT_CONTENT, content);
-    if (*found)
-        *content = slice_dup(j->arena, *content);
+    if (attr_find(answer.body, AT_CONTENT, &text)) {
+        *content = slice_dup(j->arena, text);
+        /* Without memory for it, it is not as if there were none. */
+        r = content->p == NULL && text.n > 0
+                ? err_temp(err, "no memory for .forward of %.*s", SLF(u->name))
+                : 0;
+    }
     msg_free(&answer);
-    return 0;
+    return r;
 }
 
 /* True: the recipient is done. */
@@ -250,14 +258,13 @@ MAY_WAIT static bool try_forward(struct local_job *j, struct local_rcpt *r,
         .domain = domain,
     };
     struct err err;
-    slice content;
-    bool found = false;
+    slice content = SLICE_NONE;
 
-    if (read_forward(j, u, place, ext, &content, &found, &err) < 0) {
+    if (read_forward(j, u, place, ext, &content, &err) < 0) {
         local_failed(j, r, &err);
         return true;
     }
-    if (!found)
+    if (content.n == 0)
         return false;
     if (local_expand(j, r, &src, content, 0, &err) < 0) {
         /* As Postfix: what a user wrote wrongly delays his mail, it does not

@@ -54,13 +54,20 @@ int local_expand_address(struct local_job *j, struct local_rcpt *r,
     return add(j, r, slice_dup(j->arena, out), err);
 }
 
-static bool is_allowed(struct local_job *j, const struct local_source *src,
-                       const char *param, unsigned depth)
+/* One text that is being expanded: `depth` counts the :include: files. */
+struct expansion {
+    struct local_job *j;
+    struct local_rcpt *r;
+    const struct local_source *src;
+    unsigned depth;
+};
+
+static bool is_allowed(const struct expansion *x, const char *param)
 {
-    const char *kind = src->is_forward ? "forward"
-                       : depth > 0     ? "include"
-                                       : "alias";
-    slice list = conf_slice(j->local->p->conf, NULL, param);
+    const char *kind = x->src->is_forward ? "forward"
+                       : x->depth > 0     ? "include"
+                                          : "alias";
+    slice list = conf_slice(x->j->local->p->conf, NULL, param);
     slice word;
 
     while (conf_list_next(&list, &word))
@@ -69,29 +76,29 @@ static bool is_allowed(struct local_job *j, const struct local_source *src,
     return false;
 }
 
-static int add_target(struct local_job *j, struct local_rcpt *r,
-                      const struct local_source *src, enum lmtp_kind kind,
-                      slice arg, unsigned depth, struct err *err)
+static int add_target(const struct expansion *x, enum lmtp_kind kind, slice arg,
+                      struct err *err)
 {
+    struct arena *a = x->j->arena;
     const char *param =
         kind == LMTP_COMMAND ? "allow_mail_to_commands" : "allow_mail_to_files";
 
-    if (!is_allowed(j, src, param, depth))
+    if (!is_allowed(x, param))
         return err_set(err, ERR_PERM, "5.7.1", "mail to %s is restricted",
                        kind == LMTP_COMMAND ? "command" : "file");
     if (kind == LMTP_FILE && arg.n > 1 && arg.p[0] == '~' && arg.p[1] == '/')
-        arg = slice_str(arena_printf(j->arena, "%.*s%.*s", SLF(src->home),
+        arg = slice_str(arena_printf(a, "%.*s%.*s", SLF(x->src->home),
                                      SLF(slice_from(arg, 1))));
     if (kind == LMTP_FILE && (arg.n == 0 || arg.p[0] != '/'))
         return err_perm(err, "bad file name in .forward");
-    return add(j, r, local_special_target(j->arena, kind, src, arg), err);
+    return add(x->j, x->r, local_special_target(a, kind, x->src, arg), err);
 }
 
 /* :include: files are read with the uid that commands of this source get. */
-MAY_WAIT static int include(struct local_job *j, struct local_rcpt *r,
-                            const struct local_source *src, slice path,
-                            unsigned depth, struct err *err)
+MAY_WAIT static int read_include(const struct expansion *x, slice path,
+                                 slice *content, struct err *err)
 {
+    const struct local_source *src = x->src;
     struct lmtp_place place = {
         .uid = src->uid,
         .gid = src->gid,
@@ -99,55 +106,70 @@ MAY_WAIT static int include(struct local_job *j, struct local_rcpt *r,
         .account = src->user,
         .by_command_worker = !src->is_forward,
     };
-    struct msg answer;
+    struct msg answer = { 0 };
     struct buf b;
-    slice content;
-    int result;
+    slice text = SLICE_NONE;
+    int result = -1;
 
-    if (depth >= LOCAL_INCLUDE_DEPTH)
+    buf_init(&b, PATH_MAX + 16);
+    if (!attr_put(&b, AT_PATH, path))
+        err_temp(err, "its name is too long");
+    else
+        result = lmtp_worker_ask(x->j->local->workers, &place, WORKER_INCLUDE,
+                                 buf_view(&b), &answer, err);
+    buf_done(&b);
+    if (result < 0)
+        return err_prefix(err, "open include file %.*s",
+                          SLF(slice_sub(path, 0, 200)));
+    /* Nothing is not the same as an empty list: its members would be lost. */
+    if (!attr_find(answer.body, AT_CONTENT, &text))
+        result = err_temp(err, "include file %.*s was not read", SLF(path));
+    *content = slice_dup(x->j->arena, text);
+    if (content->n < text.n)
+        result = err_temp(err, "no memory for include file %.*s", SLF(path));
+    msg_free(&answer);
+    return result;
+}
+
+MAY_WAIT static int include(const struct expansion *x, slice path,
+                            struct err *err)
+{
+    slice content = SLICE_NONE;
+
+    if (x->depth >= LOCAL_INCLUDE_DEPTH)
         return err_temp(err, ":include: files are nested too deep at %.*s",
                         SLF(path));
     if (path.n == 0 || path.p[0] != '/')
         return err_temp(err, ":include: file \"%.*s\" is no absolute path",
                         SLF(path));
-    buf_init(&b, 8192);
-    (void)attr_put(&b, AT_PATH, path);
-    result = lmtp_worker_ask(j->local->workers, &place, WORKER_INCLUDE,
-                             buf_view(&b), &answer, err);
-    buf_done(&b);
-    if (result < 0)
-        return err_prefix(err, "open include file %.*s", SLF(path));
-    if (!attr_find(answer.body, AT_CONTENT, &content))
-        content = SLICE_NONE;
-    content = slice_dup(j->arena, content);
-    msg_free(&answer);
-    return local_expand(j, r, src, content, depth + 1, err);
+    if (read_include(x, path, &content, err) < 0)
+        return -1;
+    return local_expand(x->j, x->r, x->src, content, x->depth + 1, err);
 }
 
-MAY_WAIT static int one(struct local_job *j, struct local_rcpt *r,
-                        const struct local_source *src,
-                        const struct mail_dest *d, unsigned depth,
+MAY_WAIT static int one(const struct expansion *x, const struct mail_dest *d,
                         struct err *err)
 {
     switch (d->kind) {
     case MAIL_DEST_ADDRESS:
-        return local_expand_address(j, r, src, d->text, err);
+        return local_expand_address(x->j, x->r, x->src, d->text, err);
     case MAIL_DEST_USER: {
         slice user, domain;
 
         if (!is_plain(d->text))
             return err_perm(err, "bad address in alias or .forward");
         if (mail_addr_split(d->text, &user, &domain))
-            return local_expand_address(j, r, src, d->text, err);
-        return add(j, r, local_special_mailbox(j->arena, d->text, src->domain),
+            return local_expand_address(x->j, x->r, x->src, d->text, err);
+        return add(x->j, x->r,
+                   local_special_mailbox(x->j->arena, d->text, x->src->domain),
                    err);
     }
     case MAIL_DEST_COMMAND:
-        return add_target(j, r, src, LMTP_COMMAND, d->text, depth, err);
+        return add_target(x, LMTP_COMMAND, d->text, err);
     case MAIL_DEST_FILE:
-        return add_target(j, r, src, LMTP_FILE, d->text, depth, err);
+        return add_target(x, LMTP_FILE, d->text, err);
     case MAIL_DEST_INCLUDE:
-        return include(j, r, src, d->text, depth, err);
+        return include(x, d->text, err);
     }
     return 0;
 }
@@ -156,13 +178,14 @@ int local_expand(struct local_job *j, struct local_rcpt *r,
                  const struct local_source *src, slice text, unsigned depth,
                  struct err *err)
 {
+    const struct expansion x = { j, r, src, depth };
     struct mail_dest_iter it;
-    struct mail_dest d;
+    struct mail_dest d = { 0 };
     int got;
 
     mail_dest_iter_init(&it, j->arena, text, false, LOCAL_EXPANSION_MAX);
     while ((got = mail_dest_next(&it, &d)) > 0)
-        if (one(j, r, src, &d, depth, err) < 0)
+        if (one(&x, &d, err) < 0)
             return -1;
     if (got < 0)
         return err_temp(err, "alias or .forward of %.*s is too long",
