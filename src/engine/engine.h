@@ -316,6 +316,9 @@ enum engine_outcome engine_watch(struct engine_dir *d, const char *name,
                                  void *arg, struct engine_watch **out,
                                  struct err *err);
 void engine_watch_free(struct engine_watch **w);
+/* Tell at once what has happened up to here, and not with the next turn of the
+ * loop. */
+void engine_watch_poll(struct engine *e);
 /* Tell other processes.  Local files tell by themselves: does nothing. */
 void engine_notify(struct engine_dir *d, const char *name);
 

@@ -126,6 +126,12 @@ static void watch_readable(void *arg, int events)
     }
 }
 
+void engine_watch_poll(struct engine *e)
+{
+    if (e->inotify_fd >= 0)
+        watch_readable(e, WATCH_READ);
+}
+
 static int watch_start(struct engine *e, struct err *err)
 {
     if (e->inotify_fd >= 0)

@@ -46,6 +46,8 @@ static void release_numbers(struct store_mailbox *m)
 void mailbox_free(struct store_mailbox *m)
 {
     CHECK(m->pins == 0);
+    if (m->loaded && !m->is_gone)
+        mailbox_note_times(m);
     release_numbers(m);
     if (m->account->inbox == m) {
         if (m->highestmodseq > m->account->modseq)
@@ -53,6 +55,7 @@ void mailbox_free(struct store_mailbox *m)
         m->account->inbox = NULL;
     }
     list_remove(&m->link);
+    watch_stop(m);
     list_each_safe(l, tmp, &m->watches)
         list_remove(l);
     takeover_free(&m->takeover);
@@ -250,7 +253,13 @@ static int recover(struct store_mailbox *m, struct err *err)
     if (rewrite)
         store_note(m->account, "index of %s is damaged: rebuilding it",
                    m->name);
-    if (mailbox_scan(m, SCAN_FORCE | SCAN_RECOVER, err) < 0)
+    /* With all of it durable, directories that have the time that they had
+     * when they were last held against it hold what they held then. */
+    if (mailbox_scan(m,
+                     SCAN_RECOVER | (rewrite || m->durable_rows < rows_count(m)
+                                         ? SCAN_FORCE
+                                         : 0),
+                     err) < 0)
         return -1;
     return rewrite ? index_rewrite(m, err) : 0;
 }
@@ -388,29 +397,6 @@ struct store_account *store_mailbox_account(const struct store_mailbox *m)
     return m->account;
 }
 
-/* ---- watching ---- */
-
-void store_watch_add(struct store_mailbox *m, struct store_watch *w)
-{
-    list_push(&m->watches, &w->link);
-}
-
-void store_watch_del(struct store_watch *w)
-{
-    if (w->link.next)
-        list_remove(&w->link);
-}
-
-void mailbox_changed(struct store_mailbox *m)
-{
-    list_each_safe(l, tmp, &m->watches) {
-        struct store_watch *w = CONTAINER_OF(l, struct store_watch, link);
-
-        w->fn(w, m);
-    }
-    peek_changed(m);
-}
-
 /* ---- rows ---- */
 
 size_t store_rows(const struct store_mailbox *m)
@@ -523,10 +509,4 @@ int store_mailbox_rebuild(struct store_mailbox *m, struct err *err)
     if (mailbox_scan(m, SCAN_FORCE, err) < 0)
         return -1;
     return index_rewrite(m, err);
-}
-
-int store_mailbox_sync(struct store_mailbox *m, bool force, struct err *err)
-{
-    CHECK_OBJ(m, MAILBOX_MAGIC);
-    return mailbox_scan(m, force ? SCAN_FORCE : 0, err);
 }

@@ -48,6 +48,7 @@ struct add {
 struct scan {
     struct store_mailbox *m;
     bool recover;
+    bool partial; /* only the names that were given */
     bool list_new, list_cur;
     struct dir_stamp new_stamp, cur_stamp;
     struct buf names;
@@ -631,7 +632,8 @@ static int take_over(struct scan *s, struct err *err)
     }
     if (!skipped && skip_known(m, err) < 0)
         return -1;
-    m->must_scan = false;
+    if (!s->partial)
+        m->must_scan = false;
     return note_scan(s, err);
 }
 
@@ -667,10 +669,9 @@ static void clean_tmp(struct store_mailbox *m)
     (void)engine_list(m->account->dir, path, tmp_entry, m, &err);
 }
 
-static int scan_run(struct scan *s, struct err *err)
+static void scan_begin(struct scan *s)
 {
     size_t n = rows_count(s->m);
-    bool again = false;
 
     buf_init(&s->names, (size_t)1 << 30);
     buf_init(&s->flags, (size_t)1 << 30);
@@ -680,6 +681,13 @@ static int scan_run(struct scan *s, struct err *err)
     s->missed = xcalloc(n + 1, 1);
     keywords_learn(s->m);
     table_make(s);
+}
+
+static int scan_run(struct scan *s, struct err *err)
+{
+    bool again = false;
+
+    scan_begin(s);
     for (int pass = 0; pass < PASSES; pass++) {
         if (scan_pass(s, &again, err) < 0)
             return -1;
@@ -713,6 +721,62 @@ int mailbox_scan(struct store_mailbox *m, unsigned flags, struct err *err)
     if (s.changed)
         mailbox_changed(m);
     return 0;
+}
+
+void mailbox_note_times(struct store_mailbox *m)
+{
+    struct scan s = { .m = m, .list_new = true, .list_cur = true };
+    struct err err;
+
+    if (m->damaged || m->must_scan || m->arriving > 0 || !m->stranger.on)
+        return;
+    /* Times first: what happens after is told, or makes them others. */
+    if (dir_stamp(m, "new", &s.new_stamp, &err) == 0 &&
+        dir_stamp(m, "cur", &s.cur_stamp, &err) == 0 && watch_is_quiet(m) &&
+        s.new_stamp.nsec >= 0 && s.cur_stamp.nsec >= 0)
+        (void)note_scan(&s, &err);
+}
+
+/* ---- some files ---- */
+
+struct scan_names {
+    struct scan s;
+};
+
+struct scan_names *scan_names_new(struct store_mailbox *m)
+{
+    struct scan_names *n = xcalloc(1, sizeof *n);
+
+    n->s.m = m;
+    n->s.partial = true;
+    scan_begin(&n->s);
+    return n;
+}
+
+void scan_names_put(struct scan_names *n, slice name, bool in_new)
+{
+    char text[FILE_NAME_MAX + 1];
+
+    n->s.in_new = in_new;
+    if (slice_copy_to(name, text, sizeof text))
+        (void)list_entry(text, &n->s);
+}
+
+int scan_names_apply(struct scan_names **np, struct err *err)
+{
+    struct scan_names *n = *np;
+    int rc = 0;
+
+    if (n->s.n_found > 0) {
+        match(&n->s);
+        rc = take_over(&n->s, err);
+    }
+    if (n->s.changed)
+        mailbox_changed(n->s.m);
+    scan_done(&n->s);
+    free(n);
+    *np = NULL;
+    return rc;
 }
 
 /* ---- one file ---- */

@@ -80,6 +80,8 @@ struct store *store_new(const struct store_config *cfg)
         s->cfg.max_bytes = BYTES_DEFAULT;
     if (s->cfg.instance == 0)
         s->cfg.instance = random_u64() | 1;
+    if (s->cfg.max_watches == 0)
+        s->cfg.max_watches = watch_limit();
     host_clean(s->host, sizeof s->host, cfg->host);
     map_init(&s->accounts, false);
     list_init(&s->lru);

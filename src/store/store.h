@@ -91,7 +91,7 @@ struct store_config {
     const struct store_special *special;
     size_t n_special;
     /* Directories watched for strangers at once, two a mailbox; 0: half of
-     * fs.inotify.max_user_watches, at most 8192. */
+     * fs.inotify.max_user_watches, at most 65536. */
     unsigned max_watches;
     /* Facts worth a log line (a rebuild, a file that was moved aside); may be
      * NULL. */

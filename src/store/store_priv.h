@@ -22,6 +22,7 @@
  *   folders.c   folders come, go, and get other names
  *   list.c      which folders there are
  *   subs.c      subscriptions
+ *   watch.c     strangers, told by inotify
  *   keywords.c  names of keywords, dovecot-keywords
  *   takeover.c  what Dovecot or Courier left          parsers: pure
  *   peek.c      for sessions that wait without a mailbox
@@ -39,6 +40,7 @@
 #include "base/digest.h"
 #include "base/map.h"
 #include "engine/engine.h"
+#include "rt/rt.h"
 #include "store/store.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -254,6 +256,20 @@ struct doomed {
     char *name; /* base */
 };
 
+/* What other programs do in new/ and cur/ (watch.c). */
+struct stranger {
+    struct engine_watch *dir[2]; /* new, cur */
+    bool on;                     /* every change is told */
+    bool lost;                   /* but not any more: list the directories */
+    bool dir_gone;               /* one of them was replaced */
+    bool is_syncing;             /* by a task of its own */
+    struct buf names;            /* events: flags, length, name */
+    msec synced;
+    struct timer timer;
+    uint32_t *table; /* row + 1 by base name, of files that others made */
+    size_t n_table, n_in_table;
+};
+
 struct store_mailbox {
     uint32_t magic;
     unsigned pins;
@@ -311,6 +327,7 @@ struct store_mailbox {
     uint64_t snapshot_at; /* log offset of the last snapshot */
     size_t snapshot_rows;
     struct list watches;
+    struct stranger stranger;
 
     /* For views: holes counted, rows in the order in which they were expunged
      * since the mailbox was opened, and the last rows whose flags changed. */
@@ -384,6 +401,8 @@ struct store {
     size_t bytes; /* of all accounts, as of their last unpinning */
     void (*on_change)(void *arg, struct store_mailbox *m);
     void *on_change_arg;
+    unsigned n_watches;  /* directories */
+    msec no_watch_until; /* the system has none left */
 };
 
 #define STORE_MAGIC MAGIC('S', 'T', 'O', 'R')
@@ -600,6 +619,23 @@ enum {
 };
 
 int mailbox_scan(struct store_mailbox *m, unsigned flags, struct err *err);
+/* Note the directories' times, if nothing happened in them that the index does
+ * not know: then the next to open the mailbox need not list them. */
+void mailbox_note_times(struct store_mailbox *m);
+
+/* Take over some files without listing any directory. */
+struct scan_names;
+struct scan_names *scan_names_new(struct store_mailbox *m);
+void scan_names_put(struct scan_names *n, slice name, bool in_new);
+int scan_names_apply(struct scan_names **n, struct err *err); /* frees it */
+
+/* ---- watch.c ---- */
+
+unsigned watch_limit(void);
+/* All that strangers did is known. */
+bool watch_is_quiet(struct store_mailbox *m);
+void watch_stop(struct store_mailbox *m);
+
 /* The path of the file with this base name, wherever a stranger put it. */
 bool find_by_base(struct store_mailbox *m, slice base, char *path, size_t size);
 /* Remove it; false when it is there and cannot be removed. */
