@@ -386,6 +386,7 @@ void loop_init(const char *process_name, unsigned n_threads)
     memset(&rt_loop, 0, sizeof(rt_loop));
     raise_nofile();
     ignore_sigpipe();
+    tls_memory_setup();
     (void)snprintf(text, sizeof(text), "%u", n_threads > 0 ? n_threads : 4);
     (void)setenv("UV_THREADPOOL_SIZE", text, 1);
     (void)snprintf(rt_loop.name, sizeof(rt_loop.name), "%s", process_name);

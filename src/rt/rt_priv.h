@@ -142,6 +142,9 @@ void iobuf_free(struct iobuf *b);
 void iobuf_room(struct iobuf *b, size_t n);
 void iobuf_pool_drain(void);
 
+/* ---- OpenSSL's memory (tls_mem.c): before its first use */
+void tls_memory_setup(void);
+
 /* ---- children */
 void children_forget(void);
 void proc_prepare(void); /* before a sandbox is entered */
