@@ -16,7 +16,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("HATO_BUILD", os.path.join(TOP, "build"))
 EXE = os.path.realpath(os.path.join(BUILD, "hato"))
 IS_ROOT = os.geteuid() == 0
-USERS = ["hato", "hato-log", "hato-tables", "hato-smtp", "hato-broker"]
+USERS = ["hato", "hato-log", "hato-tables", "hato-smtp", "hato-broker",
+         "hato-keys"]
 FIRST_UID = 970
 NOBODY = 65534
 MOUNT = ('mount --bind "$0/passwd" /etc/passwd && '

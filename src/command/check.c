@@ -2,6 +2,7 @@
 
 #include "base/map.h"
 #include "conf/conf.h"
+#include "keys/keys.h"
 #include "table/table.h"
 
 #include <fcntl.h>
@@ -201,6 +202,7 @@ MAY_WAIT int command_check(int argc, char **argv)
     if (conf_load(conf_dir_default(NULL), 0, &conf, &diags, &err) < 0)
         command_die(EX_CONFIG, "%s", err.log);
     (void)conf_check(conf, true, &diags);
+    keys_check(conf, &diags);
     ok = check_tables(conf, &diags);
     buf_init(&out, 4u << 20);
     conf_diags_print(&diags, &out);

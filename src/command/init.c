@@ -294,7 +294,8 @@ static void tell_users(const struct init *in)
 {
     static const char *const names[] = { "hato",        "hato-log",
                                          "hato-tables", "hato-smtp",
-                                         "hato-broker", MAIL_USER };
+                                         "hato-broker", "hato-keys",
+                                         MAIL_USER };
     struct buf missing;
 
     buf_init(&missing, 1024);

@@ -16,6 +16,7 @@ int daemon_broker(void);
 int daemon_qmgr(void);
 int daemon_local(void);
 int daemon_smtpd(void);
+int daemon_keys(void);
 int daemon_lmtpd(void);
 /* "hato: build": index one table, as the owner of its source. */
 int daemon_build(int argc, char **argv);

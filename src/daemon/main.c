@@ -15,6 +15,7 @@ static const struct {
     { "hato: template", daemon_template }, { "hato: broker", daemon_broker },
     { "hato: qmgr", daemon_qmgr },         { "hato: local", daemon_local },
     { "hato: smtpd", daemon_smtpd },       { "hato: lmtpd", daemon_lmtpd },
+    { "hato: keys", daemon_keys },
 };
 
 /* mail(1) calls sendmail with standard output closed: what is opened next must

@@ -15,15 +15,18 @@
  * given to every keyring: whoever speaks TLS must have those (design section
  * 1).
  *
- * Descriptors from master (MASTER_FD) are named "key:/path" and "cert:/path";
- * master looks at the files once a second as at tables' sources and hands
- * changed ones down again.  Which paths: keys_each_file().
+ * Descriptors from master (MASTER_FD) are named "key:/path" (to `keys` alone),
+ * "cert:/path" (a copy in memory that holds certificates only: Postfix allows
+ * key and certificate in one file) and "map:/path" (the text of
+ * tls_server_sni_maps); master looks at the files once a second as at tables'
+ * sources and hands changed ones down again.  Which paths: keys_each_file().
  *
  * Invariants: (1) no message of this room carries a private key; (2) what
  * cannot be read or does not fit changes nothing; (3) sizes and numbers of
  * files are bounded.
  *
- * What waits: the handshake of a stream, through the sign function.
+ * What waits: keyring_wait(), and the handshake of a stream, through the sign
+ * function.
  */
 #include "base/base.h"
 #include "conf/conf.h"
@@ -33,15 +36,20 @@
 #define KEYS_FILE_MAX (1u << 20)
 
 /* ---- which files (master) */
-enum keys_kind { KEYS_CERT, KEYS_KEY };
+enum keys_kind { KEYS_CERT, KEYS_KEY, KEYS_MAP };
 
 /* Every certificate and key file that a service of `c` needs, from
- * smtpd_tls_{cert,key,eccert,eckey,...}_file, smtpd_tls_chain_files,
- * tls_server_sni_maps' values, ssl_cert, ssl_key, smtpd_tls_CAfile.  A file
- * that holds both is told twice. */
+ * smtpd_tls_{cert,key,eccert,eckey}_file, smtpd_tls_chain_files,
+ * tls_server_sni_maps and its values, ssl_cert, ssl_key, smtpd_tls_CAfile.  A
+ * file that holds both is told twice; a path may come more than once.
+ * Blocking: reads the maps. */
 void keys_each_file(const struct conf *c,
                     void (*fn)(void *arg, enum keys_kind kind, slice path),
                     void *arg);
+/* Does any service want TLS and have certificates for it? */
+bool keys_wanted(const struct conf *c);
+/* The certificates of a PEM text, without private keys and anything else. */
+void keys_only_certs(slice pem, struct buf *out);
 /* Blocking: `hato check`: do certificate and key exist, parse and fit; is the
  * certificate in date. */
 void keys_check(const struct conf *c, struct conf_diags *diags);
@@ -51,6 +59,8 @@ struct keys;
 struct keys *keys_new(struct process *p);
 void keys_on_fd(struct keys *k, slice name, int fd); /* "key:..."; owned */
 void keys_on_peer(struct keys *k, int fd);           /* serve KEYS_* on it */
+/* Say goodbye to all peers; fn(arg) when the last has gone. */
+void keys_drain(struct keys *k, void (*fn)(void *arg), void *arg);
 void keys_dump(const struct keys *k, struct buf *out);
 
 /* ---- the keyring of a process that speaks TLS */
@@ -58,6 +68,9 @@ struct keyring;
 /* Makes a link to `keys` when `conf` wants TLS anywhere. */
 struct keyring *keyring_new(struct process *p);
 void keyring_on_fd(struct keyring *r, slice name, int fd); /* "cert:"; owned */
+/* Until it is known which keys there are (at once when no TLS is wanted), but
+ * not beyond the deadline: for a start, so that the first client finds TLS. */
+MAY_WAIT void keyring_wait(struct keyring *r, msec deadline);
 /* The context of a service line (its -o's count), or NULL: no certificate can
  * be used at present.  `alpn`: "imap", "pop3" or NULL.  Borrowed: take a
  * reference over a wait. */
@@ -65,6 +78,8 @@ struct tls_context *keyring_context(struct keyring *r,
                                     const struct conf_service *service,
                                     const char *alpn);
 void keyring_free(struct keyring **r);
+
+void keyring_dump(const struct keyring *r, struct buf *out);
 
 /* How a service wants TLS: smtpd_tls_wrappermode, smtpd_tls_security_level,
  * smtpd_use_tls, smtpd_enforce_tls, smtpd_tls_auth_only; of imapd and pop3d

@@ -258,11 +258,11 @@ static void give_start(struct child *c, int conf_fd)
     buf_done(&b);
 }
 
-static void give_fd(struct child *c, const char *name, int fd)
+void child_give_fd(struct child *c, const char *name, int fd)
 {
     struct buf b;
 
-    buf_init(&b, 256);
+    buf_init(&b, 8192);
     attr_put_str(&b, AT_NAME, name);
     (void)chan_send(c->chan, MASTER_FD, buf_view(&b), &fd, 1, NULL);
     buf_done(&b);
@@ -274,9 +274,9 @@ static void give_all(struct child *c, int conf_fd)
 
     give_start(c, conf_fd);
     if (c->type == PT_LOG) {
-        give_fd(c, "events", m->events_rx);
+        child_give_fd(c, "events", m->events_rx);
         if (m->log_fd >= 0)
-            give_fd(c, m->is_syslog ? "syslog" : "maillog", m->log_fd);
+            child_give_fd(c, m->is_syslog ? "syslog" : "maillog", m->log_fd);
     }
     sources_give(m, c);
     ports_give(m, c);

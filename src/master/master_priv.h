@@ -104,6 +104,7 @@ struct master {
     struct list children;
     struct list ports;
     struct list sources;
+    struct list keyfiles; /* keyfiles.c */
     struct listener *control;
     int control_fd;
     struct waitq changed; /* a child became ready or ended */
@@ -159,7 +160,17 @@ MAY_WAIT int source_build(struct master *m, struct source *s, int source_fd,
 void slots_mark(struct master *m, const struct conf *c);
 bool slots_has_command(const struct conf *c, const char *command);
 
+/* keyfiles.c: certificates and keys.  Called by sources.c, at the same times.
+ */
+int keyfiles_load(struct master *m, const struct conf *c, struct err *err);
+void keyfiles_settle(struct master *m, bool is_new_conf);
+void keyfiles_give(struct master *m, struct child *c);
+void keyfiles_look(struct master *m, bool is_final);
+void keyfiles_each_path(struct master *m,
+                        void (*fn)(struct master *m, const char *path));
+
 /* child.c */
+void child_give_fd(struct child *c, const char *name, int fd);
 /* Start a child of the slot with what m has now; conf_fd as given. */
 int child_start(struct slot *s, int conf_fd, struct child **out,
                 struct err *err);

@@ -1,4 +1,5 @@
 /* What must stand before anything starts: users, directories, lock, log. */
+#include "keys/keys.h"
 #include "master/master_priv.h"
 #include "rt/file.h"
 
@@ -17,7 +18,7 @@ static const struct {
     { PT_LOG, "hato-log" },    { PT_TABLES, "hato-tables" },
     { PT_SMTPD, "hato-smtp" }, { PT_BROKER, "hato-broker" },
     { PT_QMGR, NULL },         { PT_LOCAL, NULL },
-    { PT_LMTPD, "hato-smtp" },
+    { PT_LMTPD, "hato-smtp" }, { PT_KEYS, "hato-keys" },
 };
 
 #define USERADD                                                                \
@@ -72,6 +73,8 @@ int place_users(struct master *m, const struct conf *c, struct err *err)
                                : conf_str(c, NULL, "mail_owner");
         const struct passwd *pw = getpwnam(name);
 
+        if (pw == NULL && users[i].type == PT_KEYS && !keys_wanted(c))
+            continue;
         if (pw == NULL) {
             note_missing(&missing, name);
             continue;

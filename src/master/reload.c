@@ -1,4 +1,5 @@
 /* A new configuration, all of it or nothing. */
+#include "keys/keys.h"
 #include "master/master_priv.h"
 
 #define READY_MS    30000
@@ -18,9 +19,13 @@ static int load(struct master *m, struct conf **out, struct buf *text,
 
     conf_diags_init(&diags);
     rc = conf_load(conf_dir(m->conf), 0, &c, &diags, err);
-    if (rc == 0 && !conf_check(c, true, &diags))
-        rc = err_perm(err, "the configuration has errors; the running one "
-                           "stays in use");
+    if (rc == 0) {
+        (void)conf_check(c, true, &diags);
+        keys_check(c, &diags);
+        if (diags.n_errors > 0)
+            rc = err_perm(err, "the configuration has errors; the running one "
+                               "stays in use");
+    }
     conf_diags_print(&diags, text);
     conf_diags_done(&diags);
     if (rc < 0)
@@ -169,8 +174,8 @@ MAY_WAIT static int prepare(struct master *m, const struct conf *c,
                             int *conf_fd, struct err *err)
 {
     slots_mark(m, c);
-    if (ports_open(m, c, err) < 0 || sources_load(m, c, err) < 0 ||
-        master_conf_fd(c, conf_fd, err) < 0)
+    if (place_users(m, c, err) < 0 || ports_open(m, c, err) < 0 ||
+        sources_load(m, c, err) < 0 || master_conf_fd(c, conf_fd, err) < 0)
         return -1;
     if (start_next(m, *conf_fd, err) < 0 || wait_next(m, err) < 0) {
         drop_next(m);

@@ -1,4 +1,5 @@
 /* Which processes there are, and how many of each. */
+#include "keys/keys.h"
 #include "master/master_priv.h"
 
 bool slots_has_command(const struct conf *c, const char *command)
@@ -22,6 +23,8 @@ static unsigned wanted(const struct master *m, const struct conf *c,
         return 1;
     case PT_SMTPD:
         return m->n_slots;
+    case PT_KEYS:
+        return keys_wanted(c) ? 1 : 0;
     case PT_LMTPD:
         return slots_has_command(c, "lmtpd") ? m->n_slots : 0;
     default:
@@ -43,9 +46,9 @@ static struct slot *find(struct master *m, enum ptype type, unsigned index)
 void slots_mark(struct master *m, const struct conf *c)
 {
     /* In the order of starting. */
-    static const enum ptype types[] = { PT_LOG,    PT_TABLES, PT_TEMPLATE,
-                                        PT_BROKER, PT_LOCAL,  PT_QMGR,
-                                        PT_SMTPD,  PT_LMTPD };
+    static const enum ptype types[] = { PT_LOG,      PT_TABLES, PT_KEYS,
+                                        PT_TEMPLATE, PT_BROKER, PT_LOCAL,
+                                        PT_QMGR,     PT_SMTPD,  PT_LMTPD };
 
     list_each(it, &m->slots)
         CONTAINER_OF(it, struct slot, link)->is_wanted = false;

@@ -135,6 +135,8 @@ MAY_WAIT static int refresh_alone(struct master *m, struct source *s,
 
 int sources_load(struct master *m, const struct conf *c, struct err *err)
 {
+    if (keyfiles_load(m, c, err) < 0)
+        return -1;
     mark_wanted(m, c);
     list_each(it, &m->sources) {
         struct source *s = CONTAINER_OF(it, struct source, link);
@@ -153,6 +155,7 @@ int sources_load(struct master *m, const struct conf *c, struct err *err)
 
 void sources_settle(struct master *m, bool is_new_conf)
 {
+    keyfiles_settle(m, is_new_conf);
     if (!is_new_conf)
         mark_wanted(m, m->conf);
     list_each_safe(it, tmp, &m->sources) {
@@ -211,6 +214,7 @@ static void give(const struct source *s, struct child *c)
 
 void sources_give(struct master *m, struct child *c)
 {
+    keyfiles_give(m, c);
     list_each(it, &m->sources) {
         struct source *s = CONTAINER_OF(it, struct source, link);
 
@@ -260,6 +264,7 @@ static void look_at_all(struct master *m, bool is_final)
 {
     if (m->state != MASTER_RUNNING)
         return;
+    keyfiles_look(m, is_final);
     list_each(it, &m->sources) {
         struct source *s = CONTAINER_OF(it, struct source, link);
 
@@ -286,11 +291,13 @@ static void dirs_changed(void *arg, int events UNUSED)
     look_at_all(m, true);
 }
 
-static void watch_dir(struct master *m, const struct source *s)
+static void watch_dir(struct master *m, const char *path)
 {
-    char *dir CLEANUP(free_ptr) = xstrdup(s->path);
+    char *dir CLEANUP(free_ptr) = xstrdup(path);
     char *slash = strrchr(dir, '/');
 
+    if (slash == NULL)
+        return;
     slash[slash == dir ? 1 : 0] = '\0';
     /* Where it cannot be watched the timer looks. */
     (void)inotify_add_watch(m->dirs_inotify, dir,
@@ -306,6 +313,8 @@ void sources_watch(struct master *m)
             fd_watch_new(m->dirs_inotify, WATCH_READ, dirs_changed, m);
     if (m->dirs_inotify >= 0)
         list_each(it, &m->sources)
-            watch_dir(m, CONTAINER_OF(it, struct source, link));
+            watch_dir(m, CONTAINER_OF(it, struct source, link)->path);
+    if (m->dirs_inotify >= 0)
+        keyfiles_each_path(m, watch_dir);
     timer_set(&m->look, clock_after(LOOK_MS), look_now);
 }

@@ -1,5 +1,6 @@
 /* From a command to a running server. */
 #include "access/access.h"
+#include "keys/keys.h"
 #include "master/master_priv.h"
 #include "rt/file.h"
 
@@ -58,8 +59,12 @@ static int load_conf(struct master *m, const char *dir, struct err *err)
     conf_diags_init(&diags);
     buf_init(&text, 1 << 20);
     rc = conf_load(conf_dir_default(dir), 0, &m->conf, &diags, err);
-    if (rc == 0 && !conf_check(m->conf, true, &diags))
-        rc = err_perm(err, "the configuration has errors");
+    if (rc == 0) {
+        (void)conf_check(m->conf, true, &diags);
+        keys_check(m->conf, &diags);
+        if (diags.n_errors > 0)
+            rc = err_perm(err, "the configuration has errors");
+    }
     conf_diags_print(&diags, &text);
     (void)fprintf(stderr, "%.*s", SLF(buf_view(&text)));
     buf_done(&text);
@@ -385,6 +390,7 @@ int master_start(const struct master_options *o)
     list_init(&m.children);
     list_init(&m.ports);
     list_init(&m.sources);
+    list_init(&m.keyfiles);
     if (prepare(&m, o, &err) < 0) {
         (void)fprintf(stderr, "hato: fatal: %s\n", err.log);
         return 1;

@@ -245,6 +245,39 @@ int tls_cert_key_id(slice pem, uint8_t id[static 32], struct err *err)
     return tls_pkey_id(key, id, err);
 }
 
+static bool seconds_of(const ASN1_TIME *t, int64_t *out)
+{
+    struct tm tm;
+    struct civil c = { 0 };
+
+    if (ASN1_TIME_to_tm(t, &tm) != 1)
+        return false;
+    c.year = tm.tm_year + 1900;
+    c.month = tm.tm_mon + 1;
+    c.day = tm.tm_mday;
+    c.hour = tm.tm_hour;
+    c.min = tm.tm_min;
+    c.sec = tm.tm_sec;
+    *out = clock_from_civil(&c);
+    return true;
+}
+
+int tls_cert_dates(slice pem, int64_t *from, int64_t *until, struct err *err)
+{
+    BIO *b CLEANUP(bio_free) = pem_bio(pem);
+    X509 *x CLEANUP(x509_free) = NULL;
+
+    tls_init();
+    ERR_clear_error();
+    x = PEM_read_bio_X509(b, NULL, no_passphrase, NULL);
+    if (x == NULL)
+        return tls_fail(err, ERR_PERM, "no certificate in PEM");
+    if (!seconds_of(X509_get0_notBefore(x), from) ||
+        !seconds_of(X509_get0_notAfter(x), until))
+        return tls_fail(err, ERR_PERM, "the certificate has no dates");
+    return 0;
+}
+
 /* The issuers behind the certificate just set. */
 static int add_chain(SSL_CTX *ctx, BIO *b, struct err *err)
 {

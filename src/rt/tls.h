@@ -95,6 +95,9 @@ int tls_key_bits(const struct tls_key *k);
 int tls_key_sign(const struct tls_key *k, uint16_t scheme, slice tbs,
                  struct buf *signature, struct err *err);
 
+/* From when to when a PEM certificate is good, in seconds since 1970. */
+int tls_cert_dates(slice pem, int64_t *from, int64_t *until, struct err *err);
+
 struct tls_info {
     const char *protocol; /* "TLSv1.3" */
     const char *cipher;   /* "TLS_AES_256_GCM_SHA384" */
