@@ -7,7 +7,7 @@
 #   make lint       house rules, formatter, clang-tidy
 #   make fuzz       every fuzzer for FUZZ_SECONDS (10)
 #   make crash      every crash test, not only the sample of make test
-#   make install    to PREFIX (/usr/local) under DESTDIR
+#   make install    an optimized build, to PREFIX (/usr/local) under DESTDIR
 PREFIX ?= /usr/local
 
 all:
@@ -21,7 +21,13 @@ test:
 	@tools/install-deps test
 	@tools/run-tests
 
-bench: all
+# What is installed and measured is optimized over all files together, which
+# takes longer to build than build/dev.
+release:
+	@tools/install-deps build
+	@tools/build build/opt build/release -Db_lto=true -Dtests=false
+
+bench: release
 	@tools/install-deps bench
 	@tools/bench
 
@@ -37,11 +43,11 @@ crash:
 	@tools/install-deps test
 	@tools/run-tests crash
 
-install: all
-	meson setup --reconfigure --prefix=$(PREFIX) build/dev >/dev/null
-	DESTDIR=$(DESTDIR) meson install -C build/dev
+install: release
+	meson setup --reconfigure --prefix=$(PREFIX) build/opt >/dev/null
+	DESTDIR=$(DESTDIR) meson install -C build/opt
 
 clean:
 	rm -rf build
 
-.PHONY: all run test bench lint fuzz crash install clean
+.PHONY: all release run test bench lint fuzz crash install clean

@@ -115,7 +115,8 @@ class Server:
 class Hato(Server):
     name = "hato"
     port = 2625
-    exe = os.path.realpath(os.path.join(TOP, "build/hato"))
+    exe = os.path.realpath(os.path.join(
+        os.environ.get("HATO_BUILD", os.path.join(TOP, "build/release")), "hato"))
 
     def configure(self):
         os.makedirs(os.path.join(self.dir, "conf"))
