@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from hatotest import EXE, Hato, IS_ROOT, USERS, free_port, is_alive, status_of, wait_for
+from hatotest import EXE, Hato, IS_ROOT, MASTER_CF, USERS, free_port, is_alive, status_of, wait_for
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root")
 SINGLES = ["log", "tables", "template", "broker", "local", "qmgr"]
@@ -280,13 +280,16 @@ NEEDS = {
     "qmgr": set(),
     "local": set(),
     "smtpd": set(),
+    "auth": set(),
     "mailbox": {"open", "create"},  # as its user; the uid is the limit
     # What a user's programs may need: what no program needs is refused.
     "command": {"open", "create", "inet", "unix", "fork", "exec"},
     "template": {"open", "create", "inet", "unix", "fork", "exec", "kill", "setuid"},
 }
+AUTH_LINE = "auth unix - - n - - auth\n"
 RUNS_AS = {"log": "hato-log", "tables": "hato-tables", "broker": "hato-broker",
-           "qmgr": "hato", "local": "hato", "smtpd": "hato-smtp"}
+           "qmgr": "hato", "local": "hato", "smtpd": "hato-smtp",
+           "auth": "hato-auth"}
 
 
 def probe(h, name):
@@ -296,7 +299,7 @@ def probe(h, name):
 
 @needs_root
 def test_each_process_has_its_uid_and_sandbox(where):
-    with Hato(where, mode="users") as h:
+    with Hato(where, mode="users", master=MASTER_CF + AUTH_LINE) as h:
         for name, (pid, _) in h.all_ready().items():
             kind = name.split("/")[0]
             s = status_of(pid)
@@ -321,7 +324,7 @@ def test_each_process_has_its_uid_and_sandbox(where):
 
 
 def test_one_user_has_sandboxes_too(where):
-    with Hato(where) as h:
+    with Hato(where, master=MASTER_CF + AUTH_LINE) as h:
         for name, needs in NEEDS.items():
             if name in ("template", "command"):
                 continue  # a filter without no_new_privs takes root

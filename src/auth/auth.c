@@ -42,6 +42,12 @@ int auth_new(struct process *p, struct tables *tables, struct auth **out,
         free(a);
         return -1;
     }
+    if (!sasl_load() && (a->config->mechs & (MECH_SCRAM_1 | MECH_SCRAM_256))) {
+        auth_config_unref(&a->config);
+        free(a);
+        return err_perm(err, "auth_mechanisms: SCRAM needs GNU SASL "
+                             "(install libgsasl18)");
+    }
     a->magic = AUTH_MAGIC;
     a->p = p;
     a->tables = tables;
@@ -212,8 +218,7 @@ static void on_accept(int fd, const struct peer_addr *peer UNUSED, void *arg)
     auth_peer_new(l->auth, PT_NONE, fd);
 }
 
-int auth_listen(struct auth *a, const struct process_listener *l,
-                struct err *err UNUSED)
+void auth_listen(struct auth *a, const struct process_listener *l)
 {
     struct auth_listener *al = xcalloc(1, sizeof *al);
 
@@ -222,7 +227,6 @@ int auth_listen(struct auth *a, const struct process_listener *l,
     al->listener = listener_new(l->fd, on_accept, al);
     list_init(&al->link);
     list_push(&a->listeners, &al->link);
-    return 0;
 }
 
 /* ---- the end */

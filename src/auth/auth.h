@@ -42,8 +42,7 @@ int auth_reload(struct auth *a, struct conf *conf, struct err *err);
  * tickets are given.  broker and commands: a channel. */
 void auth_on_peer(struct auth *a, enum ptype from, int fd);
 /* A client of the UNIX socket. */
-int auth_listen(struct auth *a, const struct process_listener *l,
-                struct err *err);
+void auth_listen(struct auth *a, const struct process_listener *l);
 void auth_drain(struct auth *a, void (*on_idle)(void *arg), void *arg);
 void auth_dump(const struct auth *a, struct buf *out);
 void auth_free(struct auth **a); /* tests; no request may run */

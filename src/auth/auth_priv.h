@@ -207,6 +207,7 @@ void auth_verify_scram_end(struct auth_request *r, bool is_good);
 /* ---- sasl.c: the mechanisms */
 enum sasl_step { SASL_MORE, SASL_DONE, SASL_BROKEN };
 
+bool sasl_load(void); /* GNU SASL, before the sandbox; false: no SCRAM */
 unsigned sasl_find(slice mech); /* MECH_ bit, 0 when unknown */
 struct sasl *sasl_new(unsigned mech);
 void sasl_free(struct sasl **s);

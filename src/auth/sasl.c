@@ -2,6 +2,7 @@
 
 #include "ipc/event.h"
 
+#include <dlfcn.h>
 #include <gsasl.h>
 
 /*
@@ -32,6 +33,22 @@ struct sasl {
     struct scram keys;
     bool has_keys, is_real, is_trouble;
 };
+
+/* Loaded before the sandbox, by this process alone: linked, it and what it
+ * needs would be part of every process. */
+static struct {
+    Gsasl *lib;
+    void (*callback_set)(Gsasl *, Gsasl_callback_function);
+    int (*init)(Gsasl **);
+    int (*server_start)(Gsasl *, const char *, Gsasl_session **);
+    int (*step)(Gsasl_session *, const char *, size_t, char **, size_t *);
+    void (*finish)(Gsasl_session *);
+    void (*free)(void *);
+    void (*hook_set)(Gsasl_session *, void *);
+    void *(*hook_get)(Gsasl_session *);
+    const char *(*property_fast)(Gsasl_session *, Gsasl_property);
+    int (*property_set)(Gsasl_session *, Gsasl_property, const char *);
+} gs;
 
 unsigned sasl_find(slice name)
 {
@@ -68,7 +85,7 @@ void sasl_free(struct sasl **ps)
     if (s == NULL)
         return;
     if (s->session != NULL)
-        gsasl_finish(s->session);
+        gs.finish(s->session);
     explicit_bzero(s, sizeof *s);
     free(s);
 }
@@ -126,14 +143,14 @@ static void set_base64(Gsasl_session *session, Gsasl_property p, slice raw)
 
     buf_init(&b, 4096);
     (void)base64_put(&b, raw);
-    (void)gsasl_property_set(session, p, buf_cstr(&b));
+    (void)gs.property_set(session, p, buf_cstr(&b));
     buf_done(&b);
 }
 
 /* The first of the properties is asked for when the name is known. */
 MAY_WAIT static int give_keys(struct sasl *s)
 {
-    const char *name = gsasl_property_fast(s->session, GSASL_AUTHID);
+    const char *name = gs.property_fast(s->session, GSASL_AUTHID);
     char count[16];
     struct err err;
 
@@ -147,7 +164,7 @@ MAY_WAIT static int give_keys(struct sasl *s)
         return GSASL_AUTHENTICATION_ERROR;
     }
     (void)snprintf(count, sizeof count, "%u", s->keys.iterations);
-    (void)gsasl_property_set(s->session, GSASL_SCRAM_ITER, count);
+    (void)gs.property_set(s->session, GSASL_SCRAM_ITER, count);
     set_base64(s->session, GSASL_SCRAM_SALT, s->keys.salt);
     set_base64(s->session, GSASL_SCRAM_STOREDKEY,
                slice_of(s->keys.stored, s->keys.key_bytes));
@@ -159,7 +176,7 @@ MAY_WAIT static int give_keys(struct sasl *s)
 MAY_WAIT static int on_property(Gsasl *lib UNUSED, Gsasl_session *session,
                                 Gsasl_property p)
 {
-    struct sasl *s = gsasl_session_hook_get(session);
+    struct sasl *s = gs.hook_get(session);
 
     if (p == GSASL_SCRAM_ITER || p == GSASL_SCRAM_SALT ||
         p == GSASL_SCRAM_STOREDKEY || p == GSASL_SCRAM_SERVERKEY)
@@ -167,30 +184,67 @@ MAY_WAIT static int on_property(Gsasl *lib UNUSED, Gsasl_session *session,
     return GSASL_NO_CALLBACK;
 }
 
-static Gsasl *library(void)
+static void *open_library(void)
 {
-    static Gsasl *lib;
+    static const char *const names[] = { "libgsasl.so.18", "libgsasl.so.7",
+                                         "libgsasl.so" };
+    void *so = NULL;
 
-    if (lib == NULL && gsasl_init(&lib) == GSASL_OK)
-        gsasl_callback_set(lib, on_property);
-    return lib;
+    for (size_t i = 0; so == NULL && i < ARRAY_LEN(names); i++)
+        so = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    return so;
+}
+
+bool sasl_load(void)
+{
+    const struct {
+        const char *name;
+        void *at;
+    } functions[] = {
+        { "gsasl_init", &gs.init },
+        { "gsasl_callback_set", &gs.callback_set },
+        { "gsasl_server_start", &gs.server_start },
+        { "gsasl_step", &gs.step },
+        { "gsasl_finish", &gs.finish },
+        { "gsasl_free", &gs.free },
+        { "gsasl_session_hook_set", &gs.hook_set },
+        { "gsasl_session_hook_get", &gs.hook_get },
+        { "gsasl_property_fast", &gs.property_fast },
+        { "gsasl_property_set", &gs.property_set },
+    };
+
+    void *so = gs.lib == NULL ? open_library() : NULL;
+
+    if (gs.lib != NULL)
+        return true;
+    for (size_t i = 0; so != NULL && i < ARRAY_LEN(functions); i++) {
+        void *f = dlsym(so, functions[i].name);
+
+        if (f == NULL)
+            return false;
+        memcpy(functions[i].at, &f, sizeof f);
+    }
+    if (so == NULL || gs.init(&gs.lib) != GSASL_OK)
+        return false;
+    gs.callback_set(gs.lib, on_property);
+    return true;
 }
 
 static bool start(struct sasl *s, struct auth_request *r)
 {
     s->r = r;
-    if (library() == NULL ||
-        gsasl_server_start(library(), s->mech->name, &s->session) != GSASL_OK)
+    if (gs.lib == NULL ||
+        gs.server_start(gs.lib, s->mech->name, &s->session) != GSASL_OK)
         return false;
-    gsasl_session_hook_set(s->session, s);
+    gs.hook_set(s->session, s);
     return true;
 }
 
 /* "a=other" in the client's first message. */
 static bool acts_for_another(struct sasl *s)
 {
-    const char *as = gsasl_property_fast(s->session, GSASL_AUTHZID);
-    const char *name = gsasl_property_fast(s->session, GSASL_AUTHID);
+    const char *as = gs.property_fast(s->session, GSASL_AUTHZID);
+    const char *name = gs.property_fast(s->session, GSASL_AUTHID);
 
     return as != NULL && as[0] != '\0' &&
            (name == NULL || !slice_ieq(slice_str(as), slice_str(name)));
@@ -213,10 +267,10 @@ MAY_WAIT static enum sasl_step scram_step(struct sasl *s,
         r->verdict = VERDICT_TEMP;
         return SASL_DONE;
     }
-    rc = gsasl_step(s->session, in.p, in.n, &bytes, &n);
+    rc = gs.step(s->session, in.p, in.n, &bytes, &n);
     if ((rc == GSASL_OK || rc == GSASL_NEEDS_MORE) && n > 0)
         (void)buf_put(out, bytes, n);
-    gsasl_free(bytes);
+    gs.free(bytes);
     if (s->is_trouble) {
         r->verdict = VERDICT_TEMP;
         return SASL_DONE;

@@ -295,7 +295,7 @@ static void tell_users(const struct init *in)
     static const char *const names[] = { "hato",        "hato-log",
                                          "hato-tables", "hato-smtp",
                                          "hato-broker", "hato-keys",
-                                         MAIL_USER };
+                                         "hato-auth",   MAIL_USER };
     struct buf missing;
 
     buf_init(&missing, 1024);

@@ -12,6 +12,7 @@ static const struct {
     const char *why;
 } commands[] = {
     { "anvil", CONF_OK, INSIDE },
+    { "auth", CONF_OK, "" },
     { "bounce", CONF_OK, INSIDE },
     { "cleanup", CONF_OK, INSIDE },
     { "discard", CONF_OK, INSIDE },

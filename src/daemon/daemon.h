@@ -17,6 +17,10 @@ int daemon_qmgr(void);
 int daemon_local(void);
 int daemon_smtpd(void);
 int daemon_keys(void);
+int daemon_auth(void);
+int daemon_authworker(void);
+/* "hato: authcheck": one password, for authworker. */
+int daemon_authcheck(void);
 int daemon_lmtpd(void);
 /* "hato: build": index one table, as the owner of its source. */
 int daemon_build(int argc, char **argv);

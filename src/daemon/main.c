@@ -11,10 +11,17 @@ static const struct {
     const char *title;
     int (*run)(void);
 } processes[] = {
-    { "hato: log", daemon_log },           { "hato: tables", daemon_tables },
-    { "hato: template", daemon_template }, { "hato: broker", daemon_broker },
-    { "hato: qmgr", daemon_qmgr },         { "hato: local", daemon_local },
-    { "hato: smtpd", daemon_smtpd },       { "hato: lmtpd", daemon_lmtpd },
+    { "hato: log", daemon_log },
+    { "hato: tables", daemon_tables },
+    { "hato: template", daemon_template },
+    { "hato: broker", daemon_broker },
+    { "hato: qmgr", daemon_qmgr },
+    { "hato: local", daemon_local },
+    { "hato: smtpd", daemon_smtpd },
+    { "hato: auth", daemon_auth },
+    { "hato: authworker", daemon_authworker },
+    { "hato: authcheck", daemon_authcheck },
+    { "hato: lmtpd", daemon_lmtpd },
     { "hato: keys", daemon_keys },
 };
 

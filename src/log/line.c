@@ -48,9 +48,25 @@ static void put_date(struct buf *b, int64_t usec)
     buf_put(b, last, last_n);
 }
 
+/* What is of Dovecot's programs is named as Dovecot names it, which scripts and
+ * fail2ban's filters look for. */
+static bool is_of_dovecot(slice service)
+{
+    static const char *const names[] = { "auth", "imap-login", "pop3-login" };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (slice_eqs(service, names[i]))
+            return true;
+    return false;
+}
+
 static void put_tag(struct buf *b, const struct log_settings *s,
                     const struct event *e)
 {
+    if (is_of_dovecot(e->service)) {
+        buf_printf(b, "dovecot[%d]: %.*s: ", (int)e->pid, SLF(e->service));
+        return;
+    }
     buf_printf(b, "%s/%.*s[%d]: ", s->tag, SLF(e->service), (int)e->pid);
 }
 

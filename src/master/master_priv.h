@@ -59,7 +59,9 @@ struct source {
     char *path;
     bool is_built;
     bool is_alias;
-    bool only_tables; /* passwords: for the tables process alone */
+    bool is_passwords; /* a passwd-file: for tables and auth alone */
+    bool for_passdb;   /* named there: for auth */
+    bool for_others;   /* named elsewhere */
     bool is_wanted;
     bool is_set; /* named in a file, not by a default */
     bool is_busy;

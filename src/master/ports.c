@@ -2,8 +2,11 @@
 #include "master/master_priv.h"
 
 #include <arpa/inet.h>
+#include <grp.h>
 #include <netinet/in.h>
+#include <pwd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #define BACKLOG   1024
 #define ADDRS_MAX 64
@@ -77,10 +80,8 @@ static const struct {
     const char *command; /* also the listener's kind */
     enum ptype type;
 } served[] = {
-    { "smtpd", PT_SMTPD },
-    { "lmtpd", PT_LMTPD },
-    { "pickup", PT_SMTPD },
-    { "showq", PT_QMGR },
+    { "smtpd", PT_SMTPD },  { "lmtpd", PT_LMTPD }, { "auth", PT_AUTH },
+    { "pickup", PT_SMTPD }, { "showq", PT_QMGR },
 };
 
 static enum ptype server_of(const char *kind)
@@ -128,6 +129,43 @@ static int bind_inet(struct master *m, const struct conf *c,
     return 0;
 }
 
+/* unix_listener_mode, _user and _group of the line.  Without them everybody who
+ * reaches the socket may connect, but to auth only its own user. */
+static int set_access(const struct conf *c, const struct conf_service *s,
+                      const char *path, struct err *err)
+{
+    const char *mode = conf_str(c, s, "unix_listener_mode");
+    const char *user = conf_str(c, s, "unix_listener_user");
+    const char *group = conf_str(c, s, "unix_listener_group");
+    const struct passwd *pw = user[0] != '\0' ? getpwnam(user) : NULL;
+    const struct group *gr = group[0] != '\0' ? getgrnam(group) : NULL;
+    mode_t bits = 0;
+
+    if (mode[0] == '\0')
+        mode = strcmp(s->command, "auth") == 0 ? "0600" : "0666";
+    for (size_t i = 0; mode[i] != '\0'; i++) {
+        if (mode[i] < '0' || mode[i] > '7' || i > 3)
+            return err_perm(err,
+                            "unix_listener_mode: %.20s is no mode like "
+                            "0660",
+                            mode);
+        bits = bits * 8 + (mode_t)(mode[i] - '0');
+    }
+    if (user[0] != '\0' && pw == NULL)
+        return err_perm(err, "unix_listener_user: no user %.60s", user);
+    if (group[0] != '\0' && gr == NULL)
+        return err_perm(err, "unix_listener_group: no group %.60s", group);
+    if ((pw != NULL || gr != NULL) &&
+        chown(path, pw != NULL ? pw->pw_uid : (uid_t)-1,
+              gr != NULL   ? gr->gr_gid
+              : pw != NULL ? pw->pw_gid
+                           : (gid_t)-1) < 0)
+        return err_sys(err, "chown %s", path);
+    if (chmod(path, bits) < 0)
+        return err_sys(err, "chmod %s", path);
+    return 0;
+}
+
 /* A UNIX line: "private" or "public" below queue_directory, as Postfix has it,
  * or where its name says when that is a path.  Who may connect is decided by
  * the directory, and for a private one by the socket's mode. */
@@ -146,7 +184,8 @@ static int bind_unix(struct master *m, const struct conf *c,
     if (n >= (int)sizeof where)
         return err_perm(err, "%s:%d: the path of %s is too long for a socket",
                         s->file, s->line, s->name);
-    if (bind_port(m, where, s->command, (int)s->index, true, err) < 0)
+    if (bind_port(m, where, s->command, (int)s->index, true, err) < 0 ||
+        set_access(c, s, where + strlen("unix:"), err) < 0)
         return err_prefix(err, "%s:%d: %s", s->file, s->line, s->name);
     return 0;
 }

@@ -138,8 +138,8 @@ static void switch_over(struct master *m)
 
 MAY_WAIT static void reload_in_place(struct master *m, struct buf *text)
 {
-    static const enum ptype order[] = { PT_LOG, PT_TEMPLATE, PT_BROKER,
-                                        PT_QMGR };
+    static const enum ptype order[] = { PT_LOG, PT_TEMPLATE, PT_BROKER, PT_QMGR,
+                                        PT_AUTH };
     struct msg answer;
     struct err err;
 

@@ -1,4 +1,5 @@
 /* Which processes there are, and how many of each. */
+#include "auth/auth.h"
 #include "keys/keys.h"
 #include "master/master_priv.h"
 
@@ -7,6 +8,25 @@ bool slots_has_command(const struct conf *c, const char *command)
     for (size_t i = 0; i < conf_service_count(c); i++)
         if (strcmp(conf_service_at(c, i)->command, command) == 0)
             return true;
+    return false;
+}
+
+/* Whoever may be asked for a password: smtpd where AUTH is on, IMAP, POP3, and
+ * the socket for others. */
+static bool wants_auth(const struct conf *c)
+{
+    static const char *const commands[] = { "imapd", "pop3d", "auth" };
+
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (slots_has_command(c, commands[i]))
+            return true;
+    for (size_t i = 0; i < conf_service_count(c); i++) {
+        const struct conf_service *s = conf_service_at(c, i);
+
+        if (strcmp(s->command, "smtpd") == 0 &&
+            conf_bool(c, s, "smtpd_sasl_auth_enable"))
+            return true;
+    }
     return false;
 }
 
@@ -27,6 +47,10 @@ static unsigned wanted(const struct master *m, const struct conf *c,
         return keys_wanted(c) ? 1 : 0;
     case PT_LMTPD:
         return slots_has_command(c, "lmtpd") ? m->n_slots : 0;
+    case PT_AUTH:
+        return wants_auth(c);
+    case PT_AUTHWORKER:
+        return wants_auth(c) && auth_config_needs_worker(c);
     default:
         return 0;
     }
@@ -46,9 +70,10 @@ static struct slot *find(struct master *m, enum ptype type, unsigned index)
 void slots_mark(struct master *m, const struct conf *c)
 {
     /* In the order of starting. */
-    static const enum ptype types[] = { PT_LOG,      PT_TABLES, PT_KEYS,
-                                        PT_TEMPLATE, PT_BROKER, PT_LOCAL,
-                                        PT_QMGR,     PT_SMTPD,  PT_LMTPD };
+    static const enum ptype types[] = { PT_LOG,      PT_TABLES,     PT_KEYS,
+                                        PT_TEMPLATE, PT_BROKER,     PT_LOCAL,
+                                        PT_QMGR,     PT_AUTHWORKER, PT_AUTH,
+                                        PT_SMTPD,    PT_LMTPD };
 
     list_each(it, &m->slots)
         CONTAINER_OF(it, struct slot, link)->is_wanted = false;

@@ -12,6 +12,7 @@
 struct wanted {
     struct master *m;
     bool is_alias;
+    bool is_passdb;
     bool is_set; /* in a file, not by a default */
 };
 
@@ -41,12 +42,14 @@ static void want_leaf(void *ctx, slice type, slice name, slice whole)
         s->whole = slice_xstrdup(whole);
         s->path = slice_xstrdup(name);
         s->is_built = kind == TABLE_BUILT;
-        s->only_tables = is_password;
+        s->is_passwords = is_password;
         s->fd = -1;
         s->m = w->m;
         list_push(&w->m->sources, &s->link);
     }
     s->is_wanted = true;
+    s->for_passdb |= w->is_passdb;
+    s->for_others |= !w->is_passdb;
     s->is_alias |= w->is_alias;
     s->is_set |= w->is_set;
 }
@@ -56,6 +59,7 @@ static void want_ref(void *ctx, const struct conf_table_ref *ref)
     struct wanted w = { .m = ctx,
                         .is_alias =
                             table_format_of(ref->param) == TABLE_POSTALIAS,
+                        .is_passdb = strcmp(ref->param, "passdb") == 0,
                         .is_set = ref->line > 0 };
     const struct conf_param *p = conf_param_find(slice_str(ref->param));
     char *spec;
@@ -72,10 +76,11 @@ static void want_ref(void *ctx, const struct conf_table_ref *ref)
 
 static void mark_wanted(struct master *m, const struct conf *c)
 {
-    list_each(it, &m->sources)
-        CONTAINER_OF(it, struct source, link)->is_wanted = false,
-                                        CONTAINER_OF(it, struct source, link)
-                                            ->is_set = false;
+    list_each(it, &m->sources) {
+        struct source *s = CONTAINER_OF(it, struct source, link);
+
+        s->is_wanted = s->is_set = s->for_passdb = s->for_others = false;
+    }
     conf_each_table(c, want_ref, m);
 }
 
@@ -175,8 +180,17 @@ void sources_settle(struct master *m, bool is_new_conf)
 
 static bool takes_tables(enum ptype t)
 {
-    return t == PT_SMTPD || t == PT_LOCAL || t == PT_QMGR || t == PT_TABLES ||
-           t == PT_LMTPD;
+    return t == PT_AUTH || t == PT_SMTPD || t == PT_LOCAL || t == PT_QMGR ||
+           t == PT_TABLES || t == PT_LMTPD;
+}
+
+/* Passwords are for auth; what tables needs of a passwd-file, the rest of its
+ * lines, is for tables too. */
+static bool may_have(const struct source *s, enum ptype t)
+{
+    if (t == PT_AUTH || !takes_tables(t))
+        return t == PT_AUTH;
+    return s->for_others && (!s->is_passwords || t == PT_TABLES);
 }
 
 /* The same file with an offset of its own: who parses a source reads on from
@@ -194,8 +208,7 @@ static void give(const struct source *s, struct child *c)
     int fd CLEANUP(close_fd) = -1;
     struct buf b;
 
-    if (s->fd < 0 || !takes_tables(c->type) ||
-        (s->only_tables && c->type != PT_TABLES))
+    if (s->fd < 0 || !may_have(s, c->type))
         return;
     fd = own_offset(s->fd);
     if (fd < 0) {

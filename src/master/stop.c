@@ -60,7 +60,9 @@ void master_stop(struct master *m)
     } steps[] = {
         { 1u << PT_SMTPD, 5000 },
         { 1u << PT_QMGR, 10000 },
-        { 1u << PT_LOCAL | 1u << PT_TABLES, 5000 },
+        { 1u << PT_LOCAL | 1u << PT_TABLES | 1u << PT_AUTH |
+              1u << PT_AUTHWORKER,
+          5000 },
         { 1u << PT_BROKER, 10000 },
         { 1u << PT_TEMPLATE, 2000 },
     };

@@ -69,6 +69,7 @@ static void allow_leaf(void *ctx, slice type, slice name, slice whole)
     struct allowed *e;
 
     (void)name;
+    /* What only passdb names is nothing for others: auth has it itself. */
     if (table_kind(type) != TABLE_SERVED || map_get(&s->allowed, whole) != NULL)
         return;
     e = xcalloc(1, sizeof(*e));
@@ -79,8 +80,11 @@ static void allow_leaf(void *ctx, slice type, slice name, slice whole)
 static void allow_ref(void *ctx, const struct conf_table_ref *ref)
 {
     struct arena *a CLEANUP(arena_free) = arena_new(1u << 20);
-    const char *spec =
-        arena_printf(a, "%.*s:%.*s", SLF(ref->type), SLF(ref->name));
+    const char *spec;
+
+    if (strcmp(ref->param, "passdb") == 0)
+        return;
+    spec = arena_printf(a, "%.*s:%.*s", SLF(ref->type), SLF(ref->name));
 
     if (spec != NULL)
         table_each_leaf(slice_str(spec), allow_leaf, ctx);
@@ -92,6 +96,19 @@ void table_server_set_conf(struct table_server *s, const struct conf *c)
     table_each_leaf(SL("unix:passwd.byname"), allow_leaf, s);
     table_each_leaf(SL("unix:passwd.byuid"), allow_leaf, s);
     conf_each_table(c, allow_ref, s);
+}
+
+/* A line of a passwd-file as others may see it. */
+static slice without_password(struct arena *a, slice line)
+{
+    slice rest = line;
+    slice name;
+
+    if (line.p == NULL || !slice_cut(&rest, ':', &name) ||
+        slice_chr(rest, ':') < 0)
+        return line.p == NULL ? line : name;
+    rest = slice_from(rest, (size_t)slice_chr(rest, ':'));
+    return slice_str(arena_printf(a, "%.*s:%.*s", SLF(name), SLF(rest)));
 }
 
 MAY_WAIT static int do_lookup(struct table_server *s, slice body,
@@ -112,6 +129,8 @@ MAY_WAIT static int do_lookup(struct table_server *s, slice body,
                         SLF(slice_sub(whole, 0, 100)));
     if (table_lookup(s->local, whole, key, TABLE_NO_FOLD, a, &value, err) < 0)
         return -1;
+    if (table_is_served_file(type))
+        value = without_password(a, value);
     if (value.p != NULL && !attr_put(out, AT_VALUE, value))
         return err_temp(err, "%.*s: value too long", SLF(whole));
     return 0;
