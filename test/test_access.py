@@ -1,10 +1,14 @@
 """Who may send what to whom, and tables that change or break, through the real processes."""
+import contextlib
 import glob
 import os
+import re
 import shutil
 import smtplib
+import socket
 import sys
 import tempfile
+import threading
 
 import pytest
 
@@ -187,3 +191,118 @@ def test_rates(where):
             except OSError:
                 return False
         assert wait_for(welcome, 20), h.log()
+
+
+class MapServer(threading.Thread):
+    """A socketmap_table(5) or tcp_table(5) server on a UNIX or TCP socket."""
+
+    def __init__(self, where, kind, table):
+        super().__init__(daemon=True)
+        self.kind, self.table, self.asked = kind, table, []
+        self.listener = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(where)
+        if isinstance(where, str):
+            os.chmod(where, 0o666)
+        self.listener.listen(8)
+        self.at = self.listener.getsockname()
+        self.conns = []
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                conn, _ = self.listener.accept()
+            except OSError:
+                return
+            self.conns.append(conn)
+            threading.Thread(target=self.talk, args=(conn,), daemon=True).start()
+
+    def talk(self, conn):
+        f = conn.makefile("rwb")
+        try:
+            while True:
+                answer = self.socketmap(f) if self.kind == "socketmap" else self.tcp(f)
+                if answer is None:
+                    return
+                f.write(answer)
+                f.flush()
+        except OSError:
+            pass
+
+    def socketmap(self, f):
+        n = b""
+        while (c := f.read(1)) != b":":
+            if not c:
+                return None
+            n += c
+        name, key = f.read(int(n)).decode().split(" ", 1)
+        assert f.read(1) == b","
+        self.asked.append((name, key))
+        value = self.table.get(key)
+        text = ("NOTFOUND " if value is None else f"OK {value}").encode()
+        return b"%d:%s," % (len(text), text)
+
+    def tcp(self, f):
+        line = f.readline()
+        if not line:
+            return None
+        key = line.decode().split()[1]
+        self.asked.append(key)
+        value = self.table.get(key)
+        return (f"200 {value}\n" if value is not None else "500 not found\n").encode()
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for c in self.conns:
+            with contextlib.suppress(OSError):
+                c.shutdown(socket.SHUT_RDWR)
+            c.close()
+
+
+def test_tables_on_sockets(where):
+    """socketmap and tcp tables are asked by `tables`, which has the network only then."""
+    path = os.path.join(where, "maps")
+    aliases = MapServer(path, "socketmap", {"box@virtual.test": "a@virtual.test"})
+    access = MapServer(("127.0.0.1", 0), "tcp", {"bad@client.example": "REJECT%20not%20you"})
+    users = MapServer(("127.0.0.1", 0), "socketmap", {"a@virtual.test": "x", "b@virtual.test": "x"})
+    h = make(where, virtual_alias_maps=f"socketmap:unix:{path}:aliases",
+             smtpd_sender_restrictions="check_sender_access tcp:127.0.0.1:%d" % access.at[1],
+             smtpd_recipient_restrictions="check_recipient_access "
+                                          "unionmap:{socketmap:inet:localhost:%d:users}, reject"
+                                          % users.at[1])
+    users.table = {"box@virtual.test": "OK", "b@virtual.test": "OK"}
+    with h:
+        assert rcpt(h, "box@virtual.test").startswith("250 ")
+        assert ("aliases", "box@virtual.test") in aliases.asked
+        assert ("users", "box@virtual.test") in users.asked
+        said = rcpt(h, "box@virtual.test", "bad@client.example")
+        assert said.startswith("554 ") and "not you" in said
+        assert rcpt(h, "a@virtual.test").startswith("554 ")
+        allowed = set(re.findall(r"^(\w+)=allowed", h.command("probe", "tables", check=True).stdout,
+                                 re.M))
+        assert allowed == {"open", "unix", "inet"}
+        assert h.tool("postmap", "-q", "box@virtual.test",
+                      f"socketmap:unix:{path}:aliases").stdout == "a@virtual.test\n"
+        # Gone: 4xx and a word in the log; back: as before.
+        access.close()
+        assert rcpt(h, "box@virtual.test").startswith("451 ")
+        h.wait_log(r"warning: .*tcp:127.0.0.1:%d" % access.at[1])
+        access = MapServer(access.at, "tcp", {})
+        assert wait_for(lambda: rcpt(h, "box@virtual.test", "bad@client.example")[:3] == "250", 20)
+    for s in (aliases, access, users):
+        s.close()
+
+
+@pytest.mark.parametrize("name, value, why", [
+    ("alias_maps", "tcp:127.0.0.1:99", "not allowed for security-sensitive data"),
+    ("virtual_alias_maps", "tcp:maps.example:99", "names need DNS"),
+    ("virtual_alias_maps", "socketmap:inet:maps.example:99:x", "names need DNS"),
+    ("virtual_alias_maps", "socketmap:/a/path:x", "unix:path:name"),
+    ("virtual_alias_maps", "environ:x", "not there yet"),
+])
+def test_tables_on_sockets_that_are_refused(where, name, value, why):
+    h = make(where, **{name: value})
+    p = h.command("start")
+    assert p.returncode != 0 and why in p.stderr, p.stderr

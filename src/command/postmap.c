@@ -120,14 +120,44 @@ static void build(const struct options *o, const struct conf *conf, slice path)
 
 /* ---- */
 
-MAY_WAIT static bool one(const struct options *o, const struct conf *conf,
-                         const char *arg)
+struct asking {
+    const struct options *o;
+    const struct conf *conf;
+    slice spec;
+    bool found;
+};
+
+/* In a task: some tables are servers on a socket. */
+MAY_WAIT static void ask_task(void *arg)
 {
+    struct asking *q = arg;
+    const struct options *o = q->o;
+    struct tables *t = tables_new();
+    struct options copy = *o;
+    struct err err;
+
+    q->found = true;
+    tables_set_direct(t, conf_str(q->conf, NULL, "data_directory"));
+    tables_on_warning(t, warn, NULL);
+    if (o->format == TABLE_POSTALIAS)
+        tables_set_alias_format(t, q->spec);
+    if (o->list) {
+        if (table_each(t, q->spec, print_one, &copy, &err) < 0)
+            command_die(EX_TEMPFAIL, "%s", err.log);
+    } else if (strcmp(o->query, "-") == 0) {
+        q->found = ask_stdin(o, t, q->spec);
+    } else {
+        q->found = ask(o, t, q->spec, slice_str(o->query));
+    }
+    tables_free(&t);
+}
+
+static bool one(const struct options *o, const struct conf *conf,
+                const char *arg)
+{
+    struct asking q = { .o = o, .conf = conf, .found = true };
     slice type = SLICE_NONE, name = SLICE_NONE;
     char *spec;
-    struct tables *t;
-    struct err err;
-    bool found = true;
 
     if (conf_split_table(slice_str(arg), &type, &name))
         spec = xstrdup(arg);
@@ -141,28 +171,14 @@ MAY_WAIT static bool one(const struct options *o, const struct conf *conf,
                         SLF(type));
         build(o, conf, name);
     } else {
-        t = tables_new();
-        tables_set_direct(t, conf_str(conf, NULL, "data_directory"));
-        tables_on_warning(t, warn, NULL);
-        if (o->format == TABLE_POSTALIAS)
-            tables_set_alias_format(t, slice_str(spec));
-        if (o->list) {
-            struct options copy = *o;
-
-            if (table_each(t, slice_str(spec), print_one, &copy, &err) < 0)
-                command_die(EX_TEMPFAIL, "%s", err.log);
-        } else if (strcmp(o->query, "-") == 0) {
-            found = ask_stdin(o, t, slice_str(spec));
-        } else {
-            found = ask(o, t, slice_str(spec), slice_str(o->query));
-        }
-        tables_free(&t);
+        q.spec = slice_str(spec);
+        command_run_task(ask_task, &q);
     }
     free(spec);
-    return found;
+    return q.found;
 }
 
-MAY_WAIT int command_postmap(int argc, char **argv)
+int command_postmap(int argc, char **argv)
 {
     struct options o = { 0 };
     struct conf *conf;
@@ -215,7 +231,7 @@ MAY_WAIT int command_postmap(int argc, char **argv)
 }
 
 /* newaliases: index everything that alias_database names. */
-MAY_WAIT int command_newaliases(int argc, char **argv)
+int command_newaliases(int argc, char **argv)
 {
     struct options o = { .format = TABLE_POSTALIAS };
     struct conf *conf = command_conf(NULL, CONF_MAIN_ONLY);

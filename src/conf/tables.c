@@ -1,6 +1,8 @@
 /* Table types, and finding every table that the configuration names. */
 #include "conf/conf_priv.h"
 
+#include <arpa/inet.h>
+
 #define LATER "this type of table is not there yet"
 #define NODNS "it asks over the network, which is not there yet"
 
@@ -32,10 +34,10 @@ static const struct {
     { "randmap", CONF_OK, "" },
     { "regexp", CONF_OK, "" },
     { "sdbm", CONF_REFUSE, LATER },
-    { "socketmap", CONF_REFUSE, NODNS },
+    { "socketmap", CONF_OK, "" },
     { "sqlite", CONF_REFUSE, LATER },
     { "static", CONF_OK, "" },
-    { "tcp", CONF_REFUSE, NODNS },
+    { "tcp", CONF_OK, "" },
     { "texthash", CONF_OK, "" },
     { "unionmap", CONF_OK, "" },
     { "unix", CONF_OK, "" },
@@ -160,6 +162,62 @@ void conf_each_table(const struct conf *c, conf_table_fn *fn, void *ctx)
     }
 }
 
+/* "127.0.0.1", "[::1]" or "localhost", then ":port". */
+static bool is_numeric_address(slice s)
+{
+    ssize_t colon = slice_rchr(s, ':');
+    slice host;
+    uint64_t port;
+    unsigned char ip[16];
+    char text[64];
+
+    if (colon <= 0 || !slice_u64(slice_from(s, (size_t)colon + 1), &port) ||
+        port == 0 || port > 65535)
+        return false;
+    host = slice_sub(s, 0, (size_t)colon);
+    if (slice_eqs(host, "localhost"))
+        return true;
+    if (host.p[0] == '[' && host.p[host.n - 1] == ']')
+        return slice_copy_to(slice_sub(host, 1, host.n - 2), text,
+                             sizeof text) &&
+               inet_pton(AF_INET6, text, ip) == 1;
+    return slice_copy_to(host, text, sizeof text) &&
+           inet_pton(AF_INET, text, ip) == 1;
+}
+
+/* What is wrong with a table on a socket; NULL: nothing. */
+static const char *socket_fault(const struct conf_table_ref *ref)
+{
+    static const char *const sensitive[] = { "alias_maps",
+                                             "alias_database",
+                                             "virtual_mailbox_maps",
+                                             "virtual_uid_maps",
+                                             "virtual_gid_maps",
+                                             "userdb",
+                                             "passdb" };
+    slice name = ref->name;
+    ssize_t colon = slice_rchr(name, ':');
+
+    if (slice_eqs(ref->type, "socketmap")) {
+        if (slice_starts(name, SL("unix:/")) && colon > 4)
+            return NULL;
+        if (!slice_starts(name, SL("inet:")) || colon <= 4)
+            return "must be inet:host:port:name or unix:path:name";
+        name = slice_sub(name, 5, (size_t)colon - 5);
+    } else if (slice_eqs(ref->type, "tcp")) {
+        for (size_t i = 0; i < ARRAY_LEN(sensitive); i++)
+            if (strcmp(ref->param, sensitive[i]) == 0)
+                return "tcp tables are not allowed for security-sensitive "
+                       "data";
+    } else {
+        return NULL;
+    }
+    return is_numeric_address(name)
+               ? NULL
+               : "the address must be a number (or localhost) and a port: "
+                 "names need DNS";
+}
+
 static void check_table(void *ctx, const struct conf_table_ref *ref)
 {
     struct conf_check *k = ctx;
@@ -167,6 +225,10 @@ static void check_table(void *ctx, const struct conf_table_ref *ref)
     const char *why;
     enum conf_verdict v = conf_table_type_verdict(ref->type, &why);
 
+    if (v == CONF_OK && ref->line != 0) {
+        why = socket_fault(ref);
+        v = why != NULL ? CONF_REFUSE : CONF_OK;
+    }
     /* A default is always accepted, and what is not looked at yet may name
      * any table. */
     if (v == CONF_OK || ref->line == 0 ||

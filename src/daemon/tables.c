@@ -18,6 +18,32 @@ static void on_table(struct process *p UNUSED, slice name, int fd,
         log_error("%s", err.log);
 }
 
+static void look_for_inet(void *ctx, slice type, slice name, slice whole)
+{
+    bool *needs = ctx;
+
+    (void)whole;
+    *needs |= slice_eqs(type, "tcp") ||
+              (slice_eqs(type, "socketmap") && slice_starts(name, SL("inet:")));
+}
+
+static void look_into(void *ctx, const struct conf_table_ref *ref)
+{
+    char *spec CLEANUP(free_ptr) =
+        xasprintf("%.*s:%.*s", SLF(ref->type), SLF(ref->name));
+
+    table_each_leaf(slice_str(spec), look_for_inet, ctx);
+}
+
+/* The right to reach a network is had only where a table needs it. */
+static unsigned rights(const struct conf *c)
+{
+    bool needs_inet = false;
+
+    conf_each_table(c, look_into, &needs_inet);
+    return SANDBOX_OPEN | SANDBOX_UNIX | (needs_inet ? SANDBOX_INET : 0);
+}
+
 static int on_start(struct process *p, struct err *err)
 {
     /* What the system's name services read. */
@@ -30,7 +56,7 @@ static int on_start(struct process *p, struct err *err)
     tables_set_direct(tables, NULL); /* what is not handed down: NSS, sockets */
     server = table_server_new(tables);
     table_server_set_conf(server, p->conf);
-    return process_sandbox(p, SANDBOX_OPEN | SANDBOX_UNIX, paths, NULL, err);
+    return process_sandbox(p, rights(p->conf), paths, NULL, err);
 }
 
 /* Who asks.  The server's operations, but that we know of the end: a process
