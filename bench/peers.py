@@ -20,6 +20,7 @@ DOMAIN = "bench.test"
 class Server:
     name = ""
     port = 0
+    mounts = ""  # further shell commands for its mount namespace
 
     def __init__(self, where):
         self.dir = os.path.join(where, self.name)
@@ -62,7 +63,7 @@ class Server:
                       encoding="utf-8") as f:
                 f.write(str(os.getpid()))
         script = ('mount --bind "$0/passwd" /etc/passwd && '
-                  'mount --bind "$0/group" /etc/group && exec "$@"')
+                  f'mount --bind "$0/group" /etc/group && {self.mounts}exec "$@"')
         return subprocess.run(["unshare", "-m", "sh", "-c", script, self.dir, *args],
                               check=True, preexec_fn=join, stdout=subprocess.DEVNULL,
                               env={"PATH": os.environ["PATH"], **(env or {})})
