@@ -209,14 +209,20 @@ static void put_others(struct buf *b, const struct local_rcpt *r)
         buf_done(&one);
     }
     (void)attr_put(b, AT_EXPANSION, buf_view(&list));
+    b->overflow |= list.overflow;
     buf_done(&list);
     if (r->has_owner)
         (void)attr_put(b, AT_OWNER, r->owner);
 }
 
-static void put_rcpt(struct buf *b, const struct local_rcpt *r)
+/* What a frame's head and a recipient's take besides. */
+#define FRAME_MARGIN 64
+
+/* False, and nothing added, when it does not fit. */
+static bool put_rcpt(struct buf *b, const struct local_rcpt *r)
 {
     struct buf one;
+    bool fits;
 
     buf_init(&one, CHAN_MAX_BYTES);
     (void)attr_put_u64(&one, AT_RCPT_INDEX, r->index);
@@ -226,10 +232,15 @@ static void put_rcpt(struct buf *b, const struct local_rcpt *r)
     (void)attr_put(&one, AT_RELAY, r->relay);
     if (r->outcome == OUT_EXPANDED)
         put_others(&one, r);
-    (void)attr_put(b, AT_RCPT, buf_view(&one));
+    fits = !one.overflow && b->n + one.n + FRAME_MARGIN <= b->max;
+    if (fits)
+        (void)attr_put(b, AT_RCPT, buf_view(&one));
     buf_done(&one);
+    return fits;
 }
 
+/* A recipient whose expansion does not fit waits: none of it may be lost, and
+ * without those that did fit, it may fit the next time. */
 static void answer(struct local_job *j, uint32_t call)
 {
     struct err err;
@@ -237,12 +248,18 @@ static void answer(struct local_job *j, uint32_t call)
 
     buf_init(&b, CHAN_MAX_BYTES);
     for (size_t i = 0; i < j->n_rcpts; i++) {
-        if (!j->rcpts[i].is_done) {
+        struct local_rcpt *r = &j->rcpts[i];
+
+        if (!r->is_done) {
             err_temp(&err, "delivery did not end");
-            local_failed(j, &j->rcpts[i], &err);
+            local_failed(j, r, &err);
         }
-        local_log(j, &j->rcpts[i]);
-        put_rcpt(&b, &j->rcpts[i]);
+        if (!put_rcpt(&b, r)) {
+            err_temp(&err, "alias expansion is too large for one answer");
+            local_failed(j, r, &err);
+            b.overflow |= !put_rcpt(&b, r);
+        }
+        local_log(j, r);
     }
     if (b.overflow) {
         err_temp(&err, "the answer to a delivery request is too large");

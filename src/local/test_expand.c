@@ -495,6 +495,123 @@ static void test_too_many(void **state)
     free(text);
 }
 
+/* ---- a request, over its channel */
+
+static void put_rcpt(struct buf *b, const char *addr, unsigned index)
+{
+    struct buf one CLEANUP(buf_done) = { 0 };
+
+    buf_init(&one, 4096);
+    (void)attr_put_u64(&one, AT_RCPT_INDEX, index);
+    (void)attr_put_str(&one, AT_ADDR, addr);
+    (void)attr_put_str(&one, AT_PATH, addr);
+    (void)attr_put_str(&one, AT_DELIVERY_ID, "0123456789abcdef");
+    (void)attr_put(b, AT_RCPT, buf_view(&one));
+}
+
+static void put_request(struct buf *b)
+{
+    struct envelope e = { .seq = 1, .arrival_usec = 1000000 };
+    struct buf head CLEANUP(buf_done) = { 0 };
+
+    buf_init(&head, 65536);
+    envelope_make_id(&e);
+    assert_true(envelope_encode(&head, &e));
+    (void)attr_put_str(b, AT_QUEUE_ID, e.id);
+    (void)attr_put_str(b, AT_SENDER, "");
+    (void)attr_put_str(b, AT_TRANSPORT, "local");
+    (void)attr_put_u64(b, AT_ARRIVAL, 1000);
+    (void)attr_put_u64(b, AT_BODY_BYTES, 10);
+    (void)attr_put(b, AT_HEAD, buf_view(&head));
+}
+
+/* The outcome of one recipient; *n_out what it was expanded to. */
+static enum outcome outcome_of(const struct msg *m, unsigned index,
+                               size_t *n_out)
+{
+    slice in = m->body;
+    struct attr a;
+    slice list;
+
+    *n_out = 0;
+    while (attr_next(&in, &a) > 0) {
+        if (a.tag != AT_RCPT || attr_u64_or(a.v, AT_RCPT_INDEX, 99) != index)
+            continue;
+        if (attr_find(a.v, AT_EXPANSION, &list)) {
+            struct attr other;
+
+            while (attr_next(&list, &other) > 0)
+                ++*n_out;
+        }
+        return (enum outcome)attr_u64_or(a.v, AT_OUTCOME, 99);
+    }
+    fail_msg("no answer for recipient %u", index);
+    return OUT_SENT;
+}
+
+MAY_WAIT static void ask_task(void *arg)
+{
+    static const struct chan_ops ops = { 0 };
+    struct stand *s = arg;
+    struct chan *c;
+    struct msg answer;
+    struct buf b CLEANUP(buf_done) = { 0 };
+    struct err err;
+    size_t n;
+    int fds[2];
+
+    assert_int_equal(chan_socketpair(fds, &err), 0);
+    local_on_peer(&s->local, fds[0]);
+    c = chan_new(fds[1], &ops, NULL);
+    buf_init(&b, CHAN_MAX_BYTES);
+    put_request(&b);
+    put_rcpt(&b, "big@example.com", 0);
+    put_rcpt(&b, "list@example.com", 1);
+    put_rcpt(&b, "unknown@example.com", 2);
+    put_rcpt(&b, "tomo@example.com", 3);
+    if (chan_call(c, DELIVER_REQUEST, buf_view(&b), &s->job.body_fd, 1,
+                  clock_after(10000), &answer, &err) < 0)
+        fail_msg("%s", err.log);
+    assert_int_equal(outcome_of(&answer, 0, &n), OUT_DEFERRED);
+    assert_int_equal(n, 0);
+    assert_int_equal(outcome_of(&answer, 1, &n), OUT_EXPANDED);
+    assert_int_equal(n, 2);
+    assert_int_equal(outcome_of(&answer, 2, &n), OUT_BOUNCED);
+    assert_int_equal(outcome_of(&answer, 3, &n), OUT_DEFERRED); /* no worker */
+    msg_free(&answer);
+    /* What is no request is told so, and hurts nothing. */
+    assert_int_equal(chan_call(c, DELIVER_REQUEST, SL("x"), NULL, 0,
+                               clock_after(10000), &answer, &err),
+                     -1);
+    assert_int_equal(chan_call(c, QUEUE_LIST, SLICE_NONE, NULL, 0,
+                               clock_after(10000), &answer, &err),
+                     -1);
+    chan_free(&c);
+}
+
+static void test_request(void **state)
+{
+    enum { ROOM = 6000 * 920 };
+
+    char *text = xcalloc(1, ROOM);
+    size_t n = 0;
+    struct stand s;
+
+    (void)state;
+    n += (size_t)snprintf(text, ROOM, "list tomo, ana\nbig x");
+    for (size_t i = 0; i < 5000; i++)
+        n += (size_t)snprintf(text + n, ROOM - n, ",%0900zu", i);
+    loop_init("test", 1);
+    stand_open(&s, "", text);
+    list_init(&s.local.peers);
+    (void)task_spawn("ask", ask_task, &s);
+    loop_run_until_idle();
+    assert_int_equal(s.local.n_jobs, 0);
+    stand_close(&s);
+    loop_done();
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -506,6 +623,7 @@ int main(void)
         cmocka_unit_test(test_specials),
         cmocka_unit_test(test_luser_relay),
         cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_request),
     };
 
     return cmocka_run_group_tests_name("local expansion", tests, NULL, NULL);
