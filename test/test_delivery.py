@@ -16,7 +16,7 @@ import shutil
 import pytest
 
 from conftest import directory
-from hatotest import IS_ROOT, Hato, wait_for
+from hatotest import BUILD, IS_ROOT, Hato, wait_for
 from mx import Mx
 from smtptalk import FRIEND, STRANGER, Talk, TestClock, maildir, untraced, wait_mail
 
@@ -650,6 +650,20 @@ def test_sendmail_reads_recipients(cm):
     (m,) = ana()
     assert m.endswith(b"\nTo: tomo@example.com\n\nx\n")
     tomo()
+
+
+def test_sendmail_refuses_what_would_be_a_command(cm):
+    # A quoted string that is folded holds a line end.
+    p = cm.tool("sendmail", "-t", stdin='To: "x\n RSET"@example.com\n\nx\n', check=False)
+    assert p.returncode == 65 and "control character" in p.stderr
+    p = cm.tool("sendmail", "a\x01b@example.com", stdin="x\n", check=False)
+    assert p.returncode == 65 and "control character" in p.stderr
+
+
+def test_output_that_cannot_be_written(cm):
+    assert cm.tool("postqueue", "-p").returncode == 0
+    p = cm.tool("/bin/sh", "-c", f"{BUILD}/bin/postqueue -p >/dev/full", check=False)
+    assert p.returncode == 74 and "No space left" in p.stderr
 
 
 def test_sendmail_bs(cm):

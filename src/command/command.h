@@ -43,6 +43,11 @@ struct conf *command_conf(const char *dir, unsigned flags);
 void command_run_task(void (*fn)(void *arg), void *arg);
 /* Write the whole buffer; an empty one is fine. */
 void command_print(const struct buf *b, FILE *to);
+/* On standard output, with '?' for control bytes: what strangers wrote must not
+ * steer a terminal. */
+void command_print_text(slice text);
+/* Standard output to its end; dies when it could not be written. */
+void command_flush(void);
 /* The name of the calling user; "" when the uid has none. */
 const char *command_login(void);
 

@@ -19,21 +19,28 @@ static void print_time(const char *name, int64_t usec)
     printf("%s: %s\n", name, text);
 }
 
+static void print_named(const char *name, slice value)
+{
+    printf("%s", name);
+    command_print_text(value);
+    (void)putchar('\n');
+}
+
 static void print_envelope(const struct envelope *e)
 {
     printf("*** ENVELOPE RECORDS %s ***\n", e->id);
     printf("message_size: %" PRIu64 "\n", e->size);
     print_time("message_arrival_time", e->arrival_usec);
-    printf("sender: %.*s\n", SLF(e->sender));
-    printf("named_attribute: client_name=%.*s\n", SLF(e->client_name));
-    printf("named_attribute: client_address=%.*s\n", SLF(e->client_addr));
-    printf("named_attribute: protocol_name=%.*s\n", SLF(e->protocol));
-    printf("named_attribute: helo_name=%.*s\n", SLF(e->helo));
+    print_named("sender: ", e->sender);
+    print_named("named_attribute: client_name=", e->client_name);
+    print_named("named_attribute: client_address=", e->client_addr);
+    print_named("named_attribute: protocol_name=", e->protocol);
+    print_named("named_attribute: helo_name=", e->helo);
     for (size_t i = 0; i < e->n_rcpts; i++) {
         const struct envelope_rcpt *r = &e->rcpts[i];
 
-        printf("original_recipient: %.*s\nrecipient: %.*s\n",
-               SLF(r->orig.n > 0 ? r->orig : r->addr), SLF(r->addr));
+        print_named("original_recipient: ", r->orig.n > 0 ? r->orig : r->addr);
+        print_named("recipient: ", r->addr);
     }
 }
 
@@ -133,6 +140,6 @@ int command_postcat(int argc, char **argv)
         o.id = argv[i];
         command_run_task(run, &o);
     }
-    fflush(stdout);
+    command_flush();
     return 0;
 }

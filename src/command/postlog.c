@@ -30,7 +30,7 @@ static bool is_priority(const char *s)
 
 static void read_lines(struct buf *text)
 {
-    char chunk[4096];
+    char chunk[1024];
     ssize_t n;
 
     while ((n = read(0, chunk, sizeof chunk)) > 0)

@@ -21,8 +21,11 @@ static void print_reason(slice reason)
 {
     int indent = 76 - (int)min_size(reason.n, 76);
 
-    if (reason.n > 0)
-        printf("%*s(%.*s)\n", indent, "", SLF(reason));
+    if (reason.n == 0)
+        return;
+    printf("%*s(", indent, "");
+    command_print_text(reason);
+    puts(")");
 }
 
 static void print_rcpts(slice item)
@@ -42,7 +45,9 @@ static void print_rcpts(slice item)
         if (!slice_eq(reason, last))
             print_reason(reason);
         last = reason;
-        printf("%-17s %8s %-19s %.*s\n", "", "", "", SLF(addr));
+        printf("%-17s %8s %-19s ", "", "", "");
+        command_print_text(addr);
+        putchar('\n');
     }
 }
 
@@ -71,7 +76,9 @@ static void print_item(struct command_queue *q, slice item)
         (void)strftime(when, sizeof when, "%a %b %e %H:%M:%S", &tm);
     if (sender.n == 0)
         sender = SL("MAILER-DAEMON");
-    printf("%-17s %8" PRIu64 " %19.19s %.*s\n", shown, size, when, SLF(sender));
+    printf("%-17s %8" PRIu64 " %19.19s ", shown, size, when);
+    command_print_text(sender);
+    putchar('\n');
     print_rcpts(item);
     putchar('\n');
 }
@@ -197,6 +204,6 @@ int command_postqueue(int argc, char **argv)
                               "postqueue -j | postqueue -p | postqueue -s "
                               "site");
     command_run_task(run, &o);
-    fflush(stdout);
+    command_flush();
     return 0;
 }

@@ -5,8 +5,8 @@
 #include "command/command.h"
 #include "ipc/ipc.h"
 
-#define COMMAND_QUEUE_MS (60 * 1000)
-#define COMMAND_LIST_MS  (3600 * 1000) /* a reader may be slow */
+#define COMMAND_QUEUE_MS ((msec)60 * 1000)
+#define COMMAND_LIST_MS  ((msec)3600 * 1000) /* a reader may be slow */
 
 struct command_queue {
     struct chan *chan;

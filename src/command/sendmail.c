@@ -17,7 +17,8 @@
 
 #define MESSAGE_MAX (1u << 30)
 #define HEADER_MAX  (1u << 20)
-#define TIMEOUT_MS  (300 * 1000)
+#define TIMEOUT_MS  ((msec)300 * 1000)
+#define STDIN_MS    ((msec)3600 * 1000)
 
 enum mode {
     MODE_SEND,
@@ -201,6 +202,11 @@ static void add_rcpt(struct send *s, slice addr)
 {
     if (addr.n == 0)
         return;
+    /* One that a header folds within quotes would be a command of its own. */
+    for (size_t i = 0; i < addr.n; i++)
+        if ((unsigned char)addr.p[i] < ' ')
+            command_die(EX_DATAERR, "a recipient address holds a control "
+                                    "character");
     if (s->n_rcpts == s->room) {
         s->room = s->room == 0 ? 16 : s->room * 2;
         s->rcpts = xrealloc(s->rcpts, s->room * sizeof *s->rcpts);
@@ -540,8 +546,8 @@ MAY_WAIT static void stdin_task(void *arg)
     struct stream *client = stream_from_fds(0, 1);
     struct stream *server = stream_from_fd(fd);
 
-    stream_deadline(client, clock_after(3600 * 1000));
-    stream_deadline(server, clock_after(3600 * 1000));
+    stream_deadline(client, clock_after(STDIN_MS));
+    stream_deadline(server, clock_after(STDIN_MS));
     in = (struct copy){ client, server, &done_in };
     out = (struct copy){ server, client, &done_out };
     (void)task_spawn("stdin", copy_task, &in);

@@ -8,27 +8,48 @@
 
 const char *command_name = "hato";
 
+/* To standard error, as one line. */
+__attribute__((format(printf, 2, 0))) static void say(const char *kind,
+                                                      const char *fmt,
+                                                      va_list ap)
+{
+    fprintf(stderr, "%s: %s", command_name, kind);
+    (void)vfprintf(stderr, fmt, ap);
+    (void)fputc('\n', stderr);
+}
+
 void command_warn(const char *fmt, ...)
 {
     va_list ap;
 
-    fprintf(stderr, "%s: ", command_name);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    say("", fmt, ap);
     va_end(ap);
-    fputc('\n', stderr);
 }
 
 void command_die(int status, const char *fmt, ...)
 {
     va_list ap;
 
-    fprintf(stderr, "%s: fatal: ", command_name);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    say("fatal: ", fmt, ap);
     va_end(ap);
-    fputc('\n', stderr);
     exit(status);
+}
+
+void command_print_text(slice text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+
+        (void)putchar(c < ' ' || c == 0x7f ? '?' : c);
+    }
+}
+
+void command_flush(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        command_die(EX_IOERR, "write standard output: %s", strerror(errno));
 }
 
 struct conf *command_conf(const char *dir, unsigned flags)
