@@ -292,10 +292,10 @@ static void make_dirs(const struct init *in)
 /* As root: which users of the system have still to be created. */
 static void tell_users(const struct init *in)
 {
-    static const char *const names[] = { "hato",        "hato-log",
-                                         "hato-tables", "hato-smtp",
-                                         "hato-broker", "hato-keys",
-                                         "hato-auth",   MAIL_USER };
+    static const char *const names[] = {
+        "hato",      "hato-log",  "hato-tables", "hato-smtp", "hato-broker",
+        "hato-keys", "hato-auth", "hato-login",  MAIL_USER
+    };
     struct buf missing;
 
     buf_init(&missing, 1024);

@@ -21,6 +21,7 @@ int daemon_auth(void);
 int daemon_authworker(void);
 /* "hato: authcheck": one password, for authworker. */
 int daemon_authcheck(void);
+int daemon_login(void);
 int daemon_lmtpd(void);
 /* "hato: build": index one table, as the owner of its source. */
 int daemon_build(int argc, char **argv);

@@ -73,7 +73,7 @@ MAY_WAIT static void pre_end(struct conn *c)
 MAY_WAIT static void say_bye(struct conn *c, const char *why, const char *text)
 {
     c->pre->why = why;
-    if (stream_is_tls(c->client) || !c->pre->is_tls)
+    if (!c->pre->is_mute)
         (void)c->service->protocol->bye(c, text);
 }
 
@@ -147,14 +147,18 @@ int conn_start_tls(struct conn *c)
 
     c->pre->is_tls = true;
     if (ctx == NULL) {
+        c->pre->is_mute = true;
         c->pre->why = "Disconnected: TLS is not available at present";
         return -1;
     }
     ctx = tls_context_ref(ctx);
+    c->pre->is_mute = true;
     c->pre->handshake = task_self();
     rc = stream_tls_accept(c->client, ctx, &err);
     c->pre->handshake = NULL;
     tls_context_unref(&ctx);
+    if (rc == 0)
+        c->pre->is_mute = false;
     if (rc < 0) {
         (void)snprintf(c->pre->why_text, sizeof c->pre->why_text,
                        "Disconnected: TLS handshake failed: %.150s", err.log);

@@ -51,6 +51,8 @@ int login_listen(struct login *g, const struct process_listener *l,
 void login_drain(struct login *g, void (*on_idle)(void *arg), void *arg);
 /* The whole server stops: end all with "* BYE" or "-ERR". */
 void login_close_all(struct login *g);
+/* For tests: no task may be at a connection. */
+void login_free(struct login **g);
 void login_dump(const struct login *g, struct buf *out);
 
 #endif

@@ -135,6 +135,7 @@ struct pre {
     char why_text[200];
     unsigned n_commands, n_bad, n_attempts, n_refused, n_good;
     bool is_tls, is_local, is_trusted;
+    bool is_mute;   /* TLS did not come about: nothing can be said */
     bool is_kicked; /* too many wait: this one goes */
     bool has_user;  /* POP3's USER was heard */
     bool tried_plaintext;

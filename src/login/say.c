@@ -31,7 +31,7 @@ static void put_fields(struct buf *out, const struct conn *c, slice user,
     if (pid != 0)
         buf_printf(out, ", mpid=%" PRIu64, pid);
     if (p->is_tls)
-        buf_puts(out, stream_is_tls(c->client) ? ", TLS" : ", TLS handshaking");
+        buf_puts(out, p->is_mute ? ", TLS handshaking" : ", TLS");
     else if (conn_is_secured(c))
         buf_puts(out, ", secured");
     buf_printf(out, ", session=<%s>", p->session);

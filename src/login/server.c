@@ -259,6 +259,32 @@ void login_close_all(struct login *g)
     }
 }
 
+void login_free(struct login **gp)
+{
+    struct login *g = *gp;
+
+    *gp = NULL;
+    CHECK_OBJ(g, LOGIN_MAGIC);
+    g->on_idle = NULL;
+    close_listeners(g);
+    timer_cancel(&g->drain_timer);
+    list_each_safe(it, tmp, &g->conns)
+        conn_free(CONTAINER_OF(it, struct conn, link));
+    list_each_safe(it, tmp, &g->services) {
+        struct login_service *s = CONTAINER_OF(it, struct login_service, link);
+
+        login_service_free(&s);
+    }
+    for (size_t i = 0; i < g->n_early; i++)
+        msg_delete(&g->early[i]);
+    link_free(&g->broker);
+    auth_client_free(&g->auth);
+    map_done(&g->handles);
+    map_done(&g->keepalives);
+    conf_unref(&g->conf);
+    free(g);
+}
+
 void login_dump(const struct login *g, struct buf *out)
 {
     (void)buf_printf(out,

@@ -239,6 +239,12 @@ static int spawn(struct master *m, enum ptype type, int control, pid_t *pid,
     return rc;
 }
 
+/* One process for each processor. */
+static bool is_manifold(enum ptype t)
+{
+    return t == PT_SMTPD || t == PT_LMTPD || t == PT_LOGIN;
+}
+
 static void give_start(struct child *c, int conf_fd)
 {
     struct master *m = c->m;
@@ -249,7 +255,7 @@ static void give_start(struct child *c, int conf_fd)
     attr_put_u64(&b, AT_PTYPE, (uint64_t)c->type);
     attr_put_u64(&b, AT_SERVICE, UINT64_MAX);
     attr_put_u64(&b, AT_SLOT, c->slot->index);
-    attr_put_u64(&b, AT_NSLOTS, c->type == PT_SMTPD ? m->n_slots : 1);
+    attr_put_u64(&b, AT_NSLOTS, is_manifold(c->type) ? m->n_slots : 1);
     attr_put_u64(&b, AT_ROOT, m->is_root);
     attr_put_u64(&b, AT_UID, id->uid);
     attr_put_u64(&b, AT_GID, id->gid);

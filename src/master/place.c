@@ -19,7 +19,7 @@ static const struct {
     { PT_SMTPD, "hato-smtp" }, { PT_BROKER, "hato-broker" },
     { PT_QMGR, NULL },         { PT_LOCAL, NULL },
     { PT_LMTPD, "hato-smtp" }, { PT_KEYS, "hato-keys" },
-    { PT_AUTH, "hato-auth" },
+    { PT_AUTH, "hato-auth" },  { PT_LOGIN, "hato-login" },
 };
 
 #define USERADD                                                                \

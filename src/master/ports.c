@@ -81,7 +81,8 @@ static const struct {
     enum ptype type;
 } served[] = {
     { "smtpd", PT_SMTPD },  { "lmtpd", PT_LMTPD }, { "auth", PT_AUTH },
-    { "pickup", PT_SMTPD }, { "showq", PT_QMGR },
+    { "pickup", PT_SMTPD }, { "showq", PT_QMGR },  { "imapd", PT_LOGIN },
+    { "pop3d", PT_LOGIN },
 };
 
 static enum ptype server_of(const char *kind)

@@ -7,7 +7,8 @@
 
 static bool is_replaced(enum ptype t)
 {
-    return t == PT_SMTPD || t == PT_LOCAL || t == PT_TABLES || t == PT_LMTPD;
+    return t == PT_SMTPD || t == PT_LOCAL || t == PT_TABLES || t == PT_LMTPD ||
+           t == PT_LOGIN;
 }
 
 static int load(struct master *m, struct conf **out, struct buf *text,

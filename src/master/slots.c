@@ -51,6 +51,10 @@ static unsigned wanted(const struct master *m, const struct conf *c,
         return wants_auth(c);
     case PT_AUTHWORKER:
         return wants_auth(c) && auth_config_needs_worker(c);
+    case PT_LOGIN:
+        return slots_has_command(c, "imapd") || slots_has_command(c, "pop3d")
+                   ? m->n_slots
+                   : 0;
     default:
         return 0;
     }
@@ -73,7 +77,7 @@ void slots_mark(struct master *m, const struct conf *c)
     static const enum ptype types[] = { PT_LOG,      PT_TABLES,     PT_KEYS,
                                         PT_TEMPLATE, PT_BROKER,     PT_LOCAL,
                                         PT_QMGR,     PT_AUTHWORKER, PT_AUTH,
-                                        PT_SMTPD,    PT_LMTPD };
+                                        PT_SMTPD,    PT_LMTPD,      PT_LOGIN };
 
     list_each(it, &m->slots)
         CONTAINER_OF(it, struct slot, link)->is_wanted = false;

@@ -58,12 +58,13 @@ void master_stop(struct master *m)
         unsigned types;
         msec limit;
     } steps[] = {
-        { 1u << PT_SMTPD, 5000 },
+        { 1u << PT_SMTPD | 1u << PT_LMTPD, 5000 },
         { 1u << PT_QMGR, 10000 },
         { 1u << PT_LOCAL | 1u << PT_TABLES | 1u << PT_AUTH |
               1u << PT_AUTHWORKER,
           5000 },
-        { 1u << PT_BROKER, 10000 },
+        /* Workers say goodbye through login. */
+        { 1u << PT_BROKER | 1u << PT_LOGIN, 10000 },
         { 1u << PT_TEMPLATE, 2000 },
     };
 
