@@ -1,6 +1,7 @@
 /* A mailbox worker, with the uid of its user. */
 #include "broker/broker.h"
 #include "daemon/daemon.h"
+#include "daemon/mailbox_sessions.h"
 #include "engine/engine.h"
 #include "lmtp/lmtp.h"
 #include "local/local.h"
@@ -60,6 +61,7 @@ static int on_start(struct worker *w, struct err *err)
     parts.conf = conf;
     parts.host = cfg.host;
     lmtp = lmtp_server_new(&parts);
+    mailbox_sessions_start(w, store, conf);
     return worker_sandbox(w, err);
 }
 
@@ -77,7 +79,9 @@ static void on_chan(struct worker *w, int fd)
 static void on_reload(struct worker *w UNUSED, struct conf *now)
 {
     /* The old snapshot stays: store keeps names that point into it. */
-    lmtp_server_set_conf(lmtp, conf_ref(now));
+    now = conf_ref(now);
+    lmtp_server_set_conf(lmtp, now);
+    mailbox_sessions_set_conf(now);
 }
 
 MAY_WAIT static void finish(void *arg)
@@ -85,6 +89,7 @@ MAY_WAIT static void finish(void *arg)
     struct worker *w = arg;
     struct err err;
 
+    mailbox_sessions_leave(w);
     while (!lmtp_server_is_idle(lmtp))
         if (task_sleep(20, &err) < 0)
             break;
@@ -101,6 +106,7 @@ static void on_retire(struct worker *w)
 static void on_status(struct worker *w UNUSED, struct buf *out)
 {
     (void)buf_printf(out, "lmtp sessions %zu\n", lmtp_server_sessions(lmtp));
+    mailbox_sessions_dump(out);
     store_dump(store, out);
 }
 
@@ -108,6 +114,8 @@ const struct worker_ops daemon_mailbox_ops = {
     .on_start = on_start,
     .on_lmtp = on_lmtp,
     .on_chan = on_chan,
+    .on_session = mailbox_sessions_take,
+    .on_session_end = mailbox_sessions_end,
     .on_reload = on_reload,
     .on_retire = on_retire,
     .on_status = on_status,

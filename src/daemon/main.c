@@ -23,6 +23,7 @@ static const struct {
     { "hato: authcheck", daemon_authcheck },
     { "hato: lmtpd", daemon_lmtpd },
     { "hato: keys", daemon_keys },
+    { "hato: login", daemon_login },
 };
 
 /* mail(1) calls sendmail with standard output closed: what is opened next must
