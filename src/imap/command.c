@@ -166,6 +166,22 @@ static bool is_allowed(struct imap_cmd *c)
     return false;
 }
 
+/* What went while the session was packed is told before anything counts
+ * messages; where that may not be said, nothing can be done by number. */
+static bool tell_missing(struct imap_cmd *c)
+{
+    struct imap_selected *sel = c->s->selected;
+
+    if (sel == NULL || sel->missing.n == 0)
+        return true;
+    if ((c->def->flags & IMAP_BY_SEQ) && !c->is_uid) {
+        imap_no(c, "EXPUNGEISSUED", "Messages were expunged meanwhile.");
+        return false;
+    }
+    imap_tell_missing(c->s);
+    return true;
+}
+
 MAY_WAIT static void news(struct imap_cmd *c)
 {
     unsigned flags = c->def != NULL ? c->def->flags : 0;
@@ -196,7 +212,7 @@ void imap_command_run(struct imap_session *s)
         c.in.rest = slice_dup(c.arena, c.in.rest);
         parse_name(&c);
     }
-    if (c.answer == IMAP_NONE && is_allowed(&c)) {
+    if (c.answer == IMAP_NONE && is_allowed(&c) && tell_missing(&c)) {
         c.def->fn(&c);
         if (c.answer == IMAP_NONE && s->idle_tag == NULL && !s->is_broken &&
             !s->is_closing)

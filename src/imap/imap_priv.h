@@ -48,14 +48,25 @@ enum {
     IMAP_BAD_MAX = 20,          /* bad commands in a row */
     IMAP_RESERVE = 1000,        /* store_mailbox_reserve() */
     IMAP_IDLE_OUT_MS = 1800000, /* without a command, RFC 3501 5.4 */
-    IMAP_STALL_MS = 300000,     /* a client that neither reads nor writes */
+    IMAP_PACK_ABOVE = 256,
+    IMAP_QUIET_MS = 60000, /* then a session is parked */
+    IMAP_QUIET_IDLE_MS = 1000,
+    IMAP_STALL_MS = 300000, /* a client that neither reads nor writes */
 };
+
+struct imap_packed;
 
 struct imap_server {
     struct imap_parts parts;
     struct list sessions;
     size_t n_sessions;
     struct map by_handle;
+    struct map groups; /* of packed sessions: park.h */
+    struct list round;
+    struct timer round_timer;
+    bool is_looking;
+    size_t pack_above; /* so many sessions do not pack */
+    msec quiet_ms, quiet_idle_ms;
     msec idle_notify_ms;
     size_t line_max;
     bool no_sync; /* mail_fsync = never */
@@ -82,6 +93,8 @@ struct imap_selected {
     uint32_t n_keywords;  /* told in FLAGS */
     bool is_read_only;
     struct imap_memo memo;
+    struct buf missing; /* uint32_t, ascending: sequence numbers that went while
+                         * the session was packed, to be told next */
 };
 
 /* What a session has only while its task runs. */
@@ -106,6 +119,9 @@ struct imap_session {
     msec active_at;                /* last command */
     msec told_at;                  /* last bytes to the client */
     uint8_t handle[16];
+    struct imap_packed *packed; /* instead of `selected` */
+    struct timer timer;         /* of a parked one */
+    msec asked_at;
     char *text; /* what the slices below point into */
     slice user, home, mail, session_id, remote, local;
     uint64_t n_in, n_out, n_fetched, n_expunged; /* for the log */
@@ -115,8 +131,14 @@ struct imap_session {
     bool is_closing; /* said BYE, or gone */
     bool is_broken;  /* nothing can be written */
     bool is_kicked;
-    bool has_news;  /* the watch called */
-    bool condstore; /* ENABLEd, or asked for by a MODSEQ */
+    bool has_news;   /* the watch called */
+    bool is_busy;    /* as told to the owner */
+    bool is_packed;  /* account and mailbox are not pinned */
+    bool is_quiet;   /* the quiet step was done */
+    bool park_asked; /* of login: nothing may be written */
+    bool is_spawned; /* a task that will run it is on its way */
+    bool is_stale;   /* as is_spawned, for an event of a stream before */
+    bool condstore;  /* ENABLEd, or asked for by a MODSEQ */
     bool is_logout;
 };
 
@@ -365,6 +387,8 @@ int imap_account(struct imap_session *s, struct err *err);
 int imap_open(struct imap_session *s, slice name, struct store_mailbox **out,
               struct err *err);
 void imap_unselect(struct imap_session *s);
+MAY_WAIT int imap_select(struct imap_session *s, slice name, bool read_only,
+                         struct err *err);
 /* Expunge what is \Deleted (of these UIDs, or NULL: all), durably. */
 MAY_WAIT int imap_expunge_deleted(struct imap_session *s, struct imap_set *uids,
                                   struct err *err);
@@ -375,15 +399,43 @@ void imap_use_condstore(struct imap_session *s);
 struct imap_session *imap_session_new(struct imap_server *server,
                                       const struct imap_start *start,
                                       struct stream *stream);
+void imap_session_set_stream(struct imap_session *s, struct stream *stream);
 void imap_session_free(struct imap_session *s);
 /* Its first task: answers the sign-in with `tag`. */
 void imap_session_begin(struct imap_session *s, slice tag);
-/* Let it wait for input. */
+/* Run it as the calling task until it waits again, or is over. */
+MAY_WAIT void imap_session_run(struct imap_session *s, enum stream_why why);
+/* Let it wait for input, news, or its next quiet step. */
 void imap_session_park(struct imap_session *s);
 /* End it soon, with "* BYE why". */
 void imap_session_end(struct imap_session *s, slice why);
+void imap_session_busy(struct imap_session *s, bool is_busy);
 /* "* BYE ..." and no more commands. */
 void imap_bye(struct imap_session *s, const char *why);
+
+/* ---- park.c, pack.c */
+
+/* Its mailbox changed: wake it when it may be told. */
+void imap_session_news(struct imap_session *s);
+/* A task that runs it soon, when it has no stream that could. */
+void imap_session_spawn(struct imap_session *s);
+/* It wrote and read nothing for a while: pack it, ask login to park it. */
+MAY_WAIT void imap_quiet(struct imap_session *s);
+msec imap_quiet_at(const struct imap_session *s);
+/* Login has closed the socket. */
+void imap_session_parked(struct imap_session *s);
+/* What a parked one waits for. */
+void imap_session_wait_parked(struct imap_session *s);
+MAY_WAIT int imap_unpack(struct imap_session *s, struct err *err);
+void imap_packed_free(struct imap_session *s);
+/* EXPUNGE for selected->missing. */
+void imap_tell_missing(struct imap_session *s);
+/* Of a record. */
+void imap_packed_put(const struct imap_session *s, struct buf *out);
+int imap_packed_get(struct imap_session *s, slice record, struct err *err);
+/* imap_wake() with a stream. */
+bool imap_wake_stream(struct imap_server *server, const uint8_t *handle,
+                      struct stream *stream);
 
 extern const char imap_capability[];
 

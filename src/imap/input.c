@@ -3,7 +3,9 @@
 
 static slice peek(const struct imap_session *s)
 {
-    return s->early.n > 0 ? buf_view(&s->early) : stream_peek(s->stream);
+    if (s->early.n > 0)
+        return buf_view(&s->early);
+    return s->stream != NULL ? stream_peek(s->stream) : SLICE_NONE;
 }
 
 static void consume(struct imap_session *s, size_t n)

@@ -137,6 +137,14 @@ void imap_say_date_time(struct imap_session *s, int64_t unix_sec)
     buf_byte(&s->work->out, '"');
 }
 
+static void push(struct imap_session *s, slice bytes)
+{
+    const struct imap_parts *parts = &s->server->parts;
+
+    if (parts->push != NULL)
+        parts->push(parts->arg, s->handle, bytes);
+}
+
 MAY_WAIT static bool send_out(struct imap_session *s)
 {
     struct buf *out = &s->work->out;
@@ -148,12 +156,16 @@ MAY_WAIT static bool send_out(struct imap_session *s)
         buf_clear(out);
     if (out->n == 0)
         return !s->is_broken;
-    stream_deadline(s->stream, clock_after(IMAP_STALL_MS));
-    if (stream_write(s->stream, buf_view(out), &err) < 0)
-        s->is_broken = true;
-    s->n_written += out->n;
     s->told_at = loop_now();
     s->n_out += out->n;
+    if (s->stream == NULL) {
+        push(s, buf_view(out));
+    } else {
+        s->n_written += out->n;
+        stream_deadline(s->stream, clock_after(IMAP_STALL_MS));
+        if (stream_write(s->stream, buf_view(out), &err) < 0)
+            s->is_broken = true;
+    }
     if (out->size > 4 * (size_t)IMAP_OUT_FLUSH)
         buf_release(out);
     else
@@ -175,9 +187,8 @@ bool imap_flush(struct imap_session *s)
 
     if (!send_out(s))
         return false;
-    if (stream_unsent(s->stream) == 0)
-        return true;
-    if (stream_flush(s->stream, &err) < 0)
+    if (s->stream != NULL && stream_unsent(s->stream) > 0 &&
+        stream_flush(s->stream, &err) < 0)
         s->is_broken = true;
     return !s->is_broken;
 }

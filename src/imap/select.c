@@ -46,17 +46,13 @@ void imap_unselect(struct imap_session *s)
     if (!sel->is_read_only)
         tidy(sel->view.mailbox);
     store_view_close(&sel->view);
+    buf_done(&sel->missing);
     free(sel);
 }
 
 static void on_change(struct store_watch *w, struct store_mailbox *m UNUSED)
 {
-    struct imap_session *s =
-        CONTAINER_OF(w, struct imap_selected, watch)->session;
-
-    s->has_news = true;
-    if (s->idle_tag != NULL && s->stream != NULL && stream_is_parked(s->stream))
-        stream_kick(s->stream);
+    imap_session_news(CONTAINER_OF(w, struct imap_selected, watch)->session);
 }
 
 /* Sequence number of the first message without \Seen, or 0. */
@@ -126,8 +122,8 @@ static void describe(struct imap_session *s)
     sel->modseq_told = st.highestmodseq;
 }
 
-MAY_WAIT static int enter(struct imap_session *s, slice name, bool read_only,
-                          struct err *err)
+int imap_select(struct imap_session *s, slice name, bool read_only,
+                struct err *err)
 {
     struct store_mailbox *m;
     struct imap_selected *sel;
@@ -144,6 +140,7 @@ MAY_WAIT static int enter(struct imap_session *s, slice name, bool read_only,
     sel->is_read_only = read_only;
     sel->n_keywords = UINT32_MAX;
     sel->watch.fn = on_change;
+    buf_init(&sel->missing, (size_t)1 << 30);
     store_view_open(&sel->view, m);
     store_watch_add(m, &sel->watch);
     sel->recent_from = store_mailbox_recent(m, !read_only);
@@ -189,7 +186,7 @@ MAY_WAIT static void open_mailbox(struct imap_cmd *c, bool read_only)
     imap_unselect(s);
     if (was_open)
         imap_says(s, "* OK [CLOSED] Previous mailbox closed.\r\n");
-    if (enter(s, name, read_only, &err) < 0) {
+    if (imap_select(s, name, read_only, &err) < 0) {
         imap_fail(c, &err);
         return;
     }

@@ -1,5 +1,5 @@
 /* The sessions of a worker. */
-#include "imap/imap_priv.h"
+#include "imap/park.h"
 
 struct imap_server *imap_server_new(const struct imap_parts *parts)
 {
@@ -8,6 +8,12 @@ struct imap_server *imap_server_new(const struct imap_parts *parts)
     server->parts = *parts;
     list_init(&server->sessions);
     map_init(&server->by_handle, false);
+    map_init(&server->groups, false);
+    list_init(&server->round);
+    server->pack_above = IMAP_PACK_ABOVE;
+    server->quiet_ms = IMAP_QUIET_MS;
+    server->quiet_idle_ms = IMAP_QUIET_IDLE_MS;
+    store_on_change(parts->store, imap_peek_changed, server);
     imap_server_set_conf(server, parts->conf);
     return server;
 }
@@ -29,7 +35,10 @@ void imap_server_free(struct imap_server **sp)
 
     if (server == NULL)
         return;
-    CHECK(server->n_sessions == 0);
+    CHECK(server->n_sessions == 0 && !server->is_looking);
+    store_on_change(server->parts.store, NULL, NULL);
+    timer_cancel(&server->round_timer);
+    map_done(&server->groups);
     *sp = NULL;
     map_done(&server->by_handle);
     free(server);
@@ -68,7 +77,11 @@ void imap_drop(struct imap_server *server, const uint8_t *handle)
 {
     struct imap_session *s = find(server, handle);
 
-    if (s != NULL)
+    if (s == NULL)
+        return;
+    if (s->stream == NULL && s->task == NULL && !s->is_spawned)
+        imap_session_free(s);
+    else
         imap_session_end(s, SL("Connection closed."));
 }
 

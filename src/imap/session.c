@@ -42,19 +42,25 @@ static void copy_texts(struct imap_session *s, const struct imap_start *st)
     s->local = pack(&at, st->local);
 }
 
-static void tell_busy(struct imap_server *server, int change)
+void imap_session_busy(struct imap_session *s, bool is_busy)
 {
-    if (server->parts.busy != NULL)
-        server->parts.busy(server->parts.arg, change);
+    const struct imap_parts *parts = &s->server->parts;
+
+    if (s->is_busy == is_busy)
+        return;
+    s->is_busy = is_busy;
+    if (parts->busy != NULL)
+        parts->busy(parts->arg, is_busy ? 1 : -1);
 }
 
-static void set_stream(struct imap_session *s, struct stream *stream)
+void imap_session_set_stream(struct imap_session *s, struct stream *stream)
 {
     s->stream = stream;
-    /* A line that is too long is seen as such before the buffer is full. */
-    stream_limits(stream, s->server->line_max + 65536, IMAP_OUT_FLUSH);
     s->n_read = 0;
     s->n_written = 0;
+    /* A line that is too long is seen as such before the buffer is full. */
+    if (stream != NULL)
+        stream_limits(stream, s->server->line_max + 65536, IMAP_OUT_FLUSH);
 }
 
 struct imap_session *imap_session_new(struct imap_server *server,
@@ -80,8 +86,8 @@ struct imap_session *imap_session_new(struct imap_server *server,
     }
     list_push(&server->sessions, &s->link);
     server->n_sessions++;
-    tell_busy(server, 1);
-    set_stream(s, stream);
+    imap_session_set_stream(s, stream);
+    imap_session_busy(s, stream != NULL);
     return s;
 }
 
@@ -103,13 +109,15 @@ void imap_session_free(struct imap_session *s)
     CHECK_OBJ(s, IMAP_SESSION_MAGIC);
     log_end(s);
     imap_unselect(s);
+    imap_packed_free(s);
     store_account_unref(&s->account);
     stream_free(&s->stream);
     if (s->has_handle)
         map_del(&server->by_handle, &s->node);
     list_remove(&s->link);
     server->n_sessions--;
-    tell_busy(server, -1);
+    imap_session_busy(s, false);
+    timer_cancel(&s->timer);
     if (s->has_handle && server->parts.ended != NULL)
         server->parts.ended(server->parts.arg, s->handle);
     buf_done(&s->early);
@@ -142,6 +150,8 @@ void imap_session_end(struct imap_session *s, slice why)
         task_cancel(s->task);
     else if (s->stream != NULL)
         stream_kick(s->stream);
+    else
+        imap_session_spawn(s);
 }
 
 /* ---- its work */
@@ -177,29 +187,61 @@ MAY_WAIT static void work_once(struct imap_session *s)
         imap_command_run(s);
 }
 
+/* Before anything looks at the mailbox. */
+MAY_WAIT static bool awake(struct imap_session *s)
+{
+    struct err err;
+
+    if (!s->is_packed || imap_unpack(s, &err) == 0)
+        return true;
+    if (err.class != ERR_PERM)
+        log_error("imap(%.*s)<%.*s>: %s", SLF(s->user), SLF(s->session_id),
+                  err.log);
+    imap_bye(s, err.peer);
+    return false;
+}
+
+static bool idle_news(const struct imap_session *s)
+{
+    return s->idle_tag != NULL && s->has_news;
+}
+
+/* One step; false: there is nothing to do. */
+MAY_WAIT static bool step(struct imap_session *s)
+{
+    if (imap_has_input(s)) {
+        s->is_quiet = false;
+        s->park_asked = false;
+        if (awake(s))
+            work_once(s);
+        (void)imap_room(s);
+        return true;
+    }
+    if (s->stream != NULL && imap_fill_now(s))
+        return true;
+    if (idle_news(s) && !s->park_asked) {
+        s->is_quiet = false;
+        if (awake(s))
+            (void)imap_sync(s, true);
+        return true;
+    }
+    return false;
+}
+
 /* All that is there.  False: the client is gone. */
 MAY_WAIT static bool work(struct imap_session *s)
 {
     for (;;) {
         if (s->is_closing || s->is_broken || s->is_kicked)
             return !s->is_broken;
-        if (imap_has_input(s)) {
-            work_once(s);
-            (void)imap_room(s);
+        if (step(s))
             continue;
-        }
-        if (imap_fill_now(s))
-            continue;
-        if (stream_eof(s->stream))
-            return false;
-        if (s->idle_tag != NULL && s->has_news) {
-            (void)imap_sync(s, true);
-            continue;
-        }
+        if (s->stream != NULL && stream_eof(s->stream))
+            return s->park_asked;
         if (!imap_flush(s))
             return false;
         /* What came while that waited. */
-        if (!imap_has_input(s) && !(s->idle_tag != NULL && s->has_news))
+        if (!imap_has_input(s) && !(idle_news(s) && !s->park_asked))
             return true;
     }
 }
@@ -209,9 +251,16 @@ MAY_WAIT static void on_event(void *arg, enum stream_why why);
 void imap_session_park(struct imap_session *s)
 {
     msec at = s->active_at + IMAP_IDLE_OUT_MS;
+    msec quiet = imap_quiet_at(s);
 
+    if (s->stream == NULL) {
+        imap_session_wait_parked(s);
+        return;
+    }
     if (s->idle_tag != NULL)
         at = s->told_at + s->server->idle_notify_ms;
+    if (s->park_asked || quiet < at)
+        at = quiet;
     stream_park(s->stream, at, on_event, s);
 }
 
@@ -236,25 +285,27 @@ MAY_WAIT static void farewell(struct imap_session *s)
 {
     struct err err;
 
+    if (s->stream == NULL) {
+        (void)imap_flush(s);
+        return;
+    }
     stream_deadline(s->stream, clock_after(LAST_WORDS_MS));
     if (stream_write(s->stream, buf_view(&s->work->out), &err) == 0)
         (void)stream_flush(s->stream, &err);
 }
 
-MAY_WAIT static bool on_why(struct imap_session *s, enum stream_why why)
+/* A deadline: the next quiet step, the client's last chance, a sign of life. */
+MAY_WAIT static void deadline(struct imap_session *s)
 {
-    if (why == STREAM_EOF)
-        return false;
-    if (why != STREAM_DEADLINE)
-        return true;
-    if (s->idle_tag == NULL)
+    if (imap_quiet_at(s) <= loop_now())
+        imap_quiet(s);
+    else if (s->idle_tag == NULL)
         imap_bye(s, "Disconnected for inactivity.");
     else
         imap_says(s, "* OK Still here\r\n");
-    return true;
 }
 
-MAY_WAIT static bool sign_in(struct imap_session *s, slice tag)
+MAY_WAIT static void sign_in(struct imap_session *s, slice tag)
 {
     struct err err;
 
@@ -266,27 +317,46 @@ MAY_WAIT static bool sign_in(struct imap_session *s, slice tag)
         imap_says(s, err.peer);
         imap_says(s, "\r\n");
         imap_bye(s, "Mailbox is not available now.");
-        return true;
+        return;
     }
     imap_say(s, tag);
     imap_says(s, " OK [CAPABILITY ");
     imap_says(s, imap_capability);
     imap_says(s, "] Logged in\r\n");
-    return true;
+}
+
+MAY_WAIT static bool do_work(struct imap_session *s, enum stream_why why,
+                             slice tag)
+{
+    bool is_there;
+
+    if (tag.n > 0)
+        sign_in(s, tag);
+    else if (why == STREAM_EOF)
+        return s->is_kicked;
+    else if (why == STREAM_DEADLINE)
+        deadline(s);
+    is_there = work(s);
+    /* It waits at login's: nothing is pinned for it again. */
+    if (is_there && s->stream == NULL && !s->is_closing && !s->is_kicked)
+        imap_quiet(s);
+    return is_there && !s->is_broken;
 }
 
 /* Runs the session until it waits again, or is over. */
 MAY_WAIT static void run(struct imap_session *s, enum stream_why why, slice tag)
 {
     struct imap_work *w = xcalloc(1, sizeof *w);
+    bool was_busy = s->is_busy;
     bool is_there;
 
+    imap_session_busy(s, true);
+    timer_cancel(&s->timer);
     s->task = task_self();
     s->work = w;
     buf_init(&w->line, (size_t)IMAP_COMMAND_MAX + 2 * s->server->line_max);
     buf_init(&w->out, IMAP_OUT_MAX);
-    is_there = tag.n > 0 ? sign_in(s, tag) : on_why(s, why);
-    is_there = is_there && work(s);
+    is_there = do_work(s, why, tag);
     if (s->is_kicked) {
         say_kicked(s);
         is_there = true;
@@ -298,15 +368,31 @@ MAY_WAIT static void run(struct imap_session *s, enum stream_why why, slice tag)
     free(w);
     s->work = NULL;
     s->task = NULL;
-    if (is_there && !s->is_closing)
-        imap_session_park(s);
-    else
+    if (!is_there || s->is_closing) {
         imap_session_free(s);
+        return;
+    }
+    if (s->stream == NULL && !was_busy)
+        imap_session_busy(s, false);
+    imap_session_park(s);
+}
+
+void imap_session_run(struct imap_session *s, enum stream_why why)
+{
+    s->is_spawned = false;
+    if (s->is_stale) { /* that was about the stream before this one */
+        s->is_stale = false;
+        why = STREAM_INPUT;
+    }
+    if (why == STREAM_EOF && s->park_asked && !s->is_kicked)
+        imap_session_parked(s);
+    else
+        run(s, why, SLICE_NONE);
 }
 
 MAY_WAIT static void on_event(void *arg, enum stream_why why)
 {
-    run(arg, why, SLICE_NONE);
+    imap_session_run(arg, why);
 }
 
 struct first {

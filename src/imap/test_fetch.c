@@ -52,7 +52,8 @@ static void sections(struct bench *b)
     has(t, "RFC822.HEADER {");
     has(t, "To: b@example.org\r\n");
     has_not(t, "Preamble");
-    has(client_do(&c, "FETCH 1 ALL"), "ENVELOPE (NIL {7}\r\none two ((\"Anna\" ");
+    has(client_do(&c, "FETCH 1 ALL"),
+        "ENVELOPE (NIL {7}\r\none two ((\"Anna\" ");
     t = client_do(&c, "FETCH 1 (BODY BODYSTRUCTURE)");
     has(t, "BODY ((\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL "
            "\"7bit\" 5 0)(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 29 (NIL "
@@ -62,8 +63,7 @@ static void sections(struct bench *b)
     t = client_do(&c, "FETCH 1 (EMAILID THREADID SAVEDATE PREVIEW (LAZY))");
     has(t, "* 1 FETCH (EMAILID (");
     has(t, " PREVIEW \"Text.");
-    has(client_do(&c, "FETCH 1 BODY[TEXT]"),
-        "BODY[TEXT] {");
+    has(client_do(&c, "FETCH 1 BODY[TEXT]"), "BODY[TEXT] {");
     has(client_do(&c, "FETCH 1:* (FLAGS)"), "(FLAGS (\\Seen");
     has(client_do(&c, "FETCH 2 FLAGS"), "x BAD Error in IMAP command FETCH: "
                                         "Invalid messageset.");

@@ -138,6 +138,12 @@ void client_start(struct bench *b, struct client *c, slice input)
     start(b, c, input, NULL);
 }
 
+void client_relay_handle(struct bench *b, struct client *c,
+                         const uint8_t *handle)
+{
+    start(b, c, SLICE_NONE, handle);
+}
+
 void client_relay(struct bench *b, struct client *c, uint8_t n)
 {
     uint8_t handle[16] = { n };

@@ -35,6 +35,9 @@ struct client {
 
 /* Sign in: the greeting is read. */
 void client_start(struct bench *b, struct client *c, slice input);
+/* One that login can park. */
+void client_relay_handle(struct bench *b, struct client *c,
+                         const uint8_t *handle);
 void client_relay(struct bench *b, struct client *c, uint8_t n);
 void client_send(struct client *c, const char *text);
 /* What came until a line starts with `until` (that line as well). */
