@@ -96,7 +96,7 @@ static void table_follow(struct store_mailbox *m)
     struct stranger *w = &m->stranger;
     size_t n = rows_count(m);
 
-    if (n * 2 > w->n_table) {
+    if (!w->table || n * 2 > w->n_table) {
         free(w->table);
         w->n_table = 256;
         while (w->n_table < n * 4)
