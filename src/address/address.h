@@ -38,7 +38,6 @@ struct address;
 int address_new(const struct conf *c, const struct conf_service *service,
                 struct tables *t, struct address **out, struct err *err);
 void address_free(struct address **a);
-const struct conf *address_conf(const struct address *a);
 
 /* ---- trivial rewriting (pure) */
 enum address_context {

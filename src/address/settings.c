@@ -242,8 +242,3 @@ void address_free(struct address **ap)
     free(a);
     *ap = NULL;
 }
-
-const struct conf *address_conf(const struct address *a)
-{
-    return a->conf;
-}

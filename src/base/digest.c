@@ -140,7 +140,7 @@ bool base64_put(struct buf *b, slice s)
     return true;
 }
 
-static int base64_value(char c)
+int base64_digit(char c)
 {
     if (c >= 'A' && c <= 'Z')
         return c - 'A';
@@ -159,7 +159,7 @@ static bool base64_group(const char *p, size_t n, char out[3])
     uint32_t v = 0;
 
     for (size_t i = 0; i < 4; i++) {
-        int digit = i < n ? base64_value(p[i]) : 0;
+        int digit = i < n ? base64_digit(p[i]) : 0;
 
         if (digit < 0)
             return false;

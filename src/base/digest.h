@@ -37,5 +37,6 @@ bool hex_put(struct buf *b, slice s);       /* lower case */
 bool hex_get(slice s, void *out, size_t n); /* exactly 2n digits */
 bool base64_put(struct buf *b, slice s);    /* RFC 4648 4, padded, one line */
 bool base64_get(struct buf *b, slice s);    /* strict; false on bad input */
+int base64_digit(char c);                   /* its value, -1: none */
 
 #endif

@@ -189,7 +189,6 @@ struct conf_restriction {
     const char *why;
 };
 const struct conf_restriction *conf_restriction_find(slice name);
-const struct conf_restriction *conf_restriction_at(size_t i); /* or NULL */
 
 /* tables.c */
 enum conf_verdict conf_table_type_verdict(slice type, const char **why);

@@ -97,11 +97,6 @@ static const struct conf_restriction words[] = {
     { "warn_if_reject", CONF_ARG_NONE, CONF_OK, "" },
 };
 
-const struct conf_restriction *conf_restriction_at(size_t i)
-{
-    return i < ARRAY_LEN(words) ? &words[i] : NULL;
-}
-
 const struct conf_restriction *conf_restriction_find(slice name)
 {
     for (size_t i = 0; i < ARRAY_LEN(words); i++)

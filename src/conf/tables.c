@@ -177,7 +177,7 @@ static bool is_numeric_address(slice s)
     host = slice_sub(s, 0, (size_t)colon);
     if (slice_eqs(host, "localhost"))
         return true;
-    if (host.p[0] == '[' && host.p[host.n - 1] == ']')
+    if (slice_starts(host, SL("[")) && slice_ends(host, SL("]")))
         return slice_copy_to(slice_sub(host, 1, host.n - 2), text,
                              sizeof text) &&
                inet_pton(AF_INET6, text, ip) == 1;

@@ -1,5 +1,6 @@
 #include "lmtp/server_priv.h"
 
+#include "mail/date.h"
 #include "rt/proc.h"
 
 #include <sys/mman.h>
@@ -139,25 +140,22 @@ static int make_input(struct lmtp_tx *tx, const struct lmtp_target *t,
                       struct err *err)
 {
     int fd = memfd_create("command", MFD_CLOEXEC);
-    static const char days[] = "SunMonTueWedThuFriSat";
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     struct civil now;
+    char date[32];
     struct buf b;
     int r = 0;
 
     if (fd < 0)
         return err_sys(err, "memory for a message");
     clock_local(clock_wall() / 1000, &now);
+    mail_date_mbox(&now, date);
     buf_init(&b, 16384);
     (void)buf_puts(&b, "From ");
     if (tx->sender.n > 0)
         (void)mail_addr_quote(&b, tx->sender);
     else
         (void)buf_puts(&b, "MAILER-DAEMON");
-    (void)buf_printf(&b, "  %.3s %.3s %2d %02d:%02d:%02d %d\nReturn-Path: <",
-                     days + (ptrdiff_t)now.wday * 3,
-                     months + (ptrdiff_t)(now.month - 1) * 3, now.day, now.hour,
-                     now.min, now.sec, now.year);
+    (void)buf_printf(&b, "  %s\nReturn-Path: <", date);
     if (tx->sender.n > 0)
         (void)mail_addr_quote(&b, tx->sender);
     (void)buf_puts(&b, ">\n");

@@ -261,12 +261,10 @@ bool mail_date_imap_parse(slice s, int64_t *unix_out, int *zone_min_out)
     return true;
 }
 
-void mail_date_mbox(int64_t unix_sec, char out[static 32])
+void mail_date_mbox(const struct civil *when, char out[static 32])
 {
-    struct civil c;
-
-    in_zone(unix_sec, 0, &c);
-    (void)snprintf(out, 32, "%s %s %2d %02d:%02d:%02d %04d", days[c.wday % 7],
-                   months[(c.month + 11) % 12], c.day % 100, c.hour % 100,
-                   c.min % 100, c.sec % 100, c.year % 10000);
+    (void)snprintf(out, 32, "%s %s %2d %02d:%02d:%02d %04d",
+                   days[when->wday % 7], months[(when->month + 11) % 12],
+                   when->day % 100, when->hour % 100, when->min % 100,
+                   when->sec % 100, when->year % 10000);
 }

@@ -2,21 +2,9 @@
 #include "mail/mime.h"
 
 #include "base/base.h"
+#include "base/digest.h"
 
 #include "mail/mail_priv.h"
-
-static int base64_value(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (ascii_isdigit(c))
-        return c - '0' + 52;
-    if (c == '+')
-        return 62;
-    return c == '/' ? 63 : -1;
-}
 
 bool mail_decode_base64(struct buf *b, slice in)
 {
@@ -24,7 +12,7 @@ bool mail_decode_base64(struct buf *b, slice in)
     unsigned bits = 0;
 
     for (size_t i = 0; i < in.n; i++) {
-        int v = base64_value(in.p[i]);
+        int v = base64_digit(in.p[i]);
 
         if (in.p[i] == '=') {
             /* Padding: what follows may be a further encoded run. */

@@ -195,11 +195,6 @@ int spool_read_fd(struct spool *s, struct spool_message *m, int *fd,
     return 0;
 }
 
-const uint8_t *spool_uuid(const struct spool *s)
-{
-    return s->uuid;
-}
-
 void spool_delivery_id(const struct spool *s, uint64_t seq, slice path,
                        uint8_t out[static SPOOL_DELIVERY_ID])
 {

@@ -295,11 +295,6 @@ uint64_t spool_message_size(const struct spool_message *m)
     return m->size;
 }
 
-uint32_t spool_message_flags(const struct spool_message *m)
-{
-    return m->flags;
-}
-
 bool spool_message_held(const struct spool_message *m)
 {
     return m->is_held;

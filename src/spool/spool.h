@@ -194,7 +194,6 @@ void spool_serve(struct spool_peer *p, struct msg *m);
 struct spool_writer *spool_own_writer(struct spool *s);
 
 /* ---- looking */
-const uint8_t *spool_uuid(const struct spool *s); /* 16 bytes */
 size_t spool_count(const struct spool *s);
 struct spool_message *spool_find(struct spool *s, uint64_t seq);
 struct spool_message *spool_find_id(struct spool *s, slice queue_id);
@@ -206,8 +205,7 @@ uint64_t spool_message_seq(const struct spool_message *m);
 void spool_message_id(const struct spool_message *m,
                       char out[static MAIL_QUEUE_ID_SIZE]);
 int64_t spool_message_arrival_ms(const struct spool_message *m);
-uint64_t spool_message_size(const struct spool_message *m);  /* headers+body */
-uint32_t spool_message_flags(const struct spool_message *m); /* ENV_* */
+uint64_t spool_message_size(const struct spool_message *m); /* headers+body */
 bool spool_message_held(const struct spool_message *m);
 msec spool_message_next_try(const struct spool_message *m); /* wall ms; 0 now */
 uint32_t spool_message_attempts(const struct spool_message *m);

@@ -1,5 +1,6 @@
 #include "store/store_priv.h"
 
+#include "mail/date.h"
 #include "rt/file.h"
 #include "rt/rt.h"
 
@@ -76,18 +77,15 @@ static void put_prefix(struct buf *b, const struct store_append *a)
 /* "From sender Sat Nov 21 18:05:35 2026", in local time as everywhere. */
 static void put_from(struct buf *b, const struct store_append *a)
 {
-    static const char days[] = "SunMonTueWedThuFriSat";
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    struct civil c;
+    struct civil now;
+    char date[32];
 
-    clock_local(clock_wall() / 1000, &c);
+    clock_local(clock_wall() / 1000, &now);
+    mail_date_mbox(&now, date);
     put_line(b, "From ",
              a->envelope_from.n > 0 ? a->envelope_from : SL("MAILER-DAEMON"),
              "  ");
-    buf_printf(b, "%.3s %.3s %2d %02d:%02d:%02d %d\n",
-               days + 3 * (ptrdiff_t)c.wday,
-               months + 3 * (ptrdiff_t)(c.month - 1), c.day, c.hour, c.min,
-               c.sec, c.year);
+    buf_printf(b, "%s\n", date);
 }
 
 struct quoter {

@@ -110,11 +110,6 @@ void table_match_free(struct table_match **mp)
     *mp = NULL;
 }
 
-bool table_match_is_empty(const struct table_match *m)
-{
-    return m == NULL || m->n == 0;
-}
-
 MAY_WAIT static int in_table(struct table *t, slice key, struct arena *a,
                              bool *out, struct err *err)
 {

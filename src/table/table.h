@@ -179,7 +179,6 @@ int table_match_new(struct tables *t, const struct conf *c,
                     const struct conf_service *service, const char *param,
                     struct table_match **out, struct err *err);
 void table_match_free(struct table_match **m);
-bool table_match_is_empty(const struct table_match *m);
 /* Whole string, without regard to case (mydestination, virtual_*_domains). */
 MAY_WAIT int table_match_string(struct table_match *m, slice s, bool *out,
                                 struct err *err);
