@@ -100,17 +100,39 @@ static void read_start(struct imap_start *out, const struct msg *m)
     };
 }
 
+/* The client of a parked session sends; or, with a record, a session that was
+ * parked in a worker before this one (without a descriptor: its mailbox
+ * changed). */
+static void wake(struct worker *w, struct msg *m,
+                 const struct imap_start *start)
+{
+    struct err err;
+    slice record;
+    int rc;
+
+    if (m->n_fds == 1)
+        m->fds[0] = -1; /* the room's, whatever comes */
+    if (attr_find(m->body, AT_RECORD, &record))
+        rc = imap_restore(imap, start, record, &err);
+    else if (start->fd >= 0 && imap_wake(imap, start->handle, start->fd))
+        rc = 0;
+    else
+        rc = err_temp(&err, "no such session");
+    if (rc < 0)
+        worker_refuse(w, m, &err);
+    else
+        worker_answer(w, m);
+}
+
 void mailbox_sessions_take(struct worker *w, struct msg *m)
 {
     struct imap_start start;
-    struct err err;
 
     if (find(m->body, AT_HANDLE).n != 16)
         return;
     read_start(&start, m);
     if (m->type == WORKER_WAKE) {
-        err_temp(&err, "no such session");
-        worker_refuse(w, m, &err);
+        wake(w, m, &start);
         return;
     }
     if (start.fd < 0)
@@ -137,11 +159,17 @@ void mailbox_sessions_end(struct worker *w UNUSED, const struct msg *m)
     pop3_kick(pop3, h, why);
 }
 
-void mailbox_sessions_leave(struct worker *w UNUSED)
+static void keep(void *arg, const uint8_t *handle, slice record, int watch_fd)
+{
+    worker_keep(arg, handle, record, watch_fd);
+}
+
+void mailbox_sessions_leave(struct worker *w)
 {
     msec until = clock_after(LEAVE_MS);
     struct err err;
 
+    imap_give_parked(imap, keep, w);
     imap_close_all(imap, SL("Server shutting down."));
     pop3_close_all(pop3, SL("Server shutting down."));
     while (imap_sessions(imap) + pop3_sessions(pop3) > 0 && loop_now() < until)

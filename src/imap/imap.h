@@ -79,6 +79,13 @@ int imap_record(struct imap_server *s, const uint8_t *handle, struct buf *out,
                 struct err *err);
 int imap_restore(struct imap_server *s, const struct imap_start *start,
                  slice record, struct err *err);
+/* Give all parked sessions away, for a worker that leaves: each becomes a
+ * record, with an inotify descriptor of its mailbox (-1: none; closed behind
+ * the call).  Those that have something to do just now are left. */
+void imap_give_parked(struct imap_server *s,
+                      void (*keep)(void *arg, const uint8_t *handle,
+                                   slice record, int watch_fd),
+                      void *arg);
 size_t imap_sessions(const struct imap_server *s);
 /* "* BYE" to all (a worker that retires, a server that stops). */
 void imap_close_all(struct imap_server *s, slice why);

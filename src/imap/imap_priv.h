@@ -138,6 +138,7 @@ struct imap_session {
     bool park_asked; /* of login: nothing may be written */
     bool is_spawned; /* a task that will run it is on its way */
     bool is_stale;   /* as is_spawned, for an event of a stream before */
+    bool is_given;   /* to the broker: it does not end */
     bool condstore;  /* ENABLEd, or asked for by a MODSEQ */
     bool is_logout;
 };

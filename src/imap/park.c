@@ -153,13 +153,44 @@ int imap_record(struct imap_server *server, const uint8_t *handle,
     return out->overflow ? err_temp(err, "record is too long") : 0;
 }
 
+void imap_give_parked(struct imap_server *server,
+                      void (*keep)(void *arg, const uint8_t *handle,
+                                   slice record, int watch_fd),
+                      void *arg)
+{
+    struct buf record;
+    struct err err;
+
+    buf_init(&record, 1u << 30);
+    list_each_safe(it, next, &server->sessions) {
+        struct imap_session *s = CONTAINER_OF(it, struct imap_session, link);
+        int fd = -1;
+
+        buf_clear(&record);
+        if (!s->has_handle || s->stream != NULL ||
+            imap_record(server, s->handle, &record, &err) < 0)
+            continue;
+        if (s->packed != NULL && s->packed->group != NULL)
+            fd = store_peek_watch(s->packed->group->path);
+        keep(arg, s->handle, buf_view(&record), fd);
+        close_fd(&fd);
+        s->is_given = true;
+        imap_session_free(s);
+    }
+    buf_done(&record);
+}
+
 int imap_restore(struct imap_server *server, const struct imap_start *start,
                  slice record, struct err *err)
 {
-    struct imap_session *s =
-        imap_session_new(server, start,
-                         start->fd >= 0 ? stream_from_fd(start->fd) : NULL);
+    struct stream *stream = start->fd >= 0 ? stream_from_fd(start->fd) : NULL;
+    struct imap_session *s;
 
+    if (find(server, start->handle) != NULL) {
+        stream_free(&stream);
+        return err_temp(err, "session is here already");
+    }
+    s = imap_session_new(server, start, stream);
     if (imap_packed_get(s, record, err) < 0) {
         imap_session_free(s);
         return -1;

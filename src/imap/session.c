@@ -107,7 +107,8 @@ void imap_session_free(struct imap_session *s)
     struct imap_server *server = s->server;
 
     CHECK_OBJ(s, IMAP_SESSION_MAGIC);
-    log_end(s);
+    if (!s->is_given)
+        log_end(s);
     imap_unselect(s);
     imap_packed_free(s);
     store_account_unref(&s->account);
@@ -118,7 +119,7 @@ void imap_session_free(struct imap_session *s)
     server->n_sessions--;
     imap_session_busy(s, false);
     timer_cancel(&s->timer);
-    if (s->has_handle && server->parts.ended != NULL)
+    if (s->has_handle && !s->is_given && server->parts.ended != NULL)
         server->parts.ended(server->parts.arg, s->handle);
     buf_done(&s->early);
     free(s->idle_tag);

@@ -176,6 +176,62 @@ static void test_missing(void **state)
     bench_run("", missing);
 }
 
+static struct buf given;
+static int given_fd = -1;
+
+static void keep(void *arg UNUSED, const uint8_t *handle UNUSED, slice record,
+                 int watch_fd)
+{
+    buf_clear(&given);
+    buf_slice(&given, record);
+    given_fd = dup(watch_fd);
+}
+
+/* A worker that leaves: who looks after the session sees what strangers do. */
+static void giving(struct bench *b)
+{
+    uint8_t handle[16] = { 1 };
+    struct imap_start st = {
+        .fd = -1, .handle = handle, .user = SL("anna"), .is_relay = true
+    };
+    struct client c;
+    char mail[200], room[256];
+    struct err err;
+
+    buf_init(&given, 1 << 20);
+    b->server->quiet_idle_ms = 30;
+    client_relay(b, &c, 1);
+    (void)client_do(&c, "SELECT INBOX");
+    client_send(&c, "i IDLE\r\n");
+    (void)client_read(&c, "+ ");
+    imap_give_parked(b->server, keep, NULL); /* none yet */
+    assert_int_equal(given.n, 0);
+    accept_park(b, &c, 1);
+    imap_give_parked(b->server, keep, NULL);
+    assert_true(given.n > 0 && given_fd >= 0);
+    assert_int_equal(imap_sessions(b->server), 0);
+    assert_int_equal(b->n_ended, 0);
+    assert_int_equal(read(given_fd, room, sizeof room), -1);
+    bench_deliver(b, letter);
+    assert_true(read(given_fd, room, sizeof room) > 0);
+    (void)close(given_fd);
+    (void)snprintf(mail, sizeof mail, "maildir:%s/anna", b->dir);
+    st.mail = slice_str(mail);
+    assert_int_equal(imap_restore(b->server, &st, buf_view(&given), &err), 0);
+    assert_int_equal(imap_restore(b->server, &st, buf_view(&given), &err), -1);
+    WAIT_FOR(b->pushed.n > 0);
+    has(pushed(b), "* 1 EXISTS\r\n");
+    imap_drop(b->server, handle);
+    buf_done(&given);
+    buf_done(&c.seen);
+}
+
+static void test_giving(void **state)
+{
+    (void)state;
+    bench_run("", giving);
+}
+
 /* To another server (of another worker) by a record. */
 static void records(struct bench *b)
 {
@@ -245,10 +301,12 @@ static void ending(struct bench *b)
     imap_kick(b->server, handle, SL("You were kicked."));
     WAIT_FOR(b->n_ended == 1);
     has(pushed(b), "* BYE You were kicked.\r\n");
+    buf_done(&c.seen);
     client_relay(b, &c, 1);
     accept_park(b, &c, 1);
     imap_drop(b->server, handle);
     assert_int_equal(b->n_ended, 2);
+    buf_done(&c.seen);
     stream_pair(&x, &y);
     assert_false(imap_wake_stream(b->server, other, y));
     stream_free(&x);
@@ -256,6 +314,7 @@ static void ending(struct bench *b)
     (void)client_do(&c, "NOOP");
     stream_free(&c.stream); /* gone, without having been asked */
     WAIT_FOR(b->n_ended == 3);
+    buf_done(&c.seen);
 }
 
 static void test_ending(void **state)
@@ -350,7 +409,7 @@ int main(void)
         cmocka_unit_test(test_parking), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_missing), cmocka_unit_test(test_records),
         cmocka_unit_test(test_ending),  cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory),  cmocka_unit_test(test_giving),
     };
 
     return cmocka_run_group_tests_name("imap-park", tests, NULL, NULL);

@@ -1,5 +1,6 @@
 #include "store/store_priv.h"
 
+#include <sys/inotify.h>
 #include <sys/stat.h>
 
 /* For sessions that wait in large numbers: they pin no mailbox, are told of
@@ -49,4 +50,22 @@ uint64_t store_peek(const char *path)
         h = mix(h, &st.st_mtim);
     }
     return h != 0 ? h : 1;
+}
+
+int store_peek_watch(const char *path)
+{
+    static const char *const dirs[] = { "new", "cur" };
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    char full[1200];
+
+    for (size_t i = 0; fd >= 0 && i < ARRAY_LEN(dirs); i++) {
+        int n = snprintf(full, sizeof full, "%s/%s", path, dirs[i]);
+
+        if (n <= 0 || (size_t)n >= sizeof full ||
+            inotify_add_watch(fd, full,
+                              IN_CREATE | IN_DELETE | IN_MOVED_FROM |
+                                  IN_MOVED_TO | IN_ONLYDIR) < 0)
+            close_fd(&fd);
+    }
+    return fd;
 }

@@ -266,6 +266,9 @@ bool store_mailbox_path(const struct store_mailbox *m, char *dst, size_t size);
  * gone; 0 when it cannot be read.  Needs no store: for a thread of offload().
  */
 uint64_t store_peek(const char *path);
+/* An inotify descriptor (not blocking) that becomes readable then; -1: none can
+ * be had.  For a process that may not read the mail itself. */
+int store_peek_watch(const char *path);
 
 /* ---- rows ---- */
 
