@@ -79,7 +79,11 @@ struct access_session {
     slice helo;         /* "" before HELO */
     slice protocol;     /* "SMTP", "ESMTP" */
     slice sasl_user;    /* "" */
-    slice sender;       /* internal; valid when has_sender */
+    bool is_tls;
+    bool ccert_ok;           /* the client's certificate is trusted */
+    slice ccert_fingerprint; /* "" without a certificate */
+    slice ccert_key_fingerprint;
+    slice sender; /* internal; valid when has_sender */
     bool has_sender;
     slice recipient;      /* internal, as given; the one being checked, or the
                            * last one at DATA and END_OF_DATA */

@@ -78,6 +78,7 @@ struct access {
         etrn;
     struct table_match *mynetworks, *limit_exceptions;
     struct table_list *sender_login;
+    struct table_list *relay_ccerts;
     struct conf_addr *own;
     size_t n_own;
     slice delimiters;
@@ -88,7 +89,7 @@ struct access {
     bool rejects_unlisted_rcpt, rejects_unlisted_sender, allows_routes;
     bool logs_port;
     int reject_code, defer_code, map_reject_code, map_defer_code, relay_code,
-        bad_name_code, non_fqdn_code, multi_rcpt_code;
+        bad_name_code, non_fqdn_code, multi_rcpt_code, plaintext_code;
     int64_t limits[LIMIT_N];
     int64_t rate_unit_ms;
 };
@@ -150,6 +151,14 @@ MAY_WAIT enum verdict check_unauth_destination(struct check *c, int code,
                                                const char *status);
 /* Is the recipient's domain ours to take?  SAYS_OK, SAYS_DUNNO, or trouble. */
 MAY_WAIT enum verdict check_auth_destination(struct check *c);
+
+/* ---- tls.c */
+MAY_WAIT enum verdict check_permit_clientcerts(struct check *c,
+                                               const struct rule *r);
+enum verdict check_permit_all_clientcerts(struct check *c,
+                                          const struct rule *r);
+MAY_WAIT enum verdict check_ccert_access(struct check *c, const struct rule *r);
+enum verdict check_reject_plaintext(struct check *c, const struct rule *r);
 
 /* ---- result.c: what access(5) says for `value`, found for `key`. */
 MAY_WAIT enum verdict check_result(struct check *c, const struct rule *r,

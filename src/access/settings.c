@@ -269,6 +269,7 @@ static void values_init(struct access *a)
     a->bad_name_code = code_of(a, "invalid_hostname_reject_code");
     a->non_fqdn_code = code_of(a, "non_fqdn_reject_code");
     a->multi_rcpt_code = code_of(a, "multi_recipient_bounce_reject_code");
+    a->plaintext_code = code_of(a, "plaintext_reject_code");
     a->delimiters = conf_slice(a->conf, a->service, "recipient_delimiter");
     a->null_key =
         conf_slice(a->conf, a->service, "smtpd_null_access_lookup_key");
@@ -305,6 +306,9 @@ static int tables_init(struct access *a, struct err *err)
         table_match_new(a->tables, a->conf, a->service,
                         "smtpd_client_event_limit_exceptions",
                         &a->limit_exceptions, err) < 0)
+        return -1;
+    if (table_list_param(a->tables, a->conf, a->service, "relay_clientcerts",
+                         &a->relay_ccerts, err) < 0)
         return -1;
     return table_list_param(a->tables, a->conf, a->service,
                             "smtpd_sender_login_maps", &a->sender_login, err);
@@ -364,6 +368,7 @@ void access_free(struct access **ap)
     table_match_free(&a->mynetworks);
     table_match_free(&a->limit_exceptions);
     table_list_free(&a->sender_login);
+    table_list_free(&a->relay_ccerts);
     arena_free(&a->arena);
     conf_unref(&a->conf);
     a->magic = 0;

@@ -329,7 +329,7 @@ static void test_deferred(void **state)
 /* The log line has Postfix's shape. */
 static void test_log(void **state)
 {
-    struct stand t;
+    static struct stand t;
     char text[800];
     int saved = dup(2);
     int fd = memfd_create("log", MFD_CLOEXEC);

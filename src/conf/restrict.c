@@ -3,11 +3,10 @@
 
 #define DNS   "it needs DNS, which is not there yet"
 #define VRFY  "addresses are not verified yet"
-#define NOTLS "it never matches: there is no TLS yet"
 
 static const struct conf_restriction words[] = {
     { "check_address_map", CONF_ARG_TABLE, CONF_OK, "" },
-    { "check_ccert_access", CONF_ARG_TABLE, CONF_WARN, NOTLS },
+    { "check_ccert_access", CONF_ARG_TABLE, CONF_OK, "" },
     { "check_client_a_access", CONF_ARG_TABLE, CONF_REFUSE, DNS },
     { "check_client_access", CONF_ARG_TABLE, CONF_OK, "" },
     { "check_client_mx_access", CONF_ARG_TABLE, CONF_REFUSE, DNS },
@@ -49,8 +48,8 @@ static const struct conf_restriction words[] = {
     { "permit_mynetworks", CONF_ARG_NONE, CONF_OK, "" },
     { "permit_rhswl_client", CONF_ARG_WORD, CONF_REFUSE, DNS },
     { "permit_sasl_authenticated", CONF_ARG_NONE, CONF_OK, "" },
-    { "permit_tls_all_clientcerts", CONF_ARG_NONE, CONF_WARN, NOTLS },
-    { "permit_tls_clientcerts", CONF_ARG_NONE, CONF_WARN, NOTLS },
+    { "permit_tls_all_clientcerts", CONF_ARG_NONE, CONF_OK, "" },
+    { "permit_tls_clientcerts", CONF_ARG_NONE, CONF_OK, "" },
     { "reject", CONF_ARG_NONE, CONF_OK, "" },
     { "reject_authenticated_sender_login_mismatch", CONF_ARG_NONE, CONF_WARN,
       "it never matches: AUTH is not offered yet" },
@@ -64,8 +63,7 @@ static const struct conf_restriction words[] = {
     { "reject_non_fqdn_hostname", CONF_ARG_NONE, CONF_OK, "" },
     { "reject_non_fqdn_recipient", CONF_ARG_NONE, CONF_OK, "" },
     { "reject_non_fqdn_sender", CONF_ARG_NONE, CONF_OK, "" },
-    { "reject_plaintext_session", CONF_ARG_NONE, CONF_REFUSE,
-      "without TLS it would refuse everybody" },
+    { "reject_plaintext_session", CONF_ARG_NONE, CONF_OK, "" },
     { "reject_rbl_client", CONF_ARG_WORD, CONF_REFUSE, DNS },
     { "reject_rhsbl_client", CONF_ARG_WORD, CONF_REFUSE, DNS },
     { "reject_rhsbl_helo", CONF_ARG_WORD, CONF_REFUSE, DNS },

@@ -1,13 +1,18 @@
 /* smtpd: SMTP sessions of strangers and of the pickup socket. */
 #include "daemon/daemon.h"
 #include "ipc/ipc.h"
+#include "keys/keys.h"
 #include "rt/sandbox.h"
 #include "smtp/smtp.h"
 #include "spool/spool.h"
 #include "table/table.h"
 
+/* How long a start waits for the process `keys`. */
+#define KEYS_MS 5000
+
 static struct tables *tables;
 static struct smtp_server *server;
+static struct keyring *keyring;
 
 static void on_table(struct process *p UNUSED, slice name, int fd,
                      int64_t mtime)
@@ -20,7 +25,14 @@ static void on_table(struct process *p UNUSED, slice name, int fd,
         log_error("%s", err.log);
 }
 
-static int on_start(struct process *p, struct err *err)
+static void on_fd(struct process *p, slice name, int fd)
+{
+    if (keyring == NULL)
+        keyring = keyring_new(p);
+    keyring_on_fd(keyring, name, fd);
+}
+
+MAY_WAIT static int on_start(struct process *p, struct err *err)
 {
     static const struct chan_ops ops = { 0 };
     struct smtp_server_parts parts = { .process = p,
@@ -31,9 +43,15 @@ static int on_start(struct process *p, struct err *err)
     tables_set_server(tables, link_new(p, PT_TABLES, &ops, NULL, NULL));
     parts.tables = tables;
     parts.spool = spool_writer_link(p, NULL);
+    if (keyring == NULL)
+        keyring = keyring_new(p);
+    parts.keyring = keyring;
     if (smtp_server_new(&parts, &server, err) < 0)
         return -1;
-    return process_sandbox(p, 0, NULL, NULL, err);
+    if (process_sandbox(p, 0, NULL, NULL, err) < 0)
+        return -1;
+    keyring_wait(keyring, clock_after(KEYS_MS));
+    return 0;
 }
 
 static void on_listener(struct process *p UNUSED,
@@ -60,12 +78,14 @@ static void on_drain(struct process *p)
 static void on_status(struct process *p UNUSED, struct buf *out)
 {
     smtp_server_dump(server, out);
+    keyring_dump(keyring, out);
 }
 
 static const struct process_ops ops = {
     .type = PT_SMTPD,
     .on_start = on_start,
     .on_table = on_table,
+    .on_fd = on_fd,
     .on_listener = on_listener,
     .on_drain = on_drain,
     .on_status = on_status,

@@ -15,6 +15,7 @@ struct cert_file {
     char *path;
     struct buf fresh;
     struct buf good;
+    bool is_given;      /* `fresh` has come; it may be empty */
     bool is_complained; /* of `fresh` */
 };
 
@@ -111,7 +112,7 @@ static void patience_over(struct timer *t)
     list_each(it, &r->files) {
         struct cert_file *f = CONTAINER_OF(it, struct cert_file, link);
 
-        if (f->fresh.n > 0 && !is_usable(r, buf_view(&f->fresh)) &&
+        if (f->is_given && !is_usable(r, buf_view(&f->fresh)) &&
             f->good.n > 0)
             complain(f);
     }
@@ -427,6 +428,7 @@ void keyring_on_fd(struct keyring *r, slice name, int fd)
         (void)usable_text(r, f); /* keeps the old as `good` */
         buf_clear(&f->fresh);
         (void)buf_slice(&f->fresh, buf_view(&text));
+        f->is_given = true;
         f->is_complained = false;
         timer_set(&r->patience, clock_after(PATIENCE_MS), patience_over);
     }

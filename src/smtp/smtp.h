@@ -31,12 +31,14 @@
 struct smtp_server;
 struct tables;
 struct spool_writer;
+struct keyring;
 
 /* What the process gives the server; all must outlive it. */
 struct smtp_server_parts {
     struct process *process; /* configuration and slot */
     struct tables *tables;
     struct spool_writer *spool;
+    struct keyring *keyring; /* NULL: no TLS */
     int counters_fd; /* shared counters of clients, or -1 for private ones */
 };
 

@@ -95,6 +95,7 @@ static void ehlo_keywords(const struct smtp *s, struct buf *b)
         { EHLO_SIZE, "SIZE" },
         { EHLO_VRFY, "VRFY" },
         { EHLO_ETRN, "ETRN" },
+        { EHLO_STARTTLS, "STARTTLS" },
         { EHLO_ENHANCED, "ENHANCEDSTATUSCODES" },
         { EHLO_8BITMIME, "8BITMIME" },
         { EHLO_DSN, "DSN" },
@@ -106,6 +107,8 @@ static void ehlo_keywords(const struct smtp *s, struct buf *b)
 
     if (service->vrfy_disabled)
         off |= EHLO_VRFY;
+    if (!smtp_tls_offered(s))
+        off |= EHLO_STARTTLS;
     if (!service->smtputf8)
         off |= EHLO_SMTPUTF8;
     for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {

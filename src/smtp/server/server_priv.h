@@ -10,6 +10,7 @@
 #include "conf/conf.h"
 #include "filter/filter.h"
 #include "ipc/ipc.h"
+#include "keys/keys.h"
 #include "mail/mail.h"
 #include "rt/stream.h"
 #include "smtp/smtp.h"
@@ -28,6 +29,16 @@ enum {
     EHLO_SMTPUTF8 = 128,
     EHLO_CHUNKING = 256,
     EHLO_SILENT = 512,
+    EHLO_STARTTLS = 1024,
+};
+
+struct smtp_tls_settings {
+    struct keys_service how;
+    msec timeout_ms; /* of a handshake */
+    int64_t loglevel;
+    bool in_received;
+    bool asks_cert;
+    bool demands_cert;
 };
 
 /* A master.cf line (or the pickup socket) with all that its sessions ask
@@ -73,6 +84,7 @@ struct smtp_service {
     uint8_t strip[32];
     uint8_t reject[32];
     unsigned ehlo_off;
+    struct smtp_tls_settings tls;
     struct access *access;
     struct table_match *submitters; /* of the pickup socket */
     struct address *address;
@@ -105,6 +117,7 @@ enum smtp_verb {
     VERB_CONNECT, /* before any command */
     VERB_HELO,
     VERB_EHLO,
+    VERB_STARTTLS,
     VERB_MAIL,
     VERB_RCPT,
     VERB_DATA,
@@ -205,6 +218,21 @@ MAY_WAIT int smtp_count(struct smtp *s, enum access_event event, bool *ok);
 slice smtp_verb_name(unsigned verb);
 /* More input, within smtpd_timeout.  -1: end the session. */
 MAY_WAIT int smtp_fill(struct smtp *s);
+
+/* ---- tls.c */
+void smtp_tls_settings(struct smtp_service *v);
+/* May STARTTLS be said? */
+bool smtp_tls_offered(const struct smtp *s);
+/* TLS is demanded and not there yet. */
+bool smtp_tls_missing(const struct smtp *s);
+/* smtpd_tls_auth_only: may AUTH be used now? */
+bool smtp_tls_auth_ok(const struct smtp *s);
+/* Wrapper mode: the handshake before the greeting.  -1: end the session. */
+MAY_WAIT int smtp_tls_wrap(struct smtp *s);
+void smtp_tls_policy(const struct smtp *s, struct smtp_tx *tx);
+/* smtpd_tls_received_header: comments of a Received field. */
+void smtp_tls_received(const struct smtp *s, struct buf *out);
+MAY_WAIT int smtp_cmd_starttls(struct smtp *s, slice args);
 
 /* ---- server.c: open or shut the listeners of a service by its limit */
 void smtp_service_limit(struct smtp_service *service);

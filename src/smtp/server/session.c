@@ -11,8 +11,9 @@
 #define OUTPUT_MAX (32u << 10)
 
 enum {
-    IS_JUNK = 1, /* smtpd_junk_command_limit counts it */
-    IS_LAST = 2, /* RFC 2920 3.1: the client must wait for the answer */
+    IS_JUNK = 1,  /* smtpd_junk_command_limit counts it */
+    IS_LAST = 2,  /* RFC 2920 3.1: the client must wait for the answer */
+    IS_PLAIN = 4, /* allowed before TLS where TLS is demanded */
 };
 
 struct verb {
@@ -23,18 +24,27 @@ struct verb {
 
 static const struct verb verbs[VERB_N] = {
     [VERB_CONNECT] = { { "CONNECT", 7 }, NULL, 0 },
-    [VERB_HELO] = { { "HELO", 4 }, smtp_cmd_helo, IS_JUNK | IS_LAST },
-    [VERB_EHLO] = { { "EHLO", 4 }, smtp_cmd_ehlo, IS_JUNK | IS_LAST },
+    [VERB_HELO] = { { "HELO", 4 },
+                    smtp_cmd_helo,
+                    IS_JUNK | IS_LAST | IS_PLAIN },
+    [VERB_EHLO] = { { "EHLO", 4 },
+                    smtp_cmd_ehlo,
+                    IS_JUNK | IS_LAST | IS_PLAIN },
+    [VERB_STARTTLS] = { { "STARTTLS", 8 },
+                        smtp_cmd_starttls,
+                        IS_LAST | IS_PLAIN },
     [VERB_MAIL] = { { "MAIL", 4 }, smtp_cmd_mail, 0 },
     [VERB_RCPT] = { { "RCPT", 4 }, smtp_cmd_rcpt, 0 },
     [VERB_DATA] = { { "DATA", 4 }, smtp_cmd_data, IS_LAST },
     [VERB_BDAT] = { { "BDAT", 4 }, smtp_cmd_bdat, 0 },
     [VERB_RSET] = { { "RSET", 4 }, smtp_cmd_rset, IS_JUNK },
-    [VERB_NOOP] = { { "NOOP", 4 }, smtp_cmd_noop, IS_JUNK | IS_LAST },
-    [VERB_QUIT] = { { "QUIT", 4 }, smtp_cmd_quit, 0 },
+    [VERB_NOOP] = { { "NOOP", 4 },
+                    smtp_cmd_noop,
+                    IS_JUNK | IS_LAST | IS_PLAIN },
+    [VERB_QUIT] = { { "QUIT", 4 }, smtp_cmd_quit, IS_PLAIN },
     [VERB_VRFY] = { { "VRFY", 4 }, smtp_cmd_vrfy, IS_JUNK | IS_LAST },
     [VERB_ETRN] = { { "ETRN", 4 }, smtp_cmd_etrn, IS_JUNK },
-    [VERB_HELP] = { { "HELP", 4 }, smtp_cmd_help, IS_JUNK },
+    [VERB_HELP] = { { "HELP", 4 }, smtp_cmd_help, IS_JUNK | IS_PLAIN },
     [VERB_UNKNOWN] = { { "UNKNOWN", 7 }, NULL, 0 },
 };
 
@@ -66,6 +76,7 @@ struct smtp_tx *smtp_tx_get(struct smtp *s)
             tx->policy.deferred_stage = s->deferred_stage;
         }
         s->tx = tx;
+        smtp_tls_policy(s, tx);
     }
     tx->policy.helo = slice_str(s->helo);
     tx->policy.protocol = s->is_esmtp ? SL("ESMTP") : SL("SMTP");
@@ -389,6 +400,9 @@ MAY_WAIT static int dispatch(struct smtp *s, unsigned v, slice args)
 {
     if (s->is_denied && v != VERB_QUIT)
         return access_denied(s);
+    if (smtp_tls_missing(s) && !(verbs[v].flags & IS_PLAIN))
+        return smtp_reply(s, 530, "5.7.0",
+                          "Must issue a STARTTLS command first");
     if (s->tx != NULL && s->tx->is_bdat && v != VERB_BDAT && v != VERB_RSET &&
         v != VERB_QUIT && v != VERB_NOOP)
         return smtp_reply(s, 503, "5.5.1", "Error: %s after BDAT",
@@ -517,8 +531,7 @@ MAY_WAIT static void session_wake(void *arg, enum stream_why why);
 static void session_park(struct smtp *s)
 {
     s->task = NULL;
-    stream_park(s->stream, loop_after(s->service->timeout_ms), session_wake,
-                s);
+    stream_park(s->stream, loop_after(s->service->timeout_ms), session_wake, s);
 }
 
 MAY_WAIT static void session_close(struct smtp *s)
@@ -632,6 +645,14 @@ MAY_WAIT static void greet(void *arg)
 
     s->task = task_self();
     stream_deadline(s->stream, loop_after(service->timeout_ms));
+    if (smtp_tls_wrap(s) < 0) {
+        session_broken(s);
+        return;
+    }
+    if (s->must_close) {
+        session_close(s);
+        return;
+    }
     if (smtp_count(s, ACCESS_EVENT_CONNECT, &ok) < 0 ||
         (ok && smtp_check(s, ACCESS_CONNECT, &ok) < 0) ||
         (ok && smtp_reply(s, 220, NULL, "%s", service->banner) < 0)) {

@@ -44,6 +44,7 @@ static unsigned ehlo_keywords(slice list)
         { "smtputf8", EHLO_SMTPUTF8 },
         { "chunking", EHLO_CHUNKING },
         { "silent-discard", EHLO_SILENT },
+        { "starttls", EHLO_STARTTLS },
     };
 
     unsigned bits = 0;
@@ -156,6 +157,7 @@ int smtp_service_new(struct smtp_server *server,
     v->banner = xstrdup(conf_str(v->conf, line, "smtpd_banner"));
     make_tag(v);
     limits(v);
+    smtp_tls_settings(v);
     list_push(&server->services, &v->link);
     if (switches(v, err) < 0 || rooms(v, err) < 0) {
         smtp_service_free(&v);

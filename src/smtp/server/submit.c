@@ -29,13 +29,17 @@ bool smtp_received(const struct smtp *s, struct buf *out)
                           (unsigned)s->peer.uid, e->id, date);
     if (e->flags & ENV_SMTPUTF8)
         protocol = "UTF8SMTP"; /* RFC 6531 3.7.3 */
-    (void)buf_printf(out,
-                     "Received: from %s (%.*s [%s%s])\n"
-                     "\tby %s (%s) with %s id %s",
+    (void)buf_printf(out, "Received: from %s (%.*s [%s%s])",
                      s->helo != NULL ? s->helo : "unknown",
                      SLF(tx->policy.name),
-                     s->peer.family == AF_INET6 ? "IPv6:" : "", s->peer.text,
-                     service->myhostname, service->mail_name, protocol, e->id);
+                     s->peer.family == AF_INET6 ? "IPv6:" : "", s->peer.text);
+    smtp_tls_received(s, out);
+    /* RFC 3848: ESMTPS, ESMTPA, ESMTPSA. */
+    (void)buf_printf(out, "\n\tby %s (%s) with %s%s%s id %s",
+                     service->myhostname, service->mail_name, protocol,
+                     s->is_esmtp && tx->policy.is_tls ? "S" : "",
+                     s->is_esmtp && tx->policy.sasl_user.n > 0 ? "A" : "",
+                     e->id);
     if (tx->n_rcpts != 1)
         return buf_printf(out, ";\n\t%s\n", date);
     (void)buf_puts(out, "\n\tfor <");
