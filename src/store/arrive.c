@@ -79,21 +79,30 @@ void arrival_undo(struct store_mailbox *to, struct arrival *list, size_t n)
 int arrival_record(struct store_mailbox *to, struct arrival *list, size_t n,
                    struct err *err)
 {
+    struct add_batch b;
+    int rc = 0;
+
     if (mailbox_check_there(to, err) < 0) {
         arrival_undo(to, list, n);
         return -1;
     }
-    for (size_t i = 0; i < n; i++) {
+    add_batch_init(&b, to);
+    for (size_t i = 0; i < n && rc == 0; i++) {
         struct arrival *a = &list[i];
 
         CHECK(a->placed);
-        if (mailbox_add(to, &a->row, slice_str(a->base), a->strings, err) < 0) {
-            arrival_undo(to, list, n);
-            return -1;
-        }
-        a->recorded = true;
+        a->row.uid = 0;
+        rc = add_batch_put(&b, &a->row, slice_str(a->base), a->strings, err);
     }
-    return 0;
+    if (rc == 0)
+        rc = add_batch_flush(&b, err);
+    add_batch_done(&b);
+    for (size_t i = 0; i < n; i++)
+        list[i].recorded = list[i].row.uid != 0 &&
+                           row_find(to, list[i].row.uid) < rows_count(to);
+    if (rc < 0)
+        arrival_undo(to, list, n);
+    return rc;
 }
 
 void arrival_begin(struct store_mailbox *to)

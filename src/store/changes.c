@@ -7,37 +7,6 @@ enum {
     EXPUNGE_BYTES = 3600, /* of one record: the reserve takes it */
 };
 
-int mailbox_add(struct store_mailbox *m, struct row *r, slice name,
-                slice strings, struct err *err)
-{
-    uint64_t instance = m->account->store->cfg.instance;
-    uint8_t fixed[ADD_FIXED];
-    struct iovec v[3];
-    uint64_t at;
-
-    if (account_next_modseq(m->account, m, &r->modseq, err) < 0)
-        return -1;
-    if (m->uidnext == UINT32_MAX)
-        return err_temp(err, "mailbox %s has no UIDs left", m->name);
-    r->uid = m->uidnext;
-    r->created = r->modseq;
-    r->name_len = (uint32_t)name.n;
-    r->cache_len = (uint32_t)strings.n;
-    add_encode(fixed, r, instance, name.n);
-    v[0] = (struct iovec){ fixed, sizeof fixed };
-    v[1] = piece_of(name.p, name.n);
-    v[2] = piece_of(strings.p, strings.n);
-    if (index_append(m, IR_ADD | ENGINE_MUST_UNDERSTAND, v, strings.n ? 3 : 2,
-                     &at, err) < 0)
-        return -1;
-    r->cache_off = at + ADD_FIXED + name.n;
-    if (!row_add(m, r, name))
-        return err_temp(err, "mailbox %s is full", m->name);
-    m->last_instance = instance;
-    m->log_bytes_live += ENGINE_RECORD_HEAD + ADD_FIXED + name.n + strings.n;
-    return 0;
-}
-
 /* Items of as many changes as one record takes, from *done on; what changes
  * nothing is passed over. */
 static void put_changes(const struct store_mailbox *m,

@@ -73,6 +73,24 @@ static bool apply_add(struct store_mailbox *m, slice payload, uint64_t at)
     return true;
 }
 
+/* Length and record of each. */
+static bool apply_adds(struct store_mailbox *m, slice payload, uint64_t at)
+{
+    while (payload.n > 0) {
+        uint32_t n;
+
+        if (payload.n < 4)
+            return false;
+        n = get_u32(payload.p);
+        if (n > payload.n - 4 ||
+            !apply_add(m, slice_sub(payload, 4, n), at + 4))
+            return false;
+        payload = slice_from(payload, 4 + (size_t)n);
+        at += 4 + (uint64_t)n;
+    }
+    return true;
+}
+
 static bool apply_expunge(struct store_mailbox *m, slice payload)
 {
     ssize_t n = list_count(payload, 16, 4);
@@ -177,6 +195,8 @@ bool index_apply(struct store_mailbox *m, uint16_t type, slice payload,
         return apply_header(m, payload);
     case IR_ADD:
         return apply_add(m, payload, payload_at);
+    case IR_ADDS:
+        return apply_adds(m, payload, payload_at);
     case IR_EXPUNGE:
         return apply_expunge(m, payload);
     case IR_FLAGS:

@@ -65,6 +65,7 @@ struct scan {
     struct buf files; /* items of IR_FILE */
     struct buf gone;  /* UIDs */
     bool changed;
+    struct add_batch batch;
 };
 
 static void scan_done(struct scan *s)
@@ -469,15 +470,14 @@ static void foreign_id(slice base, uint8_t id[static ID_BYTES])
 }
 
 /* What another server knew of it. */
-static void take_known(struct store_mailbox *m, const struct add *a,
-                       struct row *row, struct buf *strings)
+static void take_known(const struct add *a, struct row *row,
+                       struct buf *strings)
 {
     struct buf uidl CLEANUP(buf_done) = { 0 };
 
     if (!a->known)
         return;
-    if (a->uid >= m->uidnext)
-        m->uidnext = a->uid;
+    row->uid = a->uid;
     if (row->crlf_size == 0)
         row->crlf_size = a->known->crlf_size;
     row->keywords |= a->known->keywords;
@@ -539,7 +539,8 @@ static int add_file(struct scan *s, const struct add *a, struct err *err)
     row.crc = f.has_crc ? f.crc : 0;
     row.idate = arrival(&f, &st);
     row.sdate = clock_wall() / 1000;
-    if (f.has_id && row_by_id(m, f.id) == rows_count(m)) {
+    if (f.has_id && row_by_id(m, f.id) == rows_count(m) &&
+        !add_batch_knows(&s->batch, f.id)) {
         memcpy(row.id, f.id, ID_BYTES);
         memcpy(row.emailid, f.id, ID_BYTES);
     } else {
@@ -549,9 +550,9 @@ static int add_file(struct scan *s, const struct add *a, struct err *err)
     buf_init(&strings, ENGINE_RECORD_MAX / 2);
     if (s->recover && f.has_id && account_may_retry(m->account, f.sec))
         fill_strings(m, path, &row, &strings);
-    take_known(m, a, &row, &strings);
+    take_known(a, &row, &strings);
     s->changed = true;
-    return mailbox_add(m, &row, f.base, buf_view(&strings), err);
+    return add_batch_put(&s->batch, &row, f.base, buf_view(&strings), err);
 }
 
 static int note_scan(struct scan *s, struct err *err)
@@ -589,10 +590,40 @@ static int note_scan(struct scan *s, struct err *err)
     return 0;
 }
 
-__attribute__((
-    noinline)) /* Of two files with one UID the second gets a new one. */
-static void
-sort_adds(struct scan *s)
+__attribute__((noinline)) /* Those with another server's UIDs come first. */
+static int
+add_run(struct scan *s, struct err *err)
+{
+    struct store_mailbox *m = s->m;
+    bool skipped = false;
+
+    for (size_t i = 0; i < s->n_adds; i++) {
+        if (s->adds[i].uid == 0 && !skipped) {
+            if (add_batch_flush(&s->batch, err) < 0 || skip_known(m, err) < 0)
+                return -1;
+            s->batch.next_uid = m->uidnext;
+            skipped = true;
+        }
+        if (add_file(s, &s->adds[i], err) < 0)
+            return -1;
+    }
+    if (add_batch_flush(&s->batch, err) < 0)
+        return -1;
+    return skipped ? 0 : skip_known(m, err);
+}
+
+static int add_all(struct scan *s, struct err *err)
+{
+    int rc;
+
+    add_batch_init(&s->batch, s->m);
+    rc = add_run(s, err);
+    add_batch_done(&s->batch);
+    return rc;
+}
+
+/* Of two files with one UID the second gets a new one. */
+static void sort_adds(struct scan *s)
 {
     bool again = false;
 
@@ -610,7 +641,6 @@ sort_adds(struct scan *s)
 static int take_over(struct scan *s, struct err *err)
 {
     struct store_mailbox *m = s->m;
-    unsigned skipped = 0;
 
     check_rows(s);
     if (remember_gone(s, err) < 0 ||
@@ -624,13 +654,7 @@ static int take_over(struct scan *s, struct err *err)
         return 0;
     }
     sort_adds(s);
-    for (size_t i = 0; i < s->n_adds; i++) {
-        if (s->adds[i].uid == 0 && !skipped++ && skip_known(m, err) < 0)
-            return -1;
-        if (add_file(s, &s->adds[i], err) < 0)
-            return -1;
-    }
-    if (!skipped && skip_known(m, err) < 0)
+    if (add_all(s, err) < 0)
         return -1;
     if (!s->partial)
         m->must_scan = false;

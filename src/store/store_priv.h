@@ -13,6 +13,7 @@
  *   view.c      what one client was told
  *   rewrite.c   the log written anew; cached strings
  *   mailbox.c   opening, rows
+ *   add.c       messages come into the index
  *   changes.c   messages come, change and go
  *   compact.c   durability, reservations, snapshots on disk
  *   recent.c    what nobody was told of, what is gone since
@@ -152,7 +153,8 @@ enum index_record {
     IR_DURABLE = 12,
     IR_DOOMED = 13,
     IR_RECENT = 14,
-    IR_LAST = IR_RECENT,
+    IR_ADDS = 15,
+    IR_LAST = IR_ADDS,
 };
 
 enum {
@@ -512,10 +514,27 @@ bool index_wants_rewrite(const struct store_mailbox *m);
 /* Write a new log that holds what is, and put it in the place of the old. */
 int index_rewrite(struct store_mailbox *m, struct err *err);
 
-/* ---- mailbox.c ---- */
+/* ---- mailbox.c, add.c ---- */
 
 int mailbox_add(struct store_mailbox *m, struct row *r, slice name,
                 slice strings, struct err *err);
+
+/* Many in few records: they are in the mailbox once they are flushed.  Their
+ * UIDs are known before, in the order of the puts: row->uid, or the next one
+ * above. */
+struct add_batch {
+    struct store_mailbox *m;
+    struct buf bytes;
+    struct idset ids; /* of those that are not flushed */
+    uint32_t next_uid;
+};
+
+void add_batch_init(struct add_batch *b, struct store_mailbox *m);
+int add_batch_put(struct add_batch *b, struct row *r, slice name, slice strings,
+                  struct err *err);
+bool add_batch_knows(const struct add_batch *b, const uint8_t *id);
+int add_batch_flush(struct add_batch *b, struct err *err);
+void add_batch_done(struct add_batch *b);
 void mailbox_changed(struct store_mailbox *m);
 /* cur, new and tmp, as far as they are missing. */
 int mailbox_make_dirs(struct store_mailbox *m, struct err *err);
