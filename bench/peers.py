@@ -13,7 +13,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PEER = os.path.join(TOP, "build/peers/postfix")
 CGROUPS = "/sys/fs/cgroup/cpuacct"
 USERS = {"hato": 970, "hato-log": 971, "hato-tables": 972, "hato-smtp": 973,
-         "hato-broker": 974, "hato-mail": 975, "postfix": 980, "postdrop": 981}
+         "hato-broker": 974, "hato-mail": 975, "hato-auth": 976, "hato-keys": 977,
+         "hato-login": 978, "postfix": 980, "postdrop": 981}
 DOMAIN = "bench.test"
 
 

@@ -212,6 +212,12 @@ enum engine_outcome engine_log_append(struct engine_log *l, uint16_t type,
                                       const struct iovec *v, int n,
                                       unsigned flags, uint64_t *at_out,
                                       struct err *err);
+/* Before each shared sync more(arg) is asked whether others are just about to
+ * append; while they are, who waits is kept waiting for them, up to
+ * ENGINE_PATIENCE_MS.  A sync costs more than all else about a small record. */
+#define ENGINE_PATIENCE_MS 2
+void engine_log_patience(struct engine_log *l, bool (*more)(void *arg),
+                         void *arg);
 /* Write what is queued soon, without a sync (self_sync logs). */
 void engine_log_push(struct engine_log *l);
 /* Wait until every record that starts below `upto` is durable: the ticket of

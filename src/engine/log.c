@@ -69,6 +69,10 @@ struct engine_log {
     const char *flying_what;
     struct list waiters; /* upto ascending is not promised */
     struct deferred flush;
+    bool (*more)(void *arg); /* NULL: nobody can tell */
+    void *more_arg;
+    struct timer patience;
+    msec patience_end;           /* 0: nobody is kept waiting */
     enum engine_outcome outcome; /* once closed */
     struct err err;
 };
@@ -299,6 +303,7 @@ static void log_delete(struct engine_log *l)
 {
     CHECK(list_empty(&l->waiters));
     deferred_cancel(&l->flush);
+    timer_cancel(&l->patience);
     close_fd(&l->fd);
     free(l->collecting.pieces);
     free(l->flying.pieces);
@@ -418,6 +423,8 @@ static void log_flush(struct engine_log *l)
         return;
     if (l->collecting.n_pieces == 0 && !sync_wanted(l))
         return;
+    timer_cancel(&l->patience);
+    l->patience_end = 0;
     swap = l->flying;
     l->flying = l->collecting;
     l->collecting = swap;
@@ -434,9 +441,41 @@ static void log_flush(struct engine_log *l)
         offload_bg(job_run, job_done, l);
 }
 
+static void patience_over(struct timer *t)
+{
+    log_flush(CONTAINER_OF(t, struct engine_log, patience));
+}
+
+/* Is somebody coming who would share the sync? */
+static bool is_worth_waiting(struct engine_log *l)
+{
+    if (l->more == NULL || !sync_wanted(l) ||
+        l->end - l->written_end > INLINE_BYTES)
+        return false;
+    if (l->patience_end == 0)
+        l->patience_end = loop_now() + ENGINE_PATIENCE_MS;
+    if (loop_now() >= l->patience_end || !l->more(l->more_arg))
+        return false;
+    if (!timer_is_set(&l->patience))
+        timer_set(&l->patience, l->patience_end, patience_over);
+    return true;
+}
+
 static void flush_deferred(struct deferred *d)
 {
-    log_flush(CONTAINER_OF(d, struct engine_log, flush));
+    struct engine_log *l = CONTAINER_OF(d, struct engine_log, flush);
+
+    if (l->is_open && !l->is_flying && is_worth_waiting(l))
+        return;
+    log_flush(l);
+}
+
+void engine_log_patience(struct engine_log *l, bool (*more)(void *arg),
+                         void *arg)
+{
+    CHECK_OBJ(l, ENGINE_LOG_MAGIC);
+    l->more = more;
+    l->more_arg = arg;
 }
 
 /* See to it that what waits goes out after this turn of the loop. */

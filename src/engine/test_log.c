@@ -315,6 +315,71 @@ static void test_cancel_waits_for_the_outcome(void **state)
     engine_log_close(&shared);
 }
 
+/* ---- patience: who is about to append shares the sync */
+
+static unsigned n_coming;
+static uint64_t first_end;
+static msec first_at;
+
+static bool are_more_coming(void *arg)
+{
+    (void)arg;
+    return n_coming > 0;
+}
+
+static MAY_WAIT void first_task(void *arg)
+{
+    struct err err;
+
+    (void)arg;
+    append_text(shared, "first");
+    first_end = engine_log_end(shared);
+    first_at = loop_now();
+    assert_int_equal(engine_log_durable(shared, first_end, &err), ENGINE_OK);
+    n_durable++;
+}
+
+static MAY_WAIT void second_task(void *arg)
+{
+    struct err err;
+
+    (void)arg;
+    /* Many turns of the loop, in far less than the patience. */
+    for (int i = 0; i < 20; i++)
+        task_yield();
+    if (loop_now() - first_at < ENGINE_PATIENCE_MS) /* a busy machine */
+        assert_int_equal(n_durable, 0);
+    append_text(shared, "second");
+    n_coming = 0;
+    assert_int_equal(engine_log_durable(shared, engine_log_end(shared), &err),
+                     ENGINE_OK);
+    n_durable++;
+}
+
+static void test_patience(void **state)
+{
+    struct engine_log_spec spec = spec_of("patience", true);
+    struct err err;
+
+    (void)state;
+    n_durable = 0;
+    assert_int_equal(engine_log_create(dir, NULL, &spec, &shared, &err),
+                     ENGINE_OK);
+    engine_log_patience(shared, are_more_coming, NULL);
+    n_coming = 1;
+    (void)task_spawn("first", first_task, NULL);
+    (void)task_spawn("second", second_task, NULL);
+    loop_run_until_idle();
+    assert_int_equal(n_durable, 2);
+    /* Who never comes does not hold up the others for long. */
+    n_coming = 1;
+    (void)task_spawn("first", first_task, NULL);
+    loop_run_until_idle();
+    assert_int_equal(n_durable, 3);
+    assert_int_equal(engine_log_durable_end(shared), first_end);
+    engine_log_close(&shared);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_push_writes_without_waiting),
         cmocka_unit_test(test_failure_closes),
         cmocka_unit_test(test_cancel_waits_for_the_outcome),
+        cmocka_unit_test(test_patience),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

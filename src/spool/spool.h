@@ -114,6 +114,18 @@ MAY_WAIT void spool_writer_free(struct spool_writer **w);
 /* Tell again what the owner may not know: after its restart. */
 void spool_writer_announce(struct spool_writer *w);
 
+/* A client has begun to send a message, or goes on with it: commits of others
+ * wait a moment (ENGINE_PATIENCE_MS) for one that has moved lately, to share a
+ * sync with it.  The struct is the caller's, zeroed at first, and stays until
+ * spool_coming_over(), which is due before the commit and in any case. */
+struct spool_coming {
+    struct list link;
+    msec since;
+};
+
+void spool_coming(struct spool_writer *w, struct spool_coming *c);
+void spool_coming_over(struct spool_coming *c);
+
 /* Start a message; size_hint (SIZE= of MAIL FROM, 0: unknown) decides early on
  * an own file.  The draft is the caller's until commit or abort. */
 CHECKED MAY_WAIT int spool_draft_open(struct spool_writer *w,

@@ -4,6 +4,9 @@
 #include "base/codec.h"
 #include "rt/file.h"
 
+/* Who has not moved for so long is not waited for. */
+#define COMING_MS 5
+
 struct untold {
     struct list link;
     int fd; /* keeps the lock, so that the owner waits for the note */
@@ -30,6 +33,7 @@ struct spool_writer *spool_writer_new(const struct spool_source *source,
     w->engine = engine_local_new();
     list_init(&w->segments);
     list_init(&w->untold);
+    list_init(&w->coming);
     waitq_init(&w->fetched);
     waitq_init(&w->filled);
     buf_init(&w->note, ENVELOPE_MAX_BYTES + 4096);
@@ -88,6 +92,33 @@ static int tell_note(struct spool_writer *w, slice note)
     return w->source->tell(w->arg, SPOOL_NOTE, note, &err);
 }
 
+/* ------------------------------------------------------------- who comes */
+
+void spool_coming(struct spool_writer *w, struct spool_coming *c)
+{
+    if (c->link.next != NULL)
+        list_remove(&c->link);
+    list_push(&w->coming, &c->link);
+    c->since = loop_now();
+}
+
+void spool_coming_over(struct spool_coming *c)
+{
+    if (c->link.next != NULL)
+        list_remove(&c->link);
+}
+
+static bool is_more_coming(void *arg)
+{
+    const struct spool_writer *w = arg;
+    const struct spool_coming *last;
+
+    if (list_empty(&w->coming))
+        return false;
+    last = CONTAINER_OF(w->coming.prev, const struct spool_coming, link);
+    return loop_now() - last->since <= COMING_MS;
+}
+
 /* ---------------------------------------------------------------- segments */
 
 static struct wseg *wseg_new(struct spool_writer *w, struct spool_grant *grant,
@@ -108,6 +139,7 @@ static struct wseg *wseg_new(struct spool_writer *w, struct spool_grant *grant,
     g->writer = w;
     g->number = grant->segment;
     g->log = log;
+    engine_log_patience(log, is_more_coming, w);
     list_init(&g->pending);
     list_push(&w->segments, &g->link);
     return g;
@@ -413,7 +445,7 @@ void spool_writer_free(struct spool_writer **wp)
     if (w == NULL)
         return;
     CHECK_OBJ(w, WRITER_MAGIC);
-    CHECK(w->stats.n_drafts == 0);
+    CHECK(w->stats.n_drafts == 0 && list_empty(&w->coming));
     while (w->is_fetching)
         (void)waitq_wait(&w->fetched, MSEC_NEVER, NULL);
     while (w->is_filling)

@@ -40,6 +40,7 @@ struct spool_writer {
     uint64_t n_fills;    /* ended ones */
     struct err fill_err; /* as fetch_err */
     struct waitq filled;
+    struct list coming; /* struct spool_coming, who moved last at the end */
     struct list untold; /* struct untold: own files whose note is not sent */
     struct buf note;    /* scratch */
     struct spool_writer_stats stats;

@@ -55,6 +55,7 @@ int smtp_cmd_data(struct smtp *s, slice args)
     if (smtp_reply(s, 354, NULL, "End data with <CR><LF>.<CR><LF>") < 0 ||
         stream_flush(s->stream, &err) < 0)
         return -1;
+    spool_coming(s->service->server->parts.spool, &s->tx->coming);
     stream_expect(s->stream, USUAL_BYTES);
     /* From here on the client talks until the dot, whatever we think of the
      * mail. */

@@ -231,5 +231,6 @@ int smtp_cmd_mail(struct smtp *s, slice args)
         return 0;
     }
     s->tx->has_mail = true;
+    spool_coming(s->service->server->parts.spool, &s->tx->coming);
     return smtp_reply(s, 250, "2.1.0", "Ok");
 }

@@ -342,6 +342,7 @@ MAY_WAIT static int commit(struct smtp *s, struct err *err)
 
     e->on_id = make_headers;
     e->on_id_arg = s;
+    spool_coming_over(&tx->coming);
     if (spool_draft_commit(&tx->draft, e, err) < 0)
         return -1;
     s->service->server->n_messages++;

@@ -177,6 +177,7 @@ struct smtp_tx {
     slice sender;              /* as given, internal */
     slice first_rcpt;          /* as given, for Received and logs */
     bool has_mail;
+    struct spool_coming coming;
     bool is_bdat; /* a BDAT was taken: only BDAT or RSET may follow */
     uint64_t size_said;
     size_t n_rcpts; /* accepted RCPTs */

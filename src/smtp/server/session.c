@@ -103,6 +103,7 @@ void smtp_tx_reset(struct smtp *s)
     if (tx == NULL)
         return;
     deferral_keep(s);
+    spool_coming_over(&tx->coming);
     smtp_body_free(&tx->body);
     spool_draft_abort(&tx->draft);
     access_reset(&tx->policy);
