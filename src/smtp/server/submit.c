@@ -84,34 +84,62 @@ static void copy_fields(struct smtp *s, slice header, struct buf *out,
     (void)buf_slice(out, slice_from(header, done));
 }
 
-/* Date, Message-ID and From where a client of our own left them out. */
-static void add_missing(struct smtp *s, slice header, struct buf *out)
+/* Is this a message sent on, whose last sender has fields of his own?  RFC 5322
+ * 3.6.6. */
+static bool is_resent(slice header)
+{
+    static const char *const names[] = { "Resent-From",      "Resent-To",
+                                         "Resent-Cc",        "Resent-Bcc",
+                                         "Resent-Sender",    "Resent-Date",
+                                         "Resent-Message-Id" };
+    slice raw;
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (mail_header_find(header, names[i], 0, &raw))
+            return true;
+    return false;
+}
+
+static bool lacks(slice header, const char *prefix, const char *name)
+{
+    char full[40];
+    slice raw;
+
+    (void)snprintf(full, sizeof full, "%s%s", prefix, name);
+    return !mail_header_find(header, full, 0, &raw);
+}
+
+static void add_message_id(struct smtp *s, const char *prefix, struct buf *out)
 {
     struct smtp_tx *tx = s->tx;
-    slice raw;
+    struct civil c;
+    char id[300];
+
+    clock_utc(clock_wall() / 1000, &c);
+    (void)snprintf(id, sizeof id, "<%04d%02d%02d%02d%02d%02d.%08" PRIx64 "@%s>",
+                   c.year, c.month, c.day, c.hour, c.min, c.sec,
+                   random_u64() & 0xffffffffu, s->service->myhostname);
+    (void)buf_printf(out, "%sMessage-Id: %s\n", prefix, id);
+    if (*prefix == '\0')
+        tx->env.message_id = slice_dup(tx->arena, slice_str(id));
+}
+
+/* Date, Message-ID and From where a client of our own left them out; of a
+ * message that is sent on, those of the one who does (as Postfix). */
+static void add_missing(struct smtp *s, slice header, struct buf *out)
+{
+    const char *prefix = is_resent(header) ? "Resent-" : "";
+    struct smtp_tx *tx = s->tx;
     char date[40];
 
-    if (mail_header_find(header, "Resent-From", 0, &raw))
-        return; /* a resent message keeps what it has (RFC 5322 3.6.6) */
-    if (!mail_header_find(header, "Message-Id", 0, &raw)) {
-        struct civil c;
-        int64_t now = clock_wall() / 1000;
-        char id[300];
-
-        clock_utc(now, &c);
-        (void)snprintf(id, sizeof id,
-                       "<%04d%02d%02d%02d%02d%02d.%08" PRIx64 "@%s>", c.year,
-                       c.month, c.day, c.hour, c.min, c.sec,
-                       random_u64() & 0xffffffffu, s->service->myhostname);
-        (void)buf_printf(out, "Message-Id: %s\n", id);
-        tx->env.message_id = slice_dup(tx->arena, slice_str(id));
-    }
-    if (!mail_header_find(header, "Date", 0, &raw)) {
+    if (lacks(header, prefix, "Message-Id"))
+        add_message_id(s, prefix, out);
+    if (lacks(header, prefix, "Date")) {
         clock_rfc5322(clock_wall() / 1000, date);
-        (void)buf_printf(out, "Date: %s\n", date);
+        (void)buf_printf(out, "%sDate: %s\n", prefix, date);
     }
-    if (!mail_header_find(header, "From", 0, &raw)) {
-        (void)buf_puts(out, "From: ");
+    if (lacks(header, prefix, "From")) {
+        (void)buf_printf(out, "%sFrom: ", prefix);
         if (tx->sender.n > 0)
             (void)mail_addr_quote(out, tx->sender);
         else

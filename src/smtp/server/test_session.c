@@ -228,6 +228,34 @@ SESSION_TEST(test_received_names_ipv6, "")
                            SL("(unknown [IPv6:2001:db8::1])")) > 0);
 }
 
+/* What our own clients leave out; of a message that is sent on, the fields of
+ * the one who does. */
+SESSION_TEST(test_missing_headers, "")
+{
+    slice last;
+
+    talk_connect(t, true);
+    EXPECT_NEXT(t, "220");
+    EXPECT(t, "EHLO x", "250");
+    EXPECT(t, "MAIL FROM:<tomo@example.com>", "250");
+    EXPECT(t, "RCPT TO:<ana@example.com>", "250");
+    EXPECT(t, "DATA", "354");
+    EXPECT(t, "Subject: x\r\nDate: then\r\n\r\nbody\r\n.", "250");
+    last = buf_view(&fake_spool.last);
+    assert_true(slice_find(last, SL("\nFrom: tomo@example.com\n")) > 0);
+    assert_true(slice_find(last, SL("\001Message-Id: <")) > 0);
+    assert_true(slice_find(last, SL("Date: then\n\nbody\n")) > 0);
+    EXPECT(t, "MAIL FROM:<tomo@example.com>", "250");
+    EXPECT(t, "RCPT TO:<ana@example.com>", "250");
+    EXPECT(t, "DATA", "354");
+    EXPECT(t, "Resent-To: a\r\nFrom: first@b.example\r\n\r\nbody\r\n.", "250");
+    last = buf_view(&fake_spool.last);
+    assert_true(slice_find(last, SL("\nResent-From: tomo@example.com\n")) > 0);
+    assert_true(slice_find(last, SL("\001Resent-Message-Id: <")) > 0);
+    assert_true(slice_find(last, SL("\nResent-Date: ")) > 0);
+    assert_true(slice_find(last, SL("\nMessage-Id: ")) < 0);
+}
+
 /* ---- commands and their errors */
 
 SESSION_TEST(test_order_of_commands, "smtpd_helo_required = yes\n")
@@ -450,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_helo_is_harmless),
         cmocka_unit_test(test_refused_helo_changes_nothing),
         cmocka_unit_test(test_received_names_ipv6),
+        cmocka_unit_test(test_missing_headers),
         cmocka_unit_test(test_order_of_commands),
         cmocka_unit_test(test_every_error_counts),
         cmocka_unit_test(test_longest_line),
