@@ -6,12 +6,15 @@
 # covers: mailbox_command mailbox_delivery_lock virtual_gid_maps
 # covers: virtual_mailbox_base virtual_minimum_uid virtual_uid_maps
 # covers: sendmail_fix_line_endings
+import contextlib
 import email
 import email.policy
 import json
 import os
 import re
 import shutil
+import signal
+import time
 
 import pytest
 
@@ -507,6 +510,31 @@ def test_a_spool_directory_of_group_mail(where):
         h.wait_log(r"open include file.*var/ana.*[Pp]ermission")
         with open(h.path("var/ana"), encoding="utf-8") as f:
             assert f.read().count("\nDelivered-To: ") == 5
+
+
+def test_a_list_of_a_hundred_thousand(where):
+    """An :include: of 100,000 members, with an owner, is one expansion: killed in
+    its middle it is made again, and nobody is left out or asked under two ids."""
+    n = 100000
+    h = aliased(where, virtual_mailbox_domains="many.example", virtual_transport="discard",
+                default_process_limit="100")
+    h.write("many", "".join(f"member{i:06d}@many.example\n" for i in range(n)))
+    h.write("aliases", f"many: :include:{where}/many\nowner-many: ana\n")
+    with h:
+        ident = letter(h, [at("many")])
+        for name in ("local", "qmgr"):
+            time.sleep(0.7)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(wait_for(lambda: h.processes().get(name), 20)[0], signal.SIGKILL)
+        h.wait_log(rf"{ident}: removed", 120)
+        told = re.findall(rf"{ident}: to=<(member\d+)@many\.example>.*status=sent", h.log())
+        assert len(set(told)) == n
+        assert not re.search(r"status=(bounced|deferred)", h.log())
+        assert not maildir(h.box("ana"))
+        # Larger than anybody's list is: told, not tried for ever.
+        h.write("many", "".join(f"m{i}@many.example\n" for i in range(200001)))
+        letter(h, [at("many")])
+        h.wait_log(r"to=<many@mx\.example\.com>.*status=(bounced|deferred) .*(too many|too long)", 60)
 
 
 @needs_root

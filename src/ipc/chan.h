@@ -80,6 +80,15 @@ MAY_WAIT int chan_call(struct chan *c, uint16_t type, slice body,
 void chan_answer(struct chan *c, uint32_t id, slice body, const int *fds,
                  size_t n_fds);
 void chan_fail(struct chan *c, uint32_t id, const struct err *why);
+/* The same for a body of any length: one that is longer than a frame goes in
+ * memory that is passed as a descriptor (big.c).  Only where the other side
+ * reads it by msg_read_big(). */
+void chan_answer_big(struct chan *c, uint32_t id, slice body);
+/* The body of such an answer: the message's own, or read into `b`, whose
+ * maximum is the limit.  Good as long as both are.  The bytes are copied: who
+ * sent them cannot change them any more. */
+int msg_read_big(const struct msg *m, struct buf *b, slice *out,
+                 struct err *err);
 /* Wait until all output has been given to the kernel. */
 MAY_WAIT int chan_flush(struct chan *c, msec deadline, struct err *err);
 /* Stop / resume reading (back pressure). */

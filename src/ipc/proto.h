@@ -174,7 +174,8 @@ enum {
     /* QUEUE_ID SEQ SENDER ARRIVAL SIZE BODY_OFFSET BODY_BYTES HEAD TRANSPORT
      * NEXTHOP RCPT*{RCPT_INDEX ADDR ORIG_ADDR ORCPT NOTIFY DELIVERY_ID PATH
      * DEPTH}; fd: the segment or file, read-only
-     * -> RCPT*{RCPT_INDEX OUTCOME STATUS DIAG RELAY EXPANSION OWNER} */
+     * -> RCPT*{RCPT_INDEX OUTCOME STATUS DIAG RELAY EXPANSION OWNER} (may be
+     * long: chan_answer_big()) */
     DELIVER_REQUEST = 60,
     /* local -> qmgr before the answer: same attributes, some recipients are
      * settled already (so that a crash repeats less).  No answer. */

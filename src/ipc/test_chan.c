@@ -342,6 +342,75 @@ static void a_handler_may_free(void **state UNUSED)
     run(suicide_body);
 }
 
+/* ---- answers longer than a frame */
+
+static void long_answer(struct chan *c, struct msg *m, void *arg UNUSED)
+{
+    size_t n = 0;
+    char *p;
+    int pipes[2];
+
+    if (slice_eqs(m->body, "pipe")) {
+        assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+        chan_answer(c, m->id, SLICE_NONE, pipes, 1);
+        close(pipes[0]);
+        close(pipes[1]);
+        return;
+    }
+    n = slice_eqs(m->body, "long") ? (size_t)3 * CHAN_MAX_BYTES : 10;
+    p = xmalloc(n);
+    memset(p, 'l', n);
+    chan_answer_big(c, m->id, slice_of(p, n));
+    free(p);
+}
+
+static int ask_long(const char *what, size_t max, size_t *n, struct err *err)
+{
+    struct msg answer;
+    struct buf more;
+    slice body = SLICE_NONE;
+    int rc;
+
+    buf_init(&more, max);
+    assert_int_equal(chan_call(a, 60, slice_str(what), NULL, 0,
+                               clock_after(5000), &answer, err),
+                     0);
+    rc = msg_read_big(&answer, &more, &body, err);
+    *n = body.n;
+    for (size_t i = 0; i < body.n; i++)
+        if (body.p[i] != 'l')
+            fail_msg("byte %zu is another", i);
+    buf_done(&more);
+    msg_free(&answer);
+    return rc;
+}
+
+static void long_body(void *arg UNUSED)
+{
+    static const struct chan_ops long_ops = { .on_msg = long_answer,
+                                              .on_close = closed };
+    const size_t max = (size_t)16 << 20;
+    struct err err;
+    size_t n;
+
+    open_pair(&mute_ops, &long_ops);
+    assert_int_equal(ask_long("short", max, &n, &err), 0);
+    assert_int_equal(n, 10);
+    assert_int_equal(ask_long("long", max, &n, &err), 0);
+    assert_int_equal(n, (size_t)3 * CHAN_MAX_BYTES);
+    assert_int_equal(ask_long("long", CHAN_MAX_BYTES, &n, &err), -1);
+    assert_int_equal(err.class, ERR_TEMP);
+    /* Somebody who would make us wait. */
+    assert_int_equal(ask_long("pipe", max, &n, &err), -1);
+    assert_int_equal(err.class, ERR_TEMP);
+    finish();
+}
+
+static void long_answers(void **state UNUSED)
+{
+    run(long_body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +422,7 @@ int main(void)
         cmocka_unit_test(a_full_channel_is_trouble_not_loss),
         cmocka_unit_test(goodbye_and_wrong_hello),
         cmocka_unit_test(a_handler_may_free),
+        cmocka_unit_test(long_answers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,6 +99,8 @@ MAY_WAIT static int read_include(const struct expansion *x, slice path,
                                  slice *content, struct err *err)
 {
     const struct local_source *src = x->src;
+    struct buf long_text;
+    slice body = SLICE_NONE;
     struct lmtp_place place = {
         .uid = src->uid,
         .gid = src->gid,
@@ -121,12 +123,15 @@ MAY_WAIT static int read_include(const struct expansion *x, slice path,
     if (result < 0)
         return err_prefix(err, "open include file %.*s",
                           SLF(slice_sub(path, 0, 200)));
+    buf_init(&long_text, LOCAL_INCLUDE_MAX + 4096);
+    result = msg_read_big(&answer, &long_text, &body, err);
     /* Nothing is not the same as an empty list: its members would be lost. */
-    if (!attr_find(answer.body, AT_CONTENT, &text))
+    if (result == 0 && !attr_find(body, AT_CONTENT, &text))
         result = err_temp(err, "include file %.*s was not read", SLF(path));
     *content = slice_dup(x->j->arena, text);
     if (content->n < text.n)
         result = err_temp(err, "no memory for include file %.*s", SLF(path));
+    buf_done(&long_text);
     msg_free(&answer);
     return result;
 }
@@ -184,9 +189,11 @@ int local_expand(struct local_job *j, struct local_rcpt *r,
     int got;
 
     mail_dest_iter_init(&it, j->arena, text, false, LOCAL_EXPANSION_MAX);
-    while ((got = mail_dest_next(&it, &d)) > 0)
+    while ((got = mail_dest_next(&it, &d)) > 0) {
         if (one(&x, &d, err) < 0)
             return -1;
+        task_yield_if_long();
+    }
     if (got < 0)
         return err_temp(err, "alias or .forward of %.*s is too long",
                         SLF(r->shown));

@@ -1,4 +1,4 @@
-#include "local/local.h"
+#include "local/local_priv.h"
 
 #include "rt/file.h"
 
@@ -9,7 +9,7 @@
  * The worker's part: reads .forward and :include: files with the user's own
  * rights, for `local`, which has no file system of its own.
  */
-#define FILE_MAX_BYTES (256u << 10)
+#define FORWARD_MAX_BYTES (256u << 10)
 
 struct files {
     struct chan *chan;
@@ -55,8 +55,7 @@ static int read_file(slice path, bool is_forward, struct buf *out,
     if (file_read_fd(fd, out, err) < 0)
         return err_prefix(err, "read %s", name);
     if (out->overflow)
-        return err_temp(err, "%s is larger than %u bytes", name,
-                        FILE_MAX_BYTES);
+        return err_temp(err, "%s is larger than %zu bytes", name, out->max);
     return 1;
 }
 
@@ -75,8 +74,8 @@ static void serve(struct chan *c, struct msg *m, void *arg UNUSED)
         chan_fail(c, m->id, &err);
         return;
     }
-    buf_init(&content, FILE_MAX_BYTES);
-    buf_init(&reply, FILE_MAX_BYTES + 8192);
+    buf_init(&content, is_forward ? FORWARD_MAX_BYTES : LOCAL_INCLUDE_MAX);
+    buf_init(&reply, content.max + 4096);
     while (r == 0 && attr_next(&in, &a) > 0)
         if (a.tag == AT_PATH)
             r = read_file(a.v, is_forward, &content, &err);
@@ -85,7 +84,7 @@ static void serve(struct chan *c, struct msg *m, void *arg UNUSED)
     } else {
         if (r > 0)
             (void)attr_put(&reply, AT_CONTENT, buf_view(&content));
-        chan_answer(c, m->id, buf_view(&reply), NULL, 0);
+        chan_answer_big(c, m->id, buf_view(&reply));
     }
     buf_done(&content);
     buf_done(&reply);

@@ -13,9 +13,13 @@
 #include "table/table.h"
 #include "user/user.h"
 
-#define LOCAL_JOB_ARENA_MAX (64u << 20)
-#define LOCAL_EXPANSION_MAX 10000 /* others that one recipient becomes */
-#define LOCAL_DEPTH_MAX     100   /* of expansion, as in Postfix */
+#define LOCAL_JOB_ARENA_MAX (192u << 20)
+/* Others that one recipient becomes; qmgr takes as many. */
+#define LOCAL_EXPANSION_MAX 200000
+/* An :include: file, and an answer to qmgr. */
+#define LOCAL_INCLUDE_MAX   (16u << 20)
+#define LOCAL_ANSWER_MAX    (128u << 20)
+#define LOCAL_DEPTH_MAX     100 /* of expansion, as in Postfix */
 #define LOCAL_INCLUDE_DEPTH 10
 
 struct local {

@@ -194,7 +194,7 @@ static void put_others(struct buf *b, const struct local_rcpt *r)
 {
     struct buf list;
 
-    buf_init(&list, CHAN_MAX_BYTES);
+    buf_init(&list, LOCAL_ANSWER_MAX);
     for (size_t i = 0; i < r->n_others; i++) {
         struct buf one;
         /* DSN parameters follow an address, not what an alias names. */
@@ -224,7 +224,7 @@ static bool put_rcpt(struct buf *b, const struct local_rcpt *r)
     struct buf one;
     bool fits;
 
-    buf_init(&one, CHAN_MAX_BYTES);
+    buf_init(&one, LOCAL_ANSWER_MAX);
     (void)attr_put_u64(&one, AT_RCPT_INDEX, r->index);
     (void)attr_put_u64(&one, AT_OUTCOME, r->outcome);
     (void)attr_put_str(&one, AT_STATUS, r->status);
@@ -246,7 +246,7 @@ static void answer(struct local_job *j, uint32_t call)
     struct err err;
     struct buf b;
 
-    buf_init(&b, CHAN_MAX_BYTES);
+    buf_init(&b, LOCAL_ANSWER_MAX);
     for (size_t i = 0; i < j->n_rcpts; i++) {
         struct local_rcpt *r = &j->rcpts[i];
 
@@ -265,7 +265,7 @@ static void answer(struct local_job *j, uint32_t call)
         err_temp(&err, "the answer to a delivery request is too large");
         chan_fail(j->chan, call, &err);
     } else {
-        chan_answer(j->chan, call, buf_view(&b), NULL, 0);
+        chan_answer_big(j->chan, call, buf_view(&b));
     }
     buf_done(&b);
 }

@@ -3,9 +3,9 @@
 #include "ipc/event.h"
 #include "queue/queue_priv.h"
 
-/* Memory for one active message beside its array of recipients: 50,000
+/* Memory for one active message beside its array of recipients: 200,000
  * recipients with long addresses fit. */
-#define ACTIVE_MAX_BYTES ((size_t)64 << 20)
+#define ACTIVE_MAX_BYTES ((size_t)192 << 20)
 /* An envelope that cannot be read now is read again after this long. */
 #define RELOAD_MS 30000
 

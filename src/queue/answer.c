@@ -11,8 +11,8 @@
  */
 
 /* New recipients of one expansion, and all recipients of one message. */
-#define EXPANSION_MAX     ENVELOPE_MAX_RCPTS
-#define RCPTS_MAX         ((size_t)4 * ENVELOPE_MAX_RCPTS)
+#define EXPANSION_MAX     200000
+#define RCPTS_MAX         ((size_t)400000)
 #define EXPANDED_ADDR_MAX 8192
 
 struct reply {

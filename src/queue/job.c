@@ -18,6 +18,9 @@
  * It is asked again with the same ids. */
 #define DELIVER_MS ((msec)18000 * 1000)
 
+/* A list's members: what `local` makes at most. */
+#define ANSWER_MAX ((size_t)128 << 20)
+
 #define UNAVAILABLE                                                            \
  "mail transport unavailable: delivery to other hosts is not available until " \
  "the SMTP client is built"
@@ -266,13 +269,16 @@ static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
     struct active *a = j->a;
     struct queue *q = a->q;
     struct buf b CLEANUP(buf_done);
+    struct buf more CLEANUP(buf_done);
     struct msg answer;
+    slice body;
     uint64_t at;
     uint64_t bytes;
     int fd;
 
     *n_left = 1;
     buf_init(&b, CHAN_MAX_BYTES - 1024);
+    buf_init(&more, ANSWER_MAX);
     if (spool_read_fd(q->spool, a->qm->sm, &fd, &at, &bytes, err) < 0)
         return -1;
     *n_left = put_request(&b, j, at, bytes);
@@ -284,8 +290,12 @@ static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
     if (q->ops->deliver(q->arg, buf_view(&b), fd, clock_after(DELIVER_MS),
                         &answer, err) < 0)
         return -1;
+    if (msg_read_big(&answer, &more, &body, err) < 0) {
+        msg_free(&answer);
+        return -1;
+    }
     if (!active_is_gone(a))
-        answer_apply(a, answer.body);
+        answer_apply(a, body);
     msg_free(&answer);
     *n_left = 0;
     for (size_t i = 0; i < j->n; i++)
