@@ -226,6 +226,18 @@ def test_too_little_room_is_told(where):
             send(h, "x@client.example", ["a@virtual.test"])
         assert re.search(r"\(?452, b'4\.3\.1", str(e.value)), e.value
         assert "Mail queue is empty" in queue(h)
+        # A reload brings another limit.
+        h.main["queue_minfree"] = "1"
+        h.write_conf()
+        h.command("reload", check=True)
+        send(h, "x@client.example", ["a@virtual.test"])
+        assert one_letter(h, "a")["Subject"] == "one"
+        h.main["queue_minfree"] = "1000000000000000"
+        h.write_conf()
+        h.command("reload", check=True)
+        with pytest.raises(smtplib.SMTPException) as e:
+            send(h, "x@client.example", ["a@virtual.test"])
+        assert re.search(r"\(?452, b'4\.3\.1", str(e.value)), e.value
 
 
 def test_bounces_come_once_through_kills(where):

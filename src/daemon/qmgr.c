@@ -111,6 +111,8 @@ static void on_reload(struct process *p, struct conf *conf)
         log_error("the new configuration is not used for routing: %s", err.log);
     if (qmgr_users_set(conf, &err) < 0)
         log_error("%s", err.log);
+    spool_set_min_free(queue_spool(queue),
+                       conf_size(conf, NULL, "queue_minfree"));
     queue_set_conf(queue, conf);
 }
 

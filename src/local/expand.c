@@ -45,9 +45,14 @@ int local_expand_address(struct local_job *j, struct local_rcpt *r,
 
     if (!is_plain(text))
         return err_perm(err, "bad address in alias or .forward");
-    if (!mail_addr_split(text, &local, &domain) && src->domain.n > 0)
-        text = slice_str(
-            arena_printf(j->arena, "%.*s@%.*s", SLF(text), SLF(src->domain)));
+    if (!mail_addr_split(text, &local, &domain) && src->domain.n > 0) {
+        const char *full =
+            arena_printf(j->arena, "%.*s@%.*s", SLF(text), SLF(src->domain));
+
+        if (full == NULL)
+            return err_temp(err, "alias expansion: no memory");
+        text = slice_str(full);
+    }
     if (address_rewrite(j->local->address, ADDRESS_LOCAL, text, j->arena, &out,
                         err) < 0)
         return -1;

@@ -49,6 +49,14 @@ static void look_at_space(struct spool *s)
         s->was_full = false;
 }
 
+void spool_set_min_free(struct spool *s, uint64_t bytes)
+{
+    CHECK_OBJ(s, SPOOL_MAGIC);
+    s->conf.min_free_bytes = bytes;
+    s->was_full = false;
+    look_at_space(s);
+}
+
 void spool_tick(struct spool *s)
 {
     struct err err = { 0 };

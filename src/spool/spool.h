@@ -192,6 +192,8 @@ struct spool_ops {
 CHECKED MAY_WAIT int spool_open(const struct spool_conf *conf,
                                 const struct spool_ops *ops, void *arg,
                                 struct spool **out, struct err *err);
+/* Another min_free_bytes, from the next segment on. */
+void spool_set_min_free(struct spool *s, uint64_t bytes);
 /* Journal all, write a snapshot when worth it, give the lease back. */
 MAY_WAIT void spool_close(struct spool **s);
 
