@@ -591,7 +591,8 @@ static void put_item(struct buf *out, const struct session *s)
 }
 
 /* A copy of all items first: what is sent may wait, and the map may change. */
-MAY_WAIT static int list_all(struct broker *b, struct chan *c, struct err *err)
+MAY_WAIT static int list_all(struct broker *b, struct chan *c, uint32_t id,
+                             struct err *err)
 {
     struct buf item, all;
     struct map_node *n = NULL;
@@ -618,6 +619,8 @@ MAY_WAIT static int list_all(struct broker *b, struct chan *c, struct err *err)
     }
     if (rc == 0)
         rc = chan_send(c, SESSION_LIST_END, SLICE_NONE, NULL, 0, err);
+    if (rc == 0)
+        chan_answer(c, id, SLICE_NONE, NULL, 0);
     buf_done(&item);
     buf_done(&all);
     return rc;
@@ -682,7 +685,7 @@ void sessions_serve(struct broker *b, struct chan *c, struct msg *m)
     else if (m->type == BROKER_DROP)
         drop(b, c, m->body);
     else if (m->type == SESSION_LIST)
-        rc = list_all(b, c, &err);
+        rc = list_all(b, c, m->id, &err);
     else if (m->type == SESSION_KICK)
         kick(b, c, m);
     if (rc < 0) {

@@ -19,6 +19,8 @@ static const struct {
     { "postlog", command_postlog, true },
     { "init", command_init, false },
     { "check", command_check, false },
+    { "who", command_who, false },
+    { "kick", command_kick, false },
 };
 
 void command_print_names(void)

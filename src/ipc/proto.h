@@ -245,7 +245,7 @@ enum {
 
 /* ---- command -> broker: who is signed in */
 enum {
-    SESSION_LIST = 110, /* -> many SESSION_ITEM, then SESSION_LIST_END */
+    SESSION_LIST = 110, /* -> many SESSION_ITEM, SESSION_LIST_END, answer */
     SESSION_ITEM = 111, /* USER SERVICE_NAME REMOTE SESSION TIME(since, s 1970)
                          * FLAGS(1 TLS, 2 parked) UID */
     SESSION_LIST_END = 112,

@@ -15,6 +15,7 @@ static int usage(void)
 {
     (void)fprintf(stderr, "usage: hato [-c DIR] start|start-fg|stop|reload|"
                           "abort|flush|status|check|reopen\n"
+                          "       hato who [USER] | kick USER [ADDRESS]\n"
                           "       hato init DIR [--domain DOMAIN] [--user "
                           "NAME]\n");
     return 64;
