@@ -299,7 +299,7 @@ def test_idle_hears_of_mail_and_goes_on(server):
     c = server.imap("dora")
     c.select("INBOX")
     tag = idle_start(c)
-    time.sleep(1)
+    assert wait_for(lambda: re.search(r"dora@.*parked", server.who()))
     server.send("dora", "news")
     idle_until(c, b"EXISTS")
     idle_done(c, tag)
@@ -311,14 +311,19 @@ def test_idle_hears_of_mail_and_goes_on(server):
 
 def test_who_and_kick(server):
     a, b = server.imap("anna"), server.imap("ben", tls=False)
+    idler = server.imap("anna")
+    idler.select("INBOX")
+    idle_start(idler)
+    assert wait_for(lambda: "parked" in server.who("anna@example.org"))
     p = server.pop3("carl")
     text = server.who()
     for user, service in (("anna", "imap"), ("ben", "imap"), ("carl", "pop3")):
         assert re.search(rf"{user}@example\.org\s.*{service}.*127\.0\.0\.1", text), text
     assert "ben@" not in server.who("anna@example.org")
     out = server.hato.command("kick", "anna@example.org", check=True).stdout
-    assert "1" in out
+    assert out.startswith("2 ")
     assert b"BYE" in a.readline()
+    assert b"BYE" in idler.file.read()
     assert server.hato.command("kick", "anna@example.org", "192.0.2.99").returncode != 0
     assert wait_for(lambda: "anna@" not in server.who())
     assert b.noop()[0] == "OK"
@@ -384,7 +389,7 @@ def test_stop_says_goodbye(where):
         idler = r.imap("anna")
         idler.select("INBOX")
         idle_start(idler)
-        time.sleep(1)
+        assert wait_for(lambda: "parked" in r.who())
         r.hato.stop()
         for c in conns + [idler]:
             assert b"* BYE" in c.file.read()

@@ -1,7 +1,7 @@
 /* keys: private keys; it signs, and gives none away. */
+#include "keys/keys.h"
 #include "daemon/daemon.h"
 #include "ipc/ipc.h"
-#include "keys/keys.h"
 #include "rt/sandbox.h"
 #include "rt/tls.h"
 

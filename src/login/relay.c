@@ -11,6 +11,8 @@
 
 #define WORKER_STALL_MS 1800000 /* our own worker may be at a long command */
 #define RELAY_IN_MAX    65536
+/* An offer is good so long: the worker takes it back after 30 s. */
+#define OFFER_MS 20000
 
 struct way { /* a direction */
     struct task *task;
@@ -27,6 +29,7 @@ struct relay {
     struct way in;  /* client to worker */
     struct way out; /* worker to client */
     uint64_t park_at;
+    msec offered_at;
     bool is_parking; /* nothing more goes to the worker */
     bool is_dead;
 };
@@ -93,6 +96,10 @@ static bool settle_parking(struct conn *c)
 {
     struct relay *r = c->relay;
 
+    if (loop_now() - r->offered_at > OFFER_MS) {
+        r->is_parking = false; /* the worker waits no longer for us */
+        return false;
+    }
     if (r->out.n > r->park_at) {
         /* The worker went on against the rules: so do we. */
         r->is_parking = false;
@@ -310,6 +317,7 @@ void relay_offer(struct conn *c, slice park)
     attr_find(park, AT_TEXT, &text);
     parked_keepalive_set(c, (unsigned)attr_u64_or(park, AT_TIME, 0), text);
     r->park_at = attr_u64_or(park, AT_LENGTH, 0);
+    r->offered_at = loop_now();
     r->is_parking = true;
     settle(c);
 }
