@@ -23,7 +23,9 @@ bool keys_pem_next(slice *rest, slice *label, slice *block)
         *label = slice_sub(*rest, 0, (size_t)stop);
         (void)snprintf(end, sizeof end, "-----END %.*s-----", SLF(*label));
         stop = slice_find(from, slice_str(end));
-        if (stop < 0)
+        /* One that lost its end must not swallow what follows: a key. */
+        if (stop < 0 || slice_find(slice_sub(from, 11, (size_t)stop - 11),
+                                   SL("-----BEGIN ")) >= 0)
             continue;
         *block = slice_sub(from, 0, (size_t)stop + strlen(end));
         *rest = slice_from(from, block->n);

@@ -112,8 +112,7 @@ static void patience_over(struct timer *t)
     list_each(it, &r->files) {
         struct cert_file *f = CONTAINER_OF(it, struct cert_file, link);
 
-        if (f->is_given && !is_usable(r, buf_view(&f->fresh)) &&
-            f->good.n > 0)
+        if (f->is_given && !is_usable(r, buf_view(&f->fresh)) && f->good.n > 0)
             complain(f);
     }
 }
