@@ -97,9 +97,9 @@ static const struct {
     { "tls_ssl_options = NO_TICKET, 0x10\n",
       "main.cf:2: warning: tls_ssl_options = NO_TICKET, 0x10: this option is "
       "not passed on\n" },
-    { "smtpd_sasl_auth_enable = yes\n",
-      "main.cf:2: warning: smtpd_sasl_auth_enable = yes: AUTH is not offered "
-      "yet, so nobody can sign in\n" },
+    { "smtpd_sasl_type = dovecot\n",
+      "main.cf:2: warning: smtpd_sasl_type = dovecot: Hato's own auth checks "
+      "passwords, by passdb\n" },
     { "smtpd_forbid_bare_newline = reject\n",
       "main.cf:2: error: smtpd_forbid_bare_newline = reject is refused: a bare "
       "LF never ends a line or a message; see doc/message-bytes.md (take it out; "

@@ -1,4 +1,4 @@
-#include "smtp/server/server_priv.h"
+#include "smtp/server/auth.h"
 
 /* HELO and EHLO, RFC 5321 4.1.1.1. */
 
@@ -85,7 +85,7 @@ static void ehlo_line(struct buf *b, const char *text)
     (void)buf_printf(b, "250-%s\r\n", text);
 }
 
-static void ehlo_keywords(const struct smtp *s, struct buf *b)
+MAY_WAIT static void ehlo_keywords(struct smtp *s, struct buf *b)
 {
     static const struct {
         unsigned bit;
@@ -112,6 +112,8 @@ static void ehlo_keywords(const struct smtp *s, struct buf *b)
     if (!service->smtputf8)
         off |= EHLO_SMTPUTF8;
     for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
+        if (keywords[i].bit == EHLO_ENHANCED)
+            smtp_auth_ehlo(s, b);
         if (off & keywords[i].bit)
             continue;
         if (keywords[i].bit == EHLO_SIZE)

@@ -1,4 +1,4 @@
-#include "smtp/server/server_priv.h"
+#include "smtp/server/auth.h"
 
 /* MAIL FROM, RFC 5321 4.1.1.2, with SIZE (RFC 1870), BODY (RFC 6152), RET and
  * ENVID (RFC 3461), SMTPUTF8 (RFC 6531) and AUTH (RFC 4954). */
@@ -62,12 +62,6 @@ static bool take_envid(struct smtp *s, slice value)
     return true;
 }
 
-/* RFC 4954 5: taken from nobody yet; harmless to ignore. */
-static bool take_auth(struct smtp *s UNUSED, slice value UNUSED)
-{
-    return true;
-}
-
 static const struct param {
     const char *key;
     bool has_value;
@@ -79,7 +73,6 @@ static const struct param {
     { "SMTPUTF8", false, EHLO_SMTPUTF8, take_utf8 },
     { "RET", true, EHLO_DSN, take_ret },
     { "ENVID", true, EHLO_DSN, take_envid },
-    { "AUTH", true, 0, take_auth },
 };
 
 static const struct param *find_param(const struct smtp *s,
@@ -100,6 +93,13 @@ MAY_WAIT static int param(struct smtp *s, const struct mail_param *p, bool *ok)
     unsigned off = s->service->ehlo_off;
 
     *ok = false;
+    if (s->service->auth != NULL && slice_ieqs(p->key, "AUTH") &&
+        p->has_value) {
+        const char *why = smtp_auth_param(s, p->value); /* RFC 4954 5 */
+
+        *ok = why == NULL;
+        return *ok ? 0 : smtp_reply(s, 503, "5.5.4", "%s", why);
+    }
     if (known != NULL && (known->ehlo & off & EHLO_DSN))
         return smtp_reply(s, 501, "5.7.1", "DSN support is disabled");
     if (known == NULL || (known->ehlo & off))

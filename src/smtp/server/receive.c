@@ -291,11 +291,27 @@ MAY_WAIT static int fill_envelope(struct smtp *s, struct err *err)
     e->client_port = s->peer.port;
     e->helo = tx->policy.helo;
     e->protocol = tx->policy.protocol;
-    e->login = slice_str(s->login);
+    e->login = slice_str(s->sasl_user != NULL ? s->sasl_user : s->login);
     e->service = service->is_pickup ? SL("pickup") : SL("smtpd");
     if (tx->body->dot.saw_8bit)
         e->flags |= ENV_8BIT_BODY;
     return 0;
+}
+
+/* Who sent it: the client, and who has signed in there. */
+static void log_client(struct smtp *s)
+{
+    const struct smtp_tx *tx = s->tx;
+    struct ev_field f[4] = { ev_str("client", slice_str(s->client)) };
+    size_t n = 1;
+
+    if (s->sasl_user != NULL) {
+        f[n++] = ev_str("sasl_method", slice_str(s->sasl_method));
+        f[n++] = ev_str("sasl_username", slice_str(s->sasl_user));
+    }
+    if (tx->sasl_sender.n > 0)
+        f[n++] = ev_str("sasl_sender", tx->sasl_sender);
+    event_log(EV_INFO, s->service->tag, "accepted", tx->env.id, f, n);
 }
 
 /* Said before the message is durable, so that these lines stand before those of
@@ -309,8 +325,7 @@ static void log_begun(struct smtp *s)
         event_text(EV_INFO, "pickup", e->id, "uid=%u from=<%.*s>",
                    (unsigned)s->peer.uid, SLF(tx->sender));
     else
-        event_log(EV_INFO, s->service->tag, "accepted", e->id,
-                  EV_PAIRS(ev_str("client", slice_str(s->client))));
+        log_client(s);
     event_log(EV_INFO, "cleanup", "message-id", e->id,
               EV_PAIRS(ev_str("message-id",
                               e->message_id.n > 0 ? e->message_id : SL("<>"))));

@@ -1,5 +1,7 @@
 #include "smtp/server/server_priv.h"
 
+#include "ipc/auth_client.h"
+
 #include <sys/socket.h>
 
 static struct smtp_service *find_service(struct smtp_server *server, int index)
@@ -155,6 +157,7 @@ void smtp_server_free(struct smtp_server **sp)
 
         smtp_service_free(&v);
     }
+    auth_client_free(&server->auth);
     access_counters_close(&server->counters);
     conf_unref(&server->conf);
     free(server);

@@ -30,6 +30,7 @@ enum {
     EHLO_CHUNKING = 256,
     EHLO_SILENT = 512,
     EHLO_STARTTLS = 1024,
+    EHLO_AUTH = 2048,
 };
 
 struct smtp_tls_settings {
@@ -40,6 +41,9 @@ struct smtp_tls_settings {
     bool asks_cert;
     bool demands_cert;
 };
+
+struct smtp_auth;
+struct auth_client;
 
 /* A master.cf line (or the pickup socket) with all that its sessions ask
  * often.  Immutable; freed with its last session after a reload. */
@@ -89,6 +93,7 @@ struct smtp_service {
     struct table_match *submitters; /* of the pickup socket */
     struct address *address;
     struct filter *filter;
+    struct smtp_auth *auth; /* NULL: AUTH is off */
 };
 
 struct smtp_listener {
@@ -102,6 +107,7 @@ struct smtp_server {
     struct smtp_server_parts parts;
     struct conf *conf;
     struct access_counters *counters;
+    struct auth_client *auth; /* NULL: no service needs it */
     struct list services;
     struct list listeners;
     struct list sessions;
@@ -118,6 +124,7 @@ enum smtp_verb {
     VERB_HELO,
     VERB_EHLO,
     VERB_STARTTLS,
+    VERB_AUTH,
     VERB_MAIL,
     VERB_RCPT,
     VERB_DATA,
@@ -156,10 +163,12 @@ struct smtp {
     struct list link;
     struct smtp_service *service;
     struct stream *stream;
-    char *helo;     /* as given; NULL before */
-    char *client;   /* "unknown[192.0.2.1]" */
-    char *login;    /* pickup: the user's name */
-    char *deferred; /* DEFER_IF_PERMIT of CONNECT or HELO, else NULL */
+    char *helo;        /* as given; NULL before */
+    char *client;      /* "unknown[192.0.2.1]" */
+    char *login;       /* pickup: the user's name */
+    char *sasl_user;   /* who has signed in; NULL nobody */
+    char *sasl_method; /* "PLAIN" */
+    char *deferred;    /* DEFER_IF_PERMIT of CONNECT or HELO, else NULL */
     unsigned char deferred_stage;
     struct peer_addr peer;
     struct access_client counted;
@@ -175,6 +184,7 @@ struct smtp_tx {
     struct access_session policy;
     struct address_list rcpts; /* after rewriting and expansion */
     slice sender;              /* as given, internal */
+    slice sasl_sender;         /* AUTH= of MAIL */
     slice first_rcpt;          /* as given, for Received and logs */
     bool has_mail;
     struct spool_coming coming;

@@ -1,4 +1,4 @@
-#include "smtp/server/server_priv.h"
+#include "smtp/server/auth.h"
 
 #include <sys/socket.h>
 
@@ -33,6 +33,7 @@ static const struct verb verbs[VERB_N] = {
     [VERB_STARTTLS] = { { "STARTTLS", 8 },
                         smtp_cmd_starttls,
                         IS_LAST | IS_PLAIN },
+    [VERB_AUTH] = { { "AUTH", 4 }, smtp_cmd_auth, IS_LAST },
     [VERB_MAIL] = { { "MAIL", 4 }, smtp_cmd_mail, 0 },
     [VERB_RCPT] = { { "RCPT", 4 }, smtp_cmd_rcpt, 0 },
     [VERB_DATA] = { { "DATA", 4 }, smtp_cmd_data, IS_LAST },
@@ -79,6 +80,7 @@ struct smtp_tx *smtp_tx_get(struct smtp *s)
         smtp_tls_policy(s, tx);
     }
     tx->policy.helo = slice_str(s->helo);
+    tx->policy.sasl_user = slice_str(s->sasl_user);
     tx->policy.protocol = s->is_esmtp ? SL("ESMTP") : SL("SMTP");
     return tx;
 }
@@ -199,6 +201,7 @@ static void session_free(struct smtp *s)
     free(s->helo);
     free(s->client);
     free(s->login);
+    smtp_auth_reset(s);
     free(s->deferred);
     s->magic = 0;
     free(s);

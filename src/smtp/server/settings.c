@@ -1,4 +1,4 @@
-#include "smtp/server/server_priv.h"
+#include "smtp/server/auth.h"
 
 /* A session may make us hold this much without ending a line. */
 #define LINE_MAX_BYTES ((size_t)1 << 20)
@@ -43,6 +43,7 @@ static unsigned ehlo_keywords(slice list)
         { "dsn", EHLO_DSN },
         { "smtputf8", EHLO_SMTPUTF8 },
         { "chunking", EHLO_CHUNKING },
+        { "auth", EHLO_AUTH },
         { "silent-discard", EHLO_SILENT },
         { "starttls", EHLO_STARTTLS },
     };
@@ -159,7 +160,8 @@ int smtp_service_new(struct smtp_server *server,
     limits(v);
     smtp_tls_settings(v);
     list_push(&server->services, &v->link);
-    if (switches(v, err) < 0 || rooms(v, err) < 0) {
+    if (switches(v, err) < 0 || rooms(v, err) < 0 ||
+        smtp_auth_new(v, err) < 0) {
         smtp_service_free(&v);
         return err_prefix(err, "service %s",
                           line != NULL ? line->name : "pickup");
@@ -177,6 +179,7 @@ void smtp_service_free(struct smtp_service **vp)
     CHECK(v->n_sessions == 0);
     list_remove(&v->link);
     table_match_free(&v->submitters);
+    smtp_auth_free(v);
     access_free(&v->access);
     filter_free(&v->filter);
     address_free(&v->address);

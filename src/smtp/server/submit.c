@@ -1,4 +1,4 @@
-#include "smtp/server/server_priv.h"
+#include "smtp/server/auth.h"
 
 #include <sys/socket.h>
 
@@ -34,6 +34,8 @@ bool smtp_received(const struct smtp *s, struct buf *out)
                      SLF(tx->policy.name),
                      s->peer.family == AF_INET6 ? "IPv6:" : "", s->peer.text);
     smtp_tls_received(s, out);
+    if (smtp_auth_shows_sender(s))
+        (void)buf_printf(out, "\n\t(Authenticated sender: %s)", s->sasl_user);
     /* RFC 3848: ESMTPS, ESMTPA, ESMTPSA. */
     (void)buf_printf(out, "\n\tby %s (%s) with %s%s%s id %s",
                      service->myhostname, service->mail_name, protocol,
@@ -171,7 +173,8 @@ int smtp_headers_complete(struct smtp *s, slice header, struct buf *out,
 
     if (!is_ours &&
         address_rewrites_headers_of(service->address, tx->policy.name,
-                                    tx->policy.addr, false, &is_ours, err) < 0)
+                                    tx->policy.addr, s->sasl_user != NULL,
+                                    &is_ours, err) < 0)
         return -1;
     buf_init(&kept, header.n + ADDED_MAX + 2 * tx->sender.n);
     if (is_ours || service->always_add_headers)
