@@ -308,15 +308,16 @@ def test_what_is_offered(where, options, want):
 
 
 def test_local_domain_and_limits(where):
-    with Mail(where, main={"auth_username_format": "%Ln"}, sub="""\
+    h = Mail(where, main={"auth_username_format": "%Ln"}, sub="""\
   -o smtpd_sasl_local_domain=realm.example
   -o smtpd_sasl_response_limit=200
   -o smtpd_sasl_service=other
-""") as h:
-        h.write("users", "tomo:{PLAIN}secret::::::\n")
+""")
+    h.write("users", "tomo:{PLAIN}secret::::::\n")
+    with h:
         s = h.talk()
-        assert wait_for(lambda: s.docmd("AUTH", "PLAIN " + plain("tomo", "secret"))[0] == 235, 15)
-        s.sendmail("x@example.com", ["tomo@realm.example"], "Subject: x\r\n\r\nx\r\n")
+        assert s.docmd("AUTH", "PLAIN " + plain("tomo", "secret"))[0] == 235
+        s.sendmail("x@example.com", ["a@elsewhere.example"], "Subject: x\r\n\r\nx\r\n")
         h.wait_log(r"sasl_username=tomo@realm\.example")
         s.quit()
         s = h.talk()
@@ -357,8 +358,7 @@ def test_sender_login(where):
         s.rset()
         assert s.docmd("MAIL", "FROM:<tomo@example.com> AUTH=joe+40example.com")[0] == 250
         assert s.docmd("RCPT", "TO:<joe@example.com>")[0] == 250
-        assert s.docmd("DATA")[0] == 354
-        assert s.docmd("Subject: x\r\n\r\nx\r\n.")[0] == 250
+        assert s.data("Subject: x\r\n\r\nx\r\n")[0] == 250
         h.wait_log(r"sasl_username=tomo@example\.com, sasl_sender=joe@example\.com")
         s.quit()
 
@@ -400,7 +400,8 @@ def test_private_socket(where):
         assert os.stat(h.path("q/private/auth")).st_mode & 0o777 == 0o600
         a = AuthTalk(h.path("q/private/auth"))
         a.say("AUTH\t1\tPLAIN\tservice=smtp\tresp=" + "A" * 100000)
-        assert a.file.read() == b""  # not the protocol: the end
+        with pytest.raises((ConnectionResetError, AssertionError)):
+            a.line()  # not the protocol: the end
         a = AuthTalk(h.path("q/private/auth"))
         assert a.plain("tomo@example.com", "secret")[0] == "OK"
 

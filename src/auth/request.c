@@ -144,17 +144,22 @@ MAY_WAIT static int add_ticket(struct auth_request *r, struct buf *b,
     return 0;
 }
 
+/* Of a service that reads mail.  SMTP has rules of its own about passwords
+ * without TLS. */
+static bool is_session(const struct auth_request *r)
+{
+    return slice_eqs(r->service, "imap") || slice_eqs(r->service, "pop3");
+}
+
 MAY_WAIT static void finish_good(struct auth_request *r)
 {
-    bool is_session =
-        slice_eqs(r->service, "imap") || slice_eqs(r->service, "pop3");
     struct buf b, rest;
     struct err err;
     int rc = 0;
 
     buf_init(&b, AUTH_LINE_MAX);
     buf_init(&rest, AUTH_LINE_MAX);
-    if (is_session && auth_peer_gives_tickets(r->peer))
+    if (is_session(r) && auth_peer_gives_tickets(r->peer))
         rc = add_ticket(r, &rest, &err);
     else
         put_field(&rest, "user", r->user);
@@ -341,7 +346,7 @@ bool auth_request_begin(struct auth_peer *p, struct auth *a, slice rest)
         }
     }
     if (!r->is_secured && r->config->hides_plaintext &&
-        (mech & (MECH_PLAIN | MECH_LOGIN)) && !slice_eqs(r->service, "smtp")) {
+        (mech & (MECH_PLAIN | MECH_LOGIN)) && is_session(r)) {
         request_free(r);
         return refuse(p, id,
                       "\treason=Cleartext authentication disallowed on "

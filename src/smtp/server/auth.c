@@ -175,6 +175,23 @@ MAY_WAIT static int offered(struct smtp *s, struct buf *out, struct err *err)
     return 0;
 }
 
+MAY_WAIT static int is_mech(struct smtp *s, slice mech, bool *out,
+                            struct err *err)
+{
+    struct buf names;
+    slice rest, word;
+    int r;
+
+    *out = false;
+    buf_init(&names, NAMES_MAX);
+    r = offered(s, &names, err);
+    rest = buf_view(&names);
+    while (r == 0 && slice_token(&rest, " ", &word))
+        *out |= slice_ieq(word, mech);
+    buf_done(&names);
+    return r;
+}
+
 /* smtpd_sasl_exceptions_networks: clients that stumble over AUTH. */
 MAY_WAIT static bool is_excepted(struct smtp *s, struct err *err)
 {
@@ -441,11 +458,9 @@ int smtp_cmd_auth(struct smtp *s, slice args)
     if (!ok)
         return 0;
     (void)smtp_tx_get(s);
-    if (!slice_copy_to(mech, name, sizeof name))
-        ok = false;
-    else if (is_offered(s, mech, &ok, &err) < 0)
+    if (is_mech(s, mech, &ok, &err) < 0)
         return smtp_fail(s, &err);
-    if (!ok) {
+    if (!ok || !slice_copy_to(mech, name, sizeof name)) {
         event_text(EV_WARNING, s->service->tag, NULL,
                    "%s: SASL %.*s authentication failed: Invalid "
                    "authentication mechanism",
