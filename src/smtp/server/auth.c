@@ -28,7 +28,6 @@ struct smtp_auth {
     slice local_domain;
     size_t response_max;
     unsigned options, tls_options;
-    bool tls_only;
     bool is_broken_too;
     bool shows_sender;
     struct table_match *exceptions, *filter;
@@ -86,7 +85,6 @@ int smtp_auth_new(struct smtp_service *v, struct err *err)
     a->response_max = max > RESPONSE_MAX ? RESPONSE_MAX
                       : max < 128        ? 128
                                          : (size_t)max;
-    a->tls_only = conf_bool(v->conf, v->line, "smtpd_tls_auth_only");
     a->is_broken_too = conf_bool(v->conf, v->line, "broken_sasl_auth_clients");
     a->shows_sender =
         conf_bool(v->conf, v->line, "smtpd_sasl_authenticated_header");
@@ -209,8 +207,7 @@ void smtp_auth_ehlo(struct smtp *s, struct buf *out)
     struct err err = { .class = ERR_NONE };
     struct buf names;
 
-    if (a == NULL || (s->service->ehlo_off & EHLO_AUTH) ||
-        (a->tls_only && !stream_is_tls(s->stream)))
+    if (a == NULL || (s->service->ehlo_off & EHLO_AUTH) || !smtp_tls_auth_ok(s))
         return;
     (void)smtp_tx_get(s);
     buf_init(&names, NAMES_MAX);
@@ -424,7 +421,7 @@ static const char *objection(const struct smtp *s, int *code,
         return "Error: send HELO/EHLO first";
     if (v->auth == NULL || (v->ehlo_off & EHLO_AUTH))
         return "Error: authentication not enabled";
-    if (v->auth->tls_only && !stream_is_tls(s->stream)) {
+    if (!smtp_tls_auth_ok(s)) {
         *code = 538;
         *status = "5.7.0";
         return "Encryption required for requested authentication mechanism";

@@ -1,4 +1,4 @@
-#include "smtp/server/server_priv.h"
+#include "smtp/server/auth.h"
 
 #include "rt/tls.h"
 
@@ -163,6 +163,7 @@ MAY_WAIT static int count(struct smtp *s, bool *ok)
 /* RFC 3207 4.2: nothing that was said before counts. */
 static void forget_all(struct smtp *s)
 {
+    smtp_auth_reset(s);
     smtp_tx_reset(s);
     free(s->helo);
     s->helo = NULL;
