@@ -1,32 +1,15 @@
 /* auth: sign-in, for smtpd, login and other programs. */
 #include "auth/auth.h"
 #include "daemon/daemon.h"
+#include "daemon/fed.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
-#include "table/table.h"
 
-static struct tables *tables;
 static struct auth *auth;
-
-static void on_table(struct process *p UNUSED, slice name, int fd,
-                     int64_t mtime)
-{
-    struct err err;
-
-    if (tables == NULL)
-        tables = tables_new();
-    if (tables_give(tables, name, fd, mtime, &err) < 0)
-        log_error("%s", err.log);
-}
 
 static int on_start(struct process *p, struct err *err)
 {
-    static const struct chan_ops ops = { 0 };
-
-    if (tables == NULL)
-        tables = tables_new();
-    tables_set_server(tables, link_new(p, PT_TABLES, &ops, NULL, NULL));
-    if (auth_new(p, tables, &auth, err) < 0)
+    if (auth_new(p, fed_link(p), &auth, err) < 0)
         return -1;
     return process_sandbox(p, 0, NULL, NULL, err);
 }
@@ -72,7 +55,7 @@ static void on_status(struct process *p UNUSED, struct buf *out)
 static const struct process_ops ops = {
     .type = PT_AUTH,
     .on_start = on_start,
-    .on_table = on_table,
+    .on_table = fed_on_table,
     .on_listener = on_listener,
     .on_peer = on_peer,
     .on_reload = on_reload,

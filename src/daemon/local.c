@@ -1,32 +1,15 @@
 /* local: alias expansion and deliveries to this machine's accounts. */
 #include "local/local.h"
 #include "daemon/daemon.h"
+#include "daemon/fed.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
-#include "table/table.h"
 
-static struct tables *tables;
 static struct local *local;
-
-static void on_table(struct process *p, slice name, int fd, int64_t mtime)
-{
-    struct err err;
-
-    if (tables == NULL)
-        tables = tables_new();
-    if (tables_give(tables, name, fd, mtime, &err) < 0)
-        log_error("%s", err.log);
-    tables_set_owner(tables, name, p->table_owner);
-}
 
 static int on_start(struct process *p, struct err *err)
 {
-    static const struct chan_ops ops = { 0 };
-
-    if (tables == NULL)
-        tables = tables_new();
-    tables_set_server(tables, link_new(p, PT_TABLES, &ops, NULL, NULL));
-    local = local_new(p, tables);
+    local = local_new(p, fed_link(p));
     if (local_setup(local, err) < 0)
         return -1;
     return process_sandbox(p, 0, NULL, NULL, err);
@@ -55,7 +38,7 @@ static void on_status(struct process *p UNUSED, struct buf *out)
 static const struct process_ops ops = {
     .type = PT_LOCAL,
     .on_start = on_start,
-    .on_table = on_table,
+    .on_table = fed_on_table,
     .on_peer = on_peer,
     .on_drain = on_drain,
     .on_status = on_status,

@@ -1,5 +1,6 @@
 /* qmgr: the spool, the schedule, and who is told of what fails. */
 #include "daemon/daemon.h"
+#include "daemon/fed.h"
 #include "daemon/qmgr_ops.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
@@ -75,12 +76,6 @@ static void on_peer(struct process *p, enum ptype from, int fd)
     w->chan = chan_new(fd, &writer_ops, w);
     w->peer = spool_peer_new(queue_spool(queue), w->chan);
     list_push(&writers, &w->link);
-}
-
-static void on_table(struct process *p, slice name, int fd, int64_t mtime)
-{
-    (void)p;
-    qmgr_table(name, fd, mtime);
 }
 
 static MAY_WAIT int on_start(struct process *p, struct err *err)
@@ -161,7 +156,7 @@ int daemon_qmgr(void)
     static const struct process_ops ops = {
         .type = PT_QMGR,
         .on_start = on_start,
-        .on_table = on_table,
+        .on_table = fed_on_table,
         .on_listener = on_listener,
         .on_peer = on_peer,
         .on_reload = on_reload,

@@ -1,4 +1,5 @@
 #include "daemon/qmgr_ops.h"
+#include "daemon/fed.h"
 
 #include "address/address.h"
 #include "base/base.h"
@@ -12,26 +13,10 @@ struct rules {
     unsigned n_users;
 };
 
-static struct tables *tables;
 static struct rules *rules;
 static struct link *local;
 
 /* ------------------------------------------------------------ address rules */
-
-struct tables *qmgr_tables(void)
-{
-    if (tables == NULL)
-        tables = tables_new();
-    return tables;
-}
-
-void qmgr_table(slice name, int fd, int64_t mtime)
-{
-    struct err err;
-
-    if (tables_give(qmgr_tables(), name, fd, mtime, &err) < 0)
-        log_warning("table %.*s: %s", SLF(name), err.log);
-}
 
 static void rules_unref(struct rules *r)
 {
@@ -45,7 +30,7 @@ int qmgr_rules_set(struct conf *c, struct err *err)
 {
     struct rules *r = xcalloc(1, sizeof(*r));
 
-    if (address_new(c, NULL, qmgr_tables(), &r->address, err) < 0) {
+    if (address_new(c, NULL, fed_tables(), &r->address, err) < 0) {
         free(r);
         return -1;
     }
@@ -146,7 +131,7 @@ void qmgr_links(struct process *p, struct queue *q)
 {
     static const struct chan_ops ops = { .serve = local_serve };
 
-    tables_set_server(qmgr_tables(), link_new(p, PT_TABLES, NULL, NULL, NULL));
+    (void)fed_link(p);
     local = link_new(p, PT_LOCAL, &ops, q, local_up);
 }
 

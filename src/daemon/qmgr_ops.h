@@ -10,15 +10,10 @@ struct process;
 /* Compile the configuration's address rules; again at a reload: lookups that
  * wait go on with the old ones. */
 int qmgr_rules_set(struct conf *c, struct err *err);
-/* A new version of a table's data (process_ops.on_table). */
-void qmgr_table(slice name, int fd, int64_t mtime);
 /* Make the links to `tables` and `local`; the second one's partial answers go
  * to q, until qmgr_links_free(). */
 void qmgr_links(struct process *p, struct queue *q);
 void qmgr_links_free(void);
-
-struct tables;
-struct tables *qmgr_tables(void);
 
 /* ---- qmgr_users.c: looking and flushing for ordinary users */
 struct process_listener;

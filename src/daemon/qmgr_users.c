@@ -4,6 +4,7 @@
  * socket of their own and are known by its credentials; everything else is
  * asked over the control socket, which is root's and the owner's.
  */
+#include "daemon/fed.h"
 #include "daemon/qmgr_ops.h"
 
 #include "ipc/ipc.h"
@@ -54,7 +55,7 @@ static void acl_unref(struct acl *a)
 
 int qmgr_users_set(struct conf *c, struct err *err)
 {
-    struct tables *t = qmgr_tables();
+    struct tables *t = fed_tables();
     struct acl *a = xcalloc(1, sizeof *a);
 
     a->n_users = 1;
@@ -83,7 +84,7 @@ MAY_WAIT static int check(uid_t uid, bool is_flush, struct err *err)
         return 0;
     a = arena_new(1u << 20);
     acl->n_users++;
-    rc = tables_user_matches(qmgr_tables(), is_flush ? acl->flush : acl->view,
+    rc = tables_user_matches(fed_tables(), is_flush ? acl->flush : acl->view,
                              uid, a, &name, &ok, err);
     acl_unref(acl);
     if (rc < 0)

@@ -1,29 +1,17 @@
 /* smtpd: SMTP sessions of strangers and of the pickup socket. */
 #include "daemon/daemon.h"
+#include "daemon/fed.h"
 #include "ipc/ipc.h"
 #include "keys/keys.h"
 #include "rt/sandbox.h"
 #include "smtp/smtp.h"
 #include "spool/spool.h"
-#include "table/table.h"
 
 /* How long a start waits for the process `keys`. */
 #define KEYS_MS 5000
 
-static struct tables *tables;
 static struct smtp_server *server;
 static struct keyring *keyring;
-
-static void on_table(struct process *p UNUSED, slice name, int fd,
-                     int64_t mtime)
-{
-    struct err err;
-
-    if (tables == NULL)
-        tables = tables_new();
-    if (tables_give(tables, name, fd, mtime, &err) < 0)
-        log_error("%s", err.log);
-}
 
 static void on_fd(struct process *p, slice name, int fd)
 {
@@ -34,14 +22,10 @@ static void on_fd(struct process *p, slice name, int fd)
 
 MAY_WAIT static int on_start(struct process *p, struct err *err)
 {
-    static const struct chan_ops ops = { 0 };
     struct smtp_server_parts parts = { .process = p,
                                        .counters_fd = p->counters_fd };
 
-    if (tables == NULL)
-        tables = tables_new();
-    tables_set_server(tables, link_new(p, PT_TABLES, &ops, NULL, NULL));
-    parts.tables = tables;
+    parts.tables = fed_link(p);
     parts.spool = spool_writer_link(p, NULL);
     if (keyring == NULL)
         keyring = keyring_new(p);
@@ -84,7 +68,7 @@ static void on_status(struct process *p UNUSED, struct buf *out)
 static const struct process_ops ops = {
     .type = PT_SMTPD,
     .on_start = on_start,
-    .on_table = on_table,
+    .on_table = fed_on_table,
     .on_fd = on_fd,
     .on_listener = on_listener,
     .on_drain = on_drain,

@@ -1,22 +1,11 @@
 /* tables: lookups that need NSS, a password or a socket. */
 #include "daemon/daemon.h"
+#include "daemon/fed.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
 #include "table/table.h"
 
-static struct tables *tables;
 static struct table_server *server;
-
-static void on_table(struct process *p UNUSED, slice name, int fd,
-                     int64_t mtime)
-{
-    struct err err;
-
-    if (tables == NULL)
-        tables = tables_new();
-    if (tables_give(tables, name, fd, mtime, &err) < 0)
-        log_error("%s", err.log);
-}
 
 static void look_for_inet(void *ctx, slice type, slice name, slice whole)
 {
@@ -51,10 +40,9 @@ static int on_start(struct process *p, struct err *err)
                                          "/lib64", "/run", "/var/lib/sss",
                                          NULL };
 
-    if (tables == NULL)
-        tables = tables_new();
-    tables_set_direct(tables, NULL); /* what is not handed down: NSS, sockets */
-    server = table_server_new(tables);
+    tables_set_direct(fed_tables(),
+                      NULL); /* what is not handed down: NSS, sockets */
+    server = table_server_new(fed_tables());
     table_server_set_conf(server, p->conf);
     return process_sandbox(p, rights(p->conf), paths, NULL, err);
 }
@@ -114,7 +102,7 @@ static void on_status(struct process *p UNUSED, struct buf *out)
 static const struct process_ops ops = {
     .type = PT_TABLES,
     .on_start = on_start,
-    .on_table = on_table,
+    .on_table = fed_on_table,
     .on_peer = on_peer,
     .on_drain = on_drain,
     .on_status = on_status,

@@ -1,0 +1,91 @@
+"""Power cuts at random points of one room's test program: the frame that
+test_crash_spool.py and test_crash_store.py share.
+
+HATO_CRASH=all makes 1,000 states, else a seeded sample; HATO_CRASH_SEED chooses
+another; with HATO_CRASH_KEEP the first state that fails stays.
+"""
+import os
+import random
+import shutil
+import subprocess
+
+import powercut
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(TOP, "build", "crash")
+SEED = os.environ.get("HATO_CRASH_SEED", "1")
+KEEP = os.environ.get("HATO_CRASH_KEEP")
+
+
+def states(sample):
+    return 1000 if os.environ.get("HATO_CRASH") == "all" else sample
+
+
+def build(room):
+    """src/ROOM/crash_ROOM of a build that traces; HATO_CRASH_ROOM names another."""
+    name = f"crash_{room}"
+    exe = os.environ.get(f"HATO_CRASH_{room.upper()}")
+    if exe:
+        return exe
+    if not os.path.exists(os.path.join(BUILD, "build.ninja")):
+        subprocess.run(["meson", "setup", BUILD, TOP, "-Dfstrace=true"], check=True,
+                       stdout=subprocess.DEVNULL)
+    subprocess.run(["ninja", "-C", BUILD, f"src/{room}/{name}"], check=True,
+                   stdout=subprocess.DEVNULL)
+    return os.path.join(BUILD, "src", room, name)
+
+
+def traced(exe, where, count, trace):
+    """What the program promised while it ran in `where`, a list for each line."""
+    fd = os.open(trace, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
+    try:
+        p = subprocess.run([exe, "run", where, str(count), SEED], pass_fds=[fd],
+                           env={**os.environ, "HATO_FSTRACE_FD": str(fd)},
+                           stdout=subprocess.PIPE, check=True, text=True)
+    finally:
+        os.close(fd)
+    return [line.split() for line in p.stdout.splitlines()]
+
+
+def look(exe, *args):
+    """`check` on a state: its output, and what is wrong if it did not end well."""
+    p = subprocess.run([exe, "check", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       text=True, timeout=60, check=False)
+    wrong = [] if p.returncode == 0 else [f"ended with {p.returncode}: {p.stderr.strip()[-300:]}"]
+    return p.stdout.splitlines(), wrong
+
+
+def cut(exe, tmp_path, name, count, n_states, check):
+    """Run, make states, check(exe, state directory, lines, offset) each; the
+    promised lines.  `name` is the room's directory in a state."""
+    if os.access("/dev/shm", os.W_OK):
+        work = f"/dev/shm/hato-crash-{name}-{os.getpid()}"
+    else:
+        work = str(tmp_path / "states")
+    root = str(tmp_path / "root")
+    os.makedirs(root)
+    os.makedirs(work)
+    base = powercut.Base.save(root, str(tmp_path / "base"))
+    lines = traced(exe, os.path.join(root, name), count, str(tmp_path / "trace"))
+    trace = powercut.Trace(str(tmp_path / "trace"))
+    disk = powercut.Disk(base, trace)
+    failures = []
+    try:
+        for n, point in enumerate(powercut.points_of(trace, n_states, random.Random(SEED))):
+            disk.advance(point)
+            offset = trace.records[point].at if point < len(trace.records) else trace.end
+            kind = powercut.KINDS[n % len(powercut.KINDS)]
+            state = os.path.join(work, str(n))
+            disk.state(state, f"{SEED}:{n}", kind)
+            wrong = check(exe, os.path.join(state, name), lines, offset)
+            if wrong:
+                failures.append(f"state {n} ({kind}, record {point}): " + "; ".join(wrong[:5]))
+                if KEEP:
+                    break
+            shutil.rmtree(state)
+    finally:
+        if not (KEEP and failures):
+            shutil.rmtree(work, ignore_errors=True)
+    assert disk.ignored == 0
+    assert not failures, "\n".join(failures[:20])
+    return lines
