@@ -24,7 +24,7 @@ def test_start_status_stop(where):
     with Hato(where) as h:
         p = h.all_ready()
         assert set(SINGLES) <= set(p)
-        assert len(p) - len(SINGLES) == os.cpu_count()
+        assert len(p) - len(SINGLES) == (os.cpu_count() + 1) // 2
         with h.connect():
             pass
         pids = [pid for pid, _ in p.values()]

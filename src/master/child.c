@@ -240,9 +240,11 @@ static int spawn(struct master *m, enum ptype type, int control, pid_t *pid,
 }
 
 /* One process for each processor. */
-static bool is_manifold(enum ptype t)
+static unsigned siblings(const struct master *m, enum ptype t)
 {
-    return t == PT_SMTPD || t == PT_LMTPD || t == PT_LOGIN;
+    if (t == PT_SMTPD)
+        return m->n_smtpd;
+    return t == PT_LMTPD || t == PT_LOGIN ? m->n_slots : 1;
 }
 
 static void give_start(struct child *c, int conf_fd)
@@ -255,7 +257,7 @@ static void give_start(struct child *c, int conf_fd)
     attr_put_u64(&b, AT_PTYPE, (uint64_t)c->type);
     attr_put_u64(&b, AT_SERVICE, UINT64_MAX);
     attr_put_u64(&b, AT_SLOT, c->slot->index);
-    attr_put_u64(&b, AT_NSLOTS, is_manifold(c->type) ? m->n_slots : 1);
+    attr_put_u64(&b, AT_NSLOTS, siblings(m, c->type));
     attr_put_u64(&b, AT_ROOT, m->is_root);
     attr_put_u64(&b, AT_UID, id->uid);
     attr_put_u64(&b, AT_GID, id->gid);

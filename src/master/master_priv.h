@@ -101,7 +101,10 @@ struct master {
     struct fd_watch *dirs_watch;
     struct timer look; /* at the sources of tables */
     msec started_at;
-    unsigned n_slots;
+    unsigned n_slots; /* one for each processor: login, lmtpd */
+    /* Half of that: a message costs as much behind smtpd as in it, and one
+     * process that has all of them shares more syncs and wakes among them. */
+    unsigned n_smtpd;
     struct list slots;
     struct list children;
     struct list ports;

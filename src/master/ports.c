@@ -51,7 +51,9 @@ static int bind_port(struct master *m, const char *where, const char *kind,
     struct port *p = find(m, where);
 
     if (p == NULL) {
-        size_t n = is_shared ? 1 : m->n_slots;
+        size_t n = is_shared                    ? 1
+                   : strcmp(kind, "smtpd") == 0 ? m->n_smtpd
+                                                : m->n_slots;
 
         if (!is_unix && is_free(where, err) < 0)
             return -1;

@@ -42,7 +42,7 @@ static unsigned wanted(const struct master *m, const struct conf *c,
     case PT_QMGR:
         return 1;
     case PT_SMTPD:
-        return m->n_slots;
+        return m->n_smtpd;
     case PT_KEYS:
         return keys_wanted(c) ? 1 : 0;
     case PT_LMTPD:

@@ -125,6 +125,7 @@ static int prepare(struct master *m, const struct master_options *o,
     m->n_slots = cores < 1 ? 1 : (unsigned)cores;
     if (m->n_slots > SLOTS_MAX)
         m->n_slots = SLOTS_MAX;
+    m->n_smtpd = (m->n_slots + 1) / 2;
     if (load_conf(m, o->conf_dir, err) < 0 || own_path(m, err) < 0 ||
         place_users(m, m->conf, err) < 0 || place_dirs(m, m->conf, err) < 0 ||
         place_lock(m, m->conf, err) < 0 || place_log(m, m->conf, err) < 0 ||
