@@ -21,6 +21,7 @@ static const struct {
     { "check", command_check, false },
     { "who", command_who, false },
     { "kick", command_kick, false },
+    { "mailbox", command_mailbox, false },
 };
 
 void command_print_names(void)

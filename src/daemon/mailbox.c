@@ -73,7 +73,7 @@ static void on_lmtp(struct worker *w UNUSED, int fd)
 static void on_chan(struct worker *w, int fd)
 {
     worker_touch(w);
-    local_files_serve(fd);
+    local_files_serve(fd, store);
 }
 
 static void on_reload(struct worker *w UNUSED, struct conf *now)

@@ -13,6 +13,7 @@
 
 struct files {
     struct chan *chan;
+    struct store *store;
 };
 
 /* Postfix's rules for a .forward: a regular file (no link), of the user or
@@ -59,8 +60,9 @@ static int read_file(slice path, bool is_forward, struct buf *out,
     return 1;
 }
 
-static void serve(struct chan *c, struct msg *m, void *arg UNUSED)
+static void serve(struct chan *c, struct msg *m, void *arg)
 {
+    const struct files *f = arg;
     bool is_forward = m->type == WORKER_FORWARD;
     slice in = m->body;
     struct buf content;
@@ -69,6 +71,10 @@ static void serve(struct chan *c, struct msg *m, void *arg UNUSED)
     struct err err;
     int r = 0;
 
+    if (m->type == WORKER_MAILBOX && f->store) {
+        local_mailboxes_serve(c, m, f->store);
+        return;
+    }
     if (!is_forward && m->type != WORKER_INCLUDE) {
         err_temp(&err, "a worker does not know this question");
         chan_fail(c, m->id, &err);
@@ -98,12 +104,13 @@ static void on_close(struct chan *c UNUSED, void *arg)
     free(f);
 }
 
-void local_files_serve(int fd)
+void local_files_serve(int fd, struct store *store)
 {
     static const struct chan_ops ops = { .serve = serve,
                                          .on_close = on_close,
                                          .max_tasks = 32 };
     struct files *f = xcalloc(1, sizeof *f);
 
+    f->store = store;
     f->chan = chan_new(fd, &ops, f);
 }

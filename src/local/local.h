@@ -45,8 +45,10 @@ void local_on_peer(struct local *l, int fd);
 void local_drain(struct local *l, void (*on_idle)(void *arg), void *arg);
 void local_dump(const struct local *l, struct buf *out);
 
-/* In a mailbox worker: answer WORKER_FORWARD and WORKER_INCLUDE on a channel
- * over fd (taken over), with this process's own rights. */
-void local_files_serve(int fd);
+/* In a mailbox worker: answer WORKER_FORWARD, WORKER_INCLUDE and, with a store,
+ * WORKER_MAILBOX on a channel over fd (taken over), with this process's own
+ * rights. */
+struct store;
+void local_files_serve(int fd, struct store *store);
 
 #endif

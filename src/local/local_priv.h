@@ -147,4 +147,9 @@ bool local_special_parse(slice addr, slice *mailbox, struct lmtp_place *place);
 /* ---- deliver.c: all recipients that have a place */
 MAY_WAIT void local_deliver(struct local_job *j);
 
+/* ---- mailboxes.c, in a mailbox worker: answers WORKER_MAILBOX */
+struct store;
+MAY_WAIT void local_mailboxes_serve(struct chan *c, struct msg *m,
+                                    struct store *store);
+
 #endif

@@ -17,7 +17,9 @@ static int usage(void)
                           "abort|flush|status|check|reopen\n"
                           "       hato who [USER] | kick USER [ADDRESS]\n"
                           "       hato init DIR [--domain DOMAIN] [--user "
-                          "NAME]\n");
+                          "NAME]\n"
+                          "       hato mailbox list|status|check|rebuild USER "
+                          "[MAILBOX]\n");
     return 64;
 }
 

@@ -241,6 +241,12 @@ MAY_WAIT CHECKED int store_mailbox_durable(struct store_mailbox *m,
 /* Write the snapshot now. */
 MAY_WAIT CHECKED int store_mailbox_compact(struct store_mailbox *m,
                                            struct err *err);
+/* Look for strangers' doings, then hold size and, where known, CRC of every
+ * file against the index, and tell what does not fit. */
+MAY_WAIT CHECKED int store_mailbox_check(struct store_mailbox *m,
+                                         void (*fn)(void *arg, uint32_t uid,
+                                                    const char *what),
+                                         void *arg, struct err *err);
 /* Throw the index away and make it anew from the files; UIDs that the old
  * index still tells are kept. */
 CHECKED int store_mailbox_rebuild(struct store_mailbox *m, struct err *err);

@@ -23,6 +23,7 @@
  *   folders.c   folders come, go, and get other names
  *   list.c      which folders there are
  *   subs.c      subscriptions
+ *   verify.c    the index held against the files
  *   watch.c     strangers, told by inotify
  *   keywords.c  names of keywords, dovecot-keywords
  *   takeover.c  what Dovecot or Courier left          parsers: pure
