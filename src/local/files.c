@@ -60,7 +60,7 @@ static int read_file(slice path, bool is_forward, struct buf *out,
     return 1;
 }
 
-static void serve(struct chan *c, struct msg *m, void *arg)
+MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
 {
     const struct files *f = arg;
     bool is_forward = m->type == WORKER_FORWARD;
