@@ -3,30 +3,45 @@
 #include "imap/fetch.h"
 
 #include "base/digest.h"
+#include "mail/mime.h"
 
 /* ---- items out of the index: no file is touched, nothing waits */
 
-/* A cached string; made when the message has none. */
+/* A cached string; made when the message has none yet. */
 static bool cached(struct fetch *f, size_t row, enum store_cached what,
                    slice *out)
 {
     struct store_view *v = &f->s->selected->view;
+    struct store_row r;
     struct err err;
 
     if (store_cached_view(v->mailbox, row, what, out))
         return true;
-    if (store_view_is_gone(v, row))
+    store_view_get(v, row, &r);
+    if (store_view_is_gone(v, row) || r.cache_version == MAIL_MIME_VERSION)
         return false;
-    return store_fill(v->mailbox, store_row_uid(v->mailbox, row), &err) == 0 &&
+    return store_fill(v->mailbox, r.uid, &err) == 0 &&
            store_cached_view(v->mailbox, row, what, out);
 }
 
-static void say_in_parens(struct fetch *f, const char *name, slice v)
+/* The same out of the file: the strings of a few monsters are too long for the
+ * index. */
+MAY_WAIT static bool say_live(struct fetch *f, size_t row, const char *name,
+                              bool (*put)(struct buf *b,
+                                          const struct mail_part *root))
 {
-    imap_says(f->s, name);
-    imap_says(f->s, " (");
-    imap_say(f->s, v);
-    imap_says(f->s, ")");
+    struct fetch_message m;
+    struct err err;
+    bool ok = fetch_open(f, row, &m, &err) > 0 && fetch_tree(&m);
+
+    if (ok) {
+        imap_says(f->s, name);
+        imap_says(f->s, " (");
+        ok = put(&f->s->work->out, m.root);
+        imap_says(f->s, ")");
+    }
+    fetch_close(&m);
+    return ok;
 }
 
 static bool say_size(struct fetch *f, size_t row)
@@ -43,18 +58,42 @@ static bool say_size(struct fetch *f, size_t row)
     return true;
 }
 
-static bool say_body(struct fetch *f, size_t row)
+static bool put_plain(struct buf *out, slice v)
+{
+    return buf_slice(out, v);
+}
+
+static const struct {
+    enum fetch_item item;
+    enum store_cached what;
+    const char *name;
+    bool (*put)(struct buf *out, slice cached);
+    bool (*live)(struct buf *out, const struct mail_part *root);
+} strings[] = {
+    { FETCH_ENVELOPE, STORE_ENVELOPE, "ENVELOPE", put_plain,
+      mail_imap_envelope },
+    { FETCH_BODY, STORE_BODYSTRUCTURE, "BODY", imap_body_of_structure,
+      mail_imap_body },
+    { FETCH_STRUCTURE, STORE_BODYSTRUCTURE, "BODYSTRUCTURE", put_plain,
+      mail_imap_bodystructure },
+};
+
+MAY_WAIT static bool say_string(struct fetch *f, size_t row, size_t i)
 {
     struct buf *out = &f->s->work->out;
+    size_t was = out->n;
     slice v;
 
-    if (!cached(f, row, STORE_BODYSTRUCTURE, &v))
-        return false;
-    imap_says(f->s, "BODY (");
-    if (!imap_body_of_structure(out, v))
-        return false;
-    imap_says(f->s, ")");
-    return true;
+    if (cached(f, row, strings[i].what, &v)) {
+        imap_says(f->s, strings[i].name);
+        imap_says(f->s, " (");
+        if (strings[i].put(out, v)) {
+            imap_says(f->s, ")");
+            return true;
+        }
+        out->n = was;
+    }
+    return say_live(f, row, strings[i].name, strings[i].live);
 }
 
 static void say_id(struct fetch *f, const char *name, const uint8_t *id)
@@ -105,28 +144,15 @@ static void say_ids(struct fetch *f, size_t row, const char **space)
     }
 }
 
-static bool say_strings(struct fetch *f, size_t row, const char **space)
+MAY_WAIT static bool say_strings(struct fetch *f, size_t row,
+                                 const char **space)
 {
-    slice v;
-
-    if (f->items & FETCH_ENVELOPE) {
-        if (!cached(f, row, STORE_ENVELOPE, &v))
-            return false;
+    for (size_t i = 0; i < ARRAY_LEN(strings); i++) {
+        if (!(f->items & strings[i].item))
+            continue;
         imap_says(f->s, *space);
-        say_in_parens(f, "ENVELOPE", v);
-        *space = " ";
-    }
-    if (f->items & FETCH_BODY) {
-        imap_says(f->s, *space);
-        if (!say_body(f, row))
+        if (!say_string(f, row, i))
             return false;
-        *space = " ";
-    }
-    if (f->items & FETCH_STRUCTURE) {
-        if (!cached(f, row, STORE_BODYSTRUCTURE, &v))
-            return false;
-        imap_says(f->s, *space);
-        say_in_parens(f, "BODYSTRUCTURE", v);
         *space = " ";
     }
     if (f->items & FETCH_PREVIEW) {
@@ -149,8 +175,8 @@ static void say_flags(struct fetch *f, const struct imap_walk *w)
 }
 
 /* False: something is damaged or gone, and what was begun is to be cut. */
-static bool say_items(struct fetch *f, const struct imap_walk *w,
-                      bool more_flags)
+MAY_WAIT static bool say_items(struct fetch *f, const struct imap_walk *w,
+                               bool more_flags)
 {
     struct imap_session *s = f->s;
     const struct store_mailbox *m = s->selected->view.mailbox;
@@ -232,7 +258,7 @@ MAY_WAIT static int one_with_file(struct fetch *f, const struct imap_walk *w,
     return 0;
 }
 
-static void one_from_index(struct fetch *f, const struct imap_walk *w)
+MAY_WAIT static void one_from_index(struct fetch *f, const struct imap_walk *w)
 {
     struct buf *out = &f->s->work->out;
     size_t was = out->n;
@@ -329,8 +355,6 @@ MAY_WAIT static void cmd_fetch(struct imap_cmd *c)
     }
     if (!fetch_parse(&f))
         return;
-    if (f.sections != NULL)
-        f.piece = xmalloc(FETCH_PIECE);
     if (c->s->selected->is_read_only)
         f.sets_seen = false;
     if (f.items & FETCH_FLAGS)

@@ -57,7 +57,7 @@ struct fetch {
     bool has_since;
     uint64_t since; /* CHANGEDSINCE */
     bool some_gone; /* a file that was asked for is not there any more */
-    char *piece;    /* FETCH_PIECE bytes, when there are sections */
+    char *piece;    /* FETCH_PIECE bytes, once a file was opened */
 };
 
 /* The items, behind the set and a space.  False: BAD was answered. */
@@ -82,7 +82,9 @@ struct fetch_message {
 /* 1: open; 0: it is gone; -1: err. */
 MAY_WAIT int fetch_open(struct fetch *f, size_t row, struct fetch_message *out,
                         struct err *err);
-void fetch_close(struct fetch_message *m);
+/* Parse it: m->root. */
+MAY_WAIT bool fetch_tree(struct fetch_message *m);
+void fetch_close(struct fetch_message *m); /* also of one that is not open */
 /* "LABEL {n}..." for a section.  False: the session is over. */
 MAY_WAIT bool fetch_send(struct fetch_message *m,
                          const struct fetch_section *sec);

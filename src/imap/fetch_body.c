@@ -59,6 +59,8 @@ int fetch_open(struct fetch *f, size_t row, struct fetch_message *out,
     struct stat st;
 
     *out = (struct fetch_message){ .f = f, .row = row, .fd = -1 };
+    if (f->piece == NULL)
+        f->piece = xmalloc(FETCH_PIECE);
     store_view_get(v, row, &r);
     out->uid = r.uid;
     if (store_view_is_gone(v, row))
@@ -88,7 +90,7 @@ void fetch_close(struct fetch_message *m)
 
 /* ---- where a section lies */
 
-MAY_WAIT static bool parse_tree(struct fetch_message *m)
+bool fetch_tree(struct fetch_message *m)
 {
     struct mail_mime *mime;
     uint64_t at = 0;
@@ -168,7 +170,7 @@ MAY_WAIT static bool find_header(struct fetch_message *m)
             return true;
         }
     }
-    if (!parse_tree(m))
+    if (!fetch_tree(m))
         return false;
     m->header = (struct imap_range64){ 0, m->root->header.stored,
                                        m->root->header.crlf };
@@ -214,7 +216,7 @@ MAY_WAIT static int locate(struct fetch_message *m,
 
     if (sec->part.n == 0)
         return locate_top(m, sec->kind, out) ? 1 : -1;
-    if (!parse_tree(m))
+    if (!fetch_tree(m))
         return -1;
     p = mail_part_find(m->root, sec->part);
     if (p == NULL)
@@ -391,7 +393,10 @@ static void pick_fields(const struct fetch_section *sec, slice header,
         if (is_named(sec, field.name) == want)
             convert(w, field.whole);
     w->prev_cr = false;
-    convert(w, SL("\n"));
+    /* Where the header ended without an empty line, what is left of it does
+     * so as well; a choice of fields never does (Dovecot). */
+    if (want || it.end == MAIL_HEADER_BLANK)
+        convert(w, SL("\n"));
 }
 
 MAY_WAIT static bool send_fields(struct fetch_message *m,
@@ -441,8 +446,9 @@ bool fetch_send(struct fetch_message *m, const struct fetch_section *sec)
     }
     if (found < 0)
         return give_up(m);
-    if (found == 0) {
-        imap_says(s, " NIL");
+    if (found ==
+        0) { /* NIL would do as well, but Dovecot's clients know this */
+        say_literal(s, 0);
         return true;
     }
     if (sec->kind == FETCH_FIELDS || sec->kind == FETCH_FIELDS_NOT)

@@ -321,7 +321,8 @@ MAY_WAIT static void sign_in(struct imap_session *s, slice tag)
         return;
     }
     imap_say(s, tag);
-    imap_says(s, " OK [CAPABILITY ");
+    imap_says(s, slice_eqs(tag, "*") ? " PREAUTH [CAPABILITY "
+                                     : " OK [CAPABILITY ");
     imap_says(s, imap_capability);
     imap_says(s, "] Logged in\r\n");
 }

@@ -40,7 +40,7 @@ static void sections(struct bench *b)
     has(t, "* 1 FETCH (UID 1 BODY[2.HEADER] {18}\r\nSubject: inner\r\n\r\n"
            " BODY[2.TEXT] {11}\r\nInner text. BODY[1] {5}\r\nText. "
            "BODY[2.MIME] {32}\r\nContent-Type: message/rfc822\r\n\r\n "
-           "BODY[3] NIL)\r\n");
+           "BODY[3] {0}\r\n)\r\n");
     has(client_do(&c, "FETCH 1 BODY.PEEK[2]<4.5>"),
         "BODY[2]<4> {5}\r\nect: )\r\n");
     has(client_do(&c, "FETCH 1 BODY.PEEK[2]<9.8>"),
