@@ -1,8 +1,6 @@
 /* Commands that need no mailbox: RFC 3501 6.1, 6.4.1, RFC 2971, RFC 5161. */
 #include "imap/imap_priv.h"
 
-#include "ipc/event.h"
-
 /* After sign-in.  A group of commands that lands adds its words. */
 const char imap_capability[] =
     "IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE UNSELECT NAMESPACE CHILDREN "
@@ -150,8 +148,7 @@ static void cmd_id(struct imap_cmd *c)
         return;
     }
     if (log.n > 0)
-        log_info("imap(%.*s)<%.*s>: ID sent: %.*s", SLF(s->user),
-                 SLF(s->session_id), SLF(buf_view(&log)));
+        imap_log(s, EV_INFO, "ID sent: %.*s", SLF(buf_view(&log)));
     say_id(s);
     imap_ok(c, NULL, "ID completed.");
 }

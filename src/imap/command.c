@@ -1,8 +1,6 @@
 /* Which commands there are, and the life of one. */
 #include "imap/imap_priv.h"
 
-#include "ipc/event.h"
-
 /* A group of commands is a table in a file of its own: imap_priv.h. */
 static const struct imap_command *const groups[] = {
     imap_basic_commands,     imap_select_commands, imap_expunge_commands,
@@ -62,8 +60,7 @@ void imap_fail(struct imap_cmd *c, const struct err *err)
     if (err->class == ERR_TEMP) {
         struct imap_session *s = c->s;
 
-        log_warning("imap(%.*s)<%.*s>: %.*s: %s", SLF(s->user),
-                    SLF(s->session_id), SLF(c->name), err->log);
+        imap_log(s, EV_WARNING, "%.*s: %s", SLF(c->name), err->log);
         imap_no(c,
                 err->sys == ENOSPC || err->sys == EDQUOT ? "OVERQUOTA"
                                                          : "UNAVAILABLE",

@@ -5,7 +5,6 @@
  */
 #include "imap/fetch.h"
 
-#include "ipc/event.h"
 #include "mail/header.h"
 #include "mail/mime.h"
 
@@ -365,8 +364,7 @@ static bool give_up(struct fetch_message *m)
     struct imap_session *s = m->f->s;
 
     if (!s->is_broken && !s->is_kicked)
-        log_warning("imap(%.*s)<%.*s>: UID %u changed while it was read",
-                    SLF(s->user), SLF(s->session_id), m->uid);
+        imap_log(s, EV_WARNING, "UID %u changed while it was read", m->uid);
     s->is_broken = true;
     return false;
 }

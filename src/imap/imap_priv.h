@@ -34,6 +34,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "imap/imap.h"
+#include "ipc/event.h"
 #include "rt/rt.h"
 #include "rt/stream.h"
 #include "store/store.h"
@@ -411,6 +412,9 @@ void imap_session_park(struct imap_session *s);
 /* End it soon, with "* BYE why". */
 void imap_session_end(struct imap_session *s, slice why);
 void imap_session_busy(struct imap_session *s, bool is_busy);
+/* A line of the log, as Dovecot has it: "imap(user)<pid><session>: text". */
+void imap_log(const struct imap_session *s, enum ev_level level,
+              const char *fmt, ...) PRINTF(3, 4);
 /* "* BYE ..." and no more commands. */
 void imap_bye(struct imap_session *s, const char *why);
 

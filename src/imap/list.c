@@ -331,7 +331,7 @@ MAY_WAIT static void say_all(struct listing *l)
         /* One that cannot be read now has no STATUS (RFC 5819 2). */
         if ((l->opts & RET_STATUS) && e->f.exists &&
             imap_say_status(s, e->f.name, l->status_items, &err) < 0)
-            log_warning("imap(%.*s): STATUS: %s", SLF(s->user), err.log);
+            imap_log(s, EV_WARNING, "STATUS: %s", err.log);
         if (!imap_room(s))
             return;
     }

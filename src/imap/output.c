@@ -192,3 +192,17 @@ bool imap_flush(struct imap_session *s)
         s->is_broken = true;
     return !s->is_broken;
 }
+
+void imap_log(const struct imap_session *s, enum ev_level level,
+              const char *fmt, ...)
+{
+    struct buf b CLEANUP(buf_done) = { 0 };
+    va_list ap;
+
+    buf_init(&b, 2000);
+    va_start(ap, fmt);
+    (void)buf_vprintf(&b, fmt, ap);
+    va_end(ap);
+    event_text(level, "imap", NULL, "imap(%.*s)<%d><%.*s>: %s", SLF(s->user),
+               (int)getpid(), SLF(s->session_id), buf_cstr(&b));
+}

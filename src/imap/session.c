@@ -9,8 +9,6 @@
  */
 #include "imap/imap_priv.h"
 
-#include "ipc/event.h"
-
 enum {
     LAST_WORDS_MS = 5000, /* for "* BYE" to one that reads nothing */
 };
@@ -93,9 +91,9 @@ struct imap_session *imap_session_new(struct imap_server *server,
 
 static void log_end(const struct imap_session *s)
 {
-    log_info("imap(%.*s)<%.*s>: Disconnected: %s in=%" PRIu64 " out=%" PRIu64
-             " expunged=%" PRIu64 " fetched=%" PRIu64,
-             SLF(s->user), SLF(s->session_id),
+    imap_log(s, EV_INFO,
+             "Disconnected: %s in=%" PRIu64 " out=%" PRIu64 " expunged=%" PRIu64
+             " fetched=%" PRIu64,
              s->is_logout
                  ? "Logged out"
                  : (s->is_closing ? "Ended by server" : "Connection closed"),
@@ -196,8 +194,7 @@ MAY_WAIT static bool awake(struct imap_session *s)
     if (!s->is_packed || imap_unpack(s, &err) == 0)
         return true;
     if (err.class != ERR_PERM)
-        log_error("imap(%.*s)<%.*s>: %s", SLF(s->user), SLF(s->session_id),
-                  err.log);
+        imap_log(s, EV_ERROR, "%s", err.log);
     imap_bye(s, err.peer);
     return false;
 }
@@ -311,8 +308,7 @@ MAY_WAIT static void sign_in(struct imap_session *s, slice tag)
     struct err err;
 
     if (imap_account(s, &err) < 0) {
-        log_error("imap(%.*s)<%.*s>: %s", SLF(s->user), SLF(s->session_id),
-                  err.log);
+        imap_log(s, EV_ERROR, "%s", err.log);
         imap_say(s, tag);
         imap_says(s, " NO [UNAVAILABLE] ");
         imap_says(s, err.peer);

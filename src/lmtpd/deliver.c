@@ -31,7 +31,8 @@ static void answer_err(struct lmtpd_session *s, struct lmtpd_rcpt *r,
 {
     bool never = err->class == ERR_PERM;
 
-    log_warning("lmtp(%.*s): %s", SLF(r->place.user), err->log);
+    event_text(EV_WARNING, "lmtp", NULL, "lmtp(%.*s)<%d><%s>: %s",
+               SLF(r->place.user), (int)getpid(), s->id, err->log);
     answer(r, never ? 550 : 451,
            err->status[0] != '\0' ? err->status
            : never                ? "5.2.0"
@@ -73,7 +74,8 @@ static void judge(struct group *g, struct lmtpd_rcpt *r,
                : a->code >= 500     ? "5.2.0"
                                     : "4.3.0",
                a->text);
-        log_warning("lmtp(%.*s): %.*s", SLF(r->place.user), SLF(a->text));
+        event_text(EV_WARNING, "lmtp", NULL, "lmtp(%.*s)<%d><%s>: %.*s",
+                   SLF(r->place.user), (int)getpid(), g->s->id, SLF(a->text));
         return;
     }
     answer(r, 250, "2.0.0", SLICE_NONE);

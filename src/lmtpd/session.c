@@ -165,7 +165,8 @@ MAY_WAIT static int cmd_rcpt(struct lmtpd_session *s, slice args)
         return lmtpd_reply(s, "555 5.5.4 Unsupported option");
     if (users_any(s->server->users, path.addr, tx->arena, &place, &found,
                   &err) < 0) {
-        log_warning("lmtp: %.*s: %s", SLF(path.addr), err.log);
+        event_text(EV_WARNING, "lmtp", NULL, "lmtp: %.*s: %s", SLF(path.addr),
+                   err.log);
         return lmtpd_reply(s, "451 4.3.0 <%.*s> Temporary internal error",
                            SLF(path.addr));
     }
@@ -372,7 +373,8 @@ static void session_free(struct lmtpd_session *s, const char *why)
 {
     struct lmtpd *d = s->server;
 
-    event_text(EV_INFO, "lmtp", NULL, "Disconnect from %s: %s", s->client, why);
+    event_text(EV_INFO, "lmtp", NULL, "lmtp(%d): Disconnect from %s: %s",
+               (int)getpid(), s->client, why);
     lmtpd_tx_free(s);
     list_remove(&s->link);
     stream_free(&s->stream);
@@ -490,12 +492,13 @@ MAY_WAIT static void greet(void *arg)
     stream_deadline(s->stream, clock_after(s->line->timeout));
     if (!ok && table_match_client(s->line->trusted, SLICE_NONE,
                                   slice_str(s->peer.text), &ok, &err) < 0) {
-        log_warning("lmtp: mynetworks: %s", err.log);
+        event_text(EV_WARNING, "lmtp", NULL, "lmtp: mynetworks: %s", err.log);
         (void)lmtpd_reply(s, "421 4.3.0 %s Temporary internal error",
                           s->server->host);
         s->is_closing = true;
     } else if (!ok) {
-        log_warning("lmtp: %s is not of mynetworks: refused", s->client);
+        event_text(EV_WARNING, "lmtp", NULL,
+                   "lmtp: %s is not of mynetworks: refused", s->client);
         (void)lmtpd_reply(s, "554 5.7.1 %s Access denied", s->server->host);
         s->is_closing = true;
     } else {
@@ -520,6 +523,7 @@ void lmtpd_session_start(struct lmtpd_line *line, int fd,
     (void)snprintf(s->id, sizeof s->id, "%016" PRIx64, random_u64());
     list_push(&line->server->sessions, &s->link);
     line->server->n_sessions++;
-    event_text(EV_INFO, "lmtp", NULL, "Connect from %s", s->client);
+    event_text(EV_INFO, "lmtp", NULL, "lmtp(%d): Connect from %s",
+               (int)getpid(), s->client);
     (void)task_spawn("lmtpd", greet, s);
 }

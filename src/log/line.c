@@ -60,11 +60,22 @@ static bool is_of_dovecot(slice service)
     return false;
 }
 
+/* Sessions, whose text begins with "imap(user)<pid><session>: ". */
+static bool names_itself(slice service)
+{
+    return slice_eqs(service, "imap") || slice_eqs(service, "pop3") ||
+           slice_eqs(service, "lmtp");
+}
+
 static void put_tag(struct buf *b, const struct log_settings *s,
                     const struct event *e)
 {
     if (is_of_dovecot(e->service)) {
         buf_printf(b, "dovecot[%d]: %.*s: ", (int)e->pid, SLF(e->service));
+        return;
+    }
+    if (names_itself(e->service)) {
+        buf_printf(b, "dovecot[%d]: ", (int)e->pid);
         return;
     }
     buf_printf(b, "%s/%.*s[%d]: ", s->tag, SLF(e->service), (int)e->pid);

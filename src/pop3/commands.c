@@ -149,7 +149,8 @@ MAY_WAIT static int say_err(struct pop3_session *s, const struct err *why)
         return -1;
     if (why->class == ERR_PERM)
         return stream_printf(s->stream, &err, "-ERR %s\r\n", why->peer);
-    log_error("pop3(%s): %s", s->user, why->log);
+    event_text(EV_ERROR, "pop3", NULL, "pop3(%s)<%d><%s>: %s", s->user,
+               (int)getpid(), s->session_id, why->log);
     return say(s, "-ERR [SYS/TEMP] Internal error occurred. Refer to server "
                   "log for more information.\r\n");
 }
@@ -241,7 +242,8 @@ MAY_WAIT static int cmd_quit(struct pop3_session *s, UNUSED slice args)
     if (pop3_update(s, &err) < 0) {
         if (err.class == ERR_PEER)
             return -1;
-        log_error("pop3(%s): %s", s->user, err.log);
+        event_text(EV_ERROR, "pop3", NULL, "pop3(%s)<%d><%s>: %s", s->user,
+                   (int)getpid(), s->session_id, err.log);
         return say(s, n > 0 ? "-ERR [SYS/TEMP] Logging out, messages not "
                               "deleted.\r\n"
                             : "+OK Logging out.\r\n");

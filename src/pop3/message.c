@@ -51,7 +51,9 @@ MAY_WAIT static int send_file(struct pop3_session *s, int fd, struct top *t,
 
         if (n < 0) {
             /* +OK has gone out: only the end of the line tells the client. */
-            log_error("pop3(%s): read a message: %s", s->user, strerror(errno));
+            event_text(EV_ERROR, "pop3", NULL,
+                       "pop3(%s)<%d><%s>: read a message: %s", s->user,
+                       (int)getpid(), s->session_id, strerror(errno));
             r = err_peer(err, "a message could not be read");
             break;
         }

@@ -225,7 +225,8 @@ MAY_WAIT static void open_session(void *arg)
         ok = stream_puts(s->stream, "+OK Logged in.\r\n", &err) == 0;
 
     } else if (err.class != ERR_PEER) {
-        log_error("pop3(%s): %s", s->user, err.log);
+        event_text(EV_ERROR, "pop3", NULL, "pop3(%s)<%d><%s>: %s", s->user,
+                   (int)getpid(), s->session_id, err.log);
         (void)stream_puts(s->stream,
                           "-ERR [SYS/TEMP] Internal error occurred. Refer to "
                           "server log for more information.\r\n",
