@@ -537,6 +537,11 @@ static void keep(struct session *s, struct msg *m)
         return;
     }
     leave_worker(s);
+    if (s->b->is_draining) {
+        tell_end(s, SL("* BYE Server shutting down.\r\n"));
+        session_free(s);
+        return;
+    }
     s->is_parked = true;
     s->record = copy(record);
     if (m->n_fds == 1) {
