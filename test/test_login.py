@@ -19,7 +19,8 @@ import time
 
 import pytest
 
-from hatotest import Hato, free_port, is_alive, status_of, wait_for
+from hatotest import Hato, free_port, is_alive, wait_for
+from smtptalk import TestClock
 
 MASTER = """\
 {{port}} inet n - n - - smtpd
@@ -48,10 +49,12 @@ def make_cert(directory):
 class Reading:
     """A Hato that is read from: IMAP and POP3, with and without TLS."""
 
-    def __init__(self, path, **main):
+    def __init__(self, path, mode="one", **main):
         self.ports = {n: free_port() for n in ("imap", "imaps", "pop3", "pop3s")}
         cert, key = make_cert(f"{path}/tls")
         uid = 65534 if os.geteuid() == 0 else os.geteuid()
+        if mode == "users":
+            os.chmod(path, 0o755)
         self.mail = f"{path}/mail"
         os.makedirs(self.mail, exist_ok=True)
         boxes = ", ".join(f"{u}@example.org={u}/" for u in USERS)
@@ -65,7 +68,9 @@ class Reading:
             "auth_failure_delay": "1s",
             "smtpd_tls_cert_file": cert, "smtpd_tls_key_file": key,
             "smtpd_tls_security_level": "may",
-            **main}, master=MASTER.format(**self.ports))
+            **main}, master=MASTER.format(**self.ports), mode=mode)
+        if mode == "users":
+            os.chown(self.mail, uid, uid)
         self.hato.write("passwords", "".join(
             f"{u}@example.org {{PLAIN}}secret-{u}\n" for u in USERS))
 
@@ -344,6 +349,58 @@ def test_connections_of_one_user_are_limited(server):
     server.imap("ben").logout()
     for c in got[1:]:
         c.logout()
+
+
+def test_a_worker_with_parked_sessions_alone_leaves(where):
+    """The broker keeps the record and looks at the mailbox; the client notices nothing."""
+    with Reading(where) as r:
+        r.hato.stop()
+        clock = TestClock(r.hato)
+        r.hato.start(env=clock.env)
+        c = r.imap("anna")
+        c.append("INBOX", None, None, b"Subject: x\r\n\r\nx\r\n")
+        c.select("INBOX")
+        tag = idle_start(c)
+        assert wait_for(lambda: "parked" in r.who())
+
+        def left():
+            clock.move(10)
+            return "without a worker 1" in r.hato.command("status").stdout
+
+        assert wait_for(left, 20)
+        assert "workers: 0" in r.hato.command("status").stdout
+        # a stranger delivers
+        with open(f"{r.mail}/anna/new/1700000000.stranger", "w", encoding="utf-8") as f:
+            f.write("Subject: stranger\n\nhello\n")
+        os.chmod(f"{r.mail}/anna/new/1700000000.stranger", 0o644)
+        idle_until(c, b"2 EXISTS")
+        assert wait_for(left, 20)
+        # and the client comes back by itself
+        idle_done(c, tag)
+        assert b"Subject: stranger" in c.fetch("2", "(BODY.PEEK[HEADER])")[1][0][1]
+        c.logout()
+
+
+# ---------------------------------------------------------------- isolation
+
+@pytest.mark.parametrize("mode", ["one"] + (["users"] if os.geteuid() == 0 else []))
+def test_login_and_smtpd_open_nothing_of_others(where, mode):
+    """As if login and smtpd were broken into: same user, same sandbox."""
+    with Reading(where, mode=mode) as r:
+        r.imap("anna").logout()
+        for name, joints in (("login", {"keys", "auth", "broker"}),
+                             ("smtpd", {"qmgr", "tables", "keys", "auth"})):
+            text = r.hato.command("probe", name, check=True).stdout
+            files = re.findall(r"^file (\S+): (\w+)", text, re.M)
+            assert len(files) == 4 and {what for _, what in files} == {"refused"}, text
+            assert set(re.findall(r"^joint (\w+): open", text, re.M)) == joints, text
+            assert "answered" not in text, text
+            if name == "login":
+                assert text.count(": refused") >= 4 + 8, text
+            else:
+                assert "BROKER_DELIVER" not in text
+        # and nobody was signed in by that
+        assert "forged" not in r.who()
 
 
 # ------------------------------------------------------------ reload, deaths

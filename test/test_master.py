@@ -281,15 +281,16 @@ NEEDS = {
     "local": set(),
     "smtpd": set(),
     "auth": set(),
+    "login": set(),
     "mailbox": {"open", "create"},  # as its user; the uid is the limit
     # What a user's programs may need: what no program needs is refused.
     "command": {"open", "create", "inet", "unix", "fork", "exec"},
     "template": {"open", "create", "inet", "unix", "fork", "exec", "kill", "setuid"},
 }
-AUTH_LINE = "auth unix - - n - - auth\n"
+AUTH_LINE = f"auth unix - - n - - auth\n{free_port()} inet n - n - - imapd\n"
 RUNS_AS = {"log": "hato-log", "tables": "hato-tables", "broker": "hato-broker",
            "qmgr": "hato", "local": "hato", "smtpd": "hato-smtp",
-           "auth": "hato-auth"}
+           "auth": "hato-auth", "login": "hato-login"}
 
 
 def probe(h, name):

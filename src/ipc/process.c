@@ -336,9 +336,19 @@ static void answer_text(uint32_t id,
     buf_done(&body);
 }
 
-static void fill_probe(struct process *p UNUSED, struct buf *out)
+MAY_WAIT static void probe_task(void *arg)
 {
-    process_probe(out);
+    uint32_t id = (uint32_t)(uintptr_t)arg;
+    struct buf text, body;
+
+    buf_init(&text, CHAN_MAX_BYTES / 2);
+    buf_init(&body, CHAN_MAX_BYTES);
+    process_probe(&text);
+    process_probe_joints(&life.p, &text);
+    attr_put(&body, AT_TEXT, buf_view(&text));
+    chan_answer(life.p.master, id, buf_view(&body), NULL, 0);
+    buf_done(&text);
+    buf_done(&body);
 }
 
 static void handle(struct msg *m)
@@ -362,7 +372,7 @@ static void handle(struct msg *m)
         answer_text(m->id, p->ops->on_status);
         break;
     case MASTER_PROBE:
-        answer_text(m->id, fill_probe);
+        task_spawn("probe", probe_task, (void *)(uintptr_t)m->id);
         break;
     default: /* of a later release */
         if (m->id != 0) {

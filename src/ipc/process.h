@@ -130,6 +130,10 @@ MAY_WAIT int process_connect(struct process *p, enum ptype to, msec deadline,
 /* Try what a sandbox should refuse; a line "what=refused|allowed (errno)" for
  * each.  Builds for development only; others say that they cannot. */
 void process_probe(struct buf *out);
+/* And, in login and smtpd: files that are others', connections to every other
+ * process, and forged requests to the broker and keys; a line "what: open",
+ * "answered" or "refused" for each. */
+MAY_WAIT void process_probe_joints(struct process *p, struct buf *out);
 
 /* A link: a channel to another process that reconnects by itself.  Calls wait
  * (to the deadline) for a connection; on_up is called after each connect,
