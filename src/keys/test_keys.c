@@ -14,6 +14,9 @@
 static struct process p;
 static struct chan *master;
 static struct keys *keys;
+/* They live as long as their process. */
+static struct keys *kept[8];
+static size_t n_kept;
 static struct keyring *ring;
 static struct test_cert one, two;
 
@@ -54,6 +57,7 @@ static int open_all(void **state UNUSED)
     p.master = chan_new(fds[0], &quiet_ops, NULL);
     master = chan_new(fds[1], &master_ops, NULL);
     keys = keys_new(&p);
+    kept[n_kept++] = keys;
     ring = NULL;
     return 0;
 }

@@ -373,14 +373,23 @@ static int provider_init(const OSSL_CORE_HANDLE *handle,
     return 1;
 }
 
+static OSSL_PROVIDER *usual, *ours; /* for the life of the process */
+
+static void unload(void)
+{
+    (void)OSSL_PROVIDER_unload(ours);
+    (void)OSSL_PROVIDER_unload(usual);
+}
+
 void tls_provider_load(void)
 {
     if (OSSL_PROVIDER_add_builtin(NULL, "hato", provider_init) != 1 ||
-        OSSL_PROVIDER_load(NULL, "default") == NULL ||
-        OSSL_PROVIDER_load(NULL, "hato") == NULL ||
+        (usual = OSSL_PROVIDER_load(NULL, "default")) == NULL ||
+        (ours = OSSL_PROVIDER_load(NULL, "hato")) == NULL ||
         /* Ours is found by those who ask for it alone. */
         EVP_set_default_properties(NULL, "?provider=default") != 1)
         panic("OpenSSL does not take our provider");
+    (void)atexit(unload);
 }
 
 EVP_PKEY *tls_remote_key(EVP_PKEY *public, const uint8_t id[static 32],
