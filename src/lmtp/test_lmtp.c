@@ -90,7 +90,7 @@ MAY_WAIT static void bench_close(struct bench *b)
   loop_run_until_idle();                                                       \
   loop_done();                                                                 \
   /* Nothing is left that waits for its deadline. */                           \
-  assert_true(clock_mono() - began < 20000);                                   \
+  assert_true(clock_mono() - began < 300000);                                   \
  }                                                                             \
  MAY_WAIT static void name##_run(struct bench *b)
 
@@ -103,7 +103,7 @@ static struct lmtp_message letter(const struct bench *b)
         .body_fd = b->body_fd,
         .body_at = 2,
         .body_bytes = 11,
-        .deadline = clock_after(5000),
+        .deadline = clock_after(60000),
     };
 }
 
@@ -360,7 +360,7 @@ MAY_WAIT static struct stream *talk(struct bench *b)
     pair_of(fds);
     lmtp_serve(b->server, fds[0]);
     st = stream_from_fd(fds[1]);
-    stream_deadline(st, clock_after(5000));
+    stream_deadline(st, clock_after(60000));
     return st;
 }
 
@@ -419,6 +419,7 @@ LMTP_TEST(test_full_transaction)
                    "RCPT TO:<a@b> XKIND=mailbox XUSER=tomo XMAIL=%015000d\r\n",
                    0);
     do {
+        stream_deadline(st, clock_after(60000));
         assert_int_equal(stream_puts(st, line, &err), 0);
         assert_int_equal(stream_flush(st, &err), 0);
         if (stream_line(st, 4096, &got, &err) < 0)

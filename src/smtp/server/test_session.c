@@ -45,6 +45,7 @@ MAY_WAIT static const char *answer(struct talk *t)
     struct err err;
     slice line;
 
+    stream_deadline(t->st, clock_after(60000));
     do {
         if (stream_line(t->st, 4096, &line, &err) < 0)
             return "";
