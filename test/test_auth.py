@@ -571,9 +571,11 @@ alias_maps =
 smtpd_sasl_auth_enable = yes
 smtpd_sasl_type = dovecot
 smtpd_sasl_path = {h.path("sock")}
+import_environment = MAIL_CONFIG TZ LD_LIBRARY_PATH
+export_environment = MAIL_CONFIG TZ LD_LIBRARY_PATH
 mail_owner = nobody
-setgid_group = daemon
-default_privs = daemon
+setgid_group = bin
+default_privs = games
 """)
         with open(d + "/etc/master.cf", "w", encoding="utf-8") as f:
             f.write(f"{port} inet n - n - - smtpd\npostlog unix-dgram n - n - 1 postlogd\n"
@@ -595,11 +597,16 @@ default_privs = daemon
                     except OSError:
                         return None
                 s = wait_for(up, 15)
-                assert s, p.stdout.read1().decode()
+                assert s, "Postfix does not start"
                 s.ehlo("x")
                 assert "PLAIN" in s.esmtp_features.get("auth", ""), s.esmtp_features
                 assert s.docmd("AUTH", "PLAIN " + plain("tomo@example.com", "bad"))[0] == 535
-                assert s.login("joe@example.com", "seCr t{}: é")[0] == 235
+                assert s.docmd("AUTH", "PLAIN " + plain("joe@example.com", "seCr t{}: é"))[0] \
+                    == 235
+                s.quit()
+                s = smtplib.SMTP("127.0.0.1", port, timeout=10)
+                s.ehlo("x")
+                assert s.login("tomo@example.com", "secret")[0] == 235
                 s.quit()
             finally:
                 p.terminate()
