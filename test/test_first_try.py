@@ -1,5 +1,10 @@
 """What a new user meets: `hato init`, `hato check`, and what they say to slips."""
+import imaplib
 import os
+import poplib
+import smtplib
+import ssl
+import stat
 import subprocess
 
 import pytest
@@ -47,7 +52,6 @@ SLIPS = [
     ("main.cf", "mynetworks = 10.1.2.3/8", 'you should use "10.0.0.0/8"'),
     ("main.cf", "smtpd_recipient_restrictions = reject_unauth_destinatio",
      "(did you mean reject_unauth_destination?)"),
-    ("main.cf", "smtpd_tls_security_level = encrypt", "there is no TLS yet (take it out"),
     ("main.cf", "queue_directory = /var/spool/postfix", "belongs to Postfix (give"),
     ("main.cf", "hello world", "(write: name = value)"),
     ("master.cf", "smtp inet n - n", "(name type private unpriv chroot wakeup"),
@@ -145,5 +149,103 @@ def test_a_fresh_configuration_reaches_everybody(where):
         new = os.path.join(conf, "mail/example.test/tomo/new")
         assert wait_for(lambda: os.path.isdir(new) and len(os.listdir(new)) == len(rcpts)), \
             run(os.path.join(BUILD, "bin/mailq"))
+    finally:
+        run(EXE, "stop")
+
+
+def passwords(conf):
+    with open(os.path.join(conf, "users"), encoding="utf-8") as f:
+        return f.read()
+
+
+def test_user_commands(conf):
+    """hato user: from standard input, never from the command line; in one step."""
+    users = conf / "users"
+    assert stat.S_IMODE(users.stat().st_mode) == 0o600
+    assert stat.S_IMODE((conf / "key.pem").stat().st_mode) == 0o600
+
+    def user(*args, text="", status=0):
+        p = subprocess.run([EXE, "user", *args], input=text, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+                           env={**os.environ, "MAIL_CONFIG": str(conf)})
+        assert p.returncode == status, p.stdout + p.stderr
+        return p.stdout + p.stderr
+
+    first = passwords(conf)
+    user("add", "bob@example.org", "--uid", "5000", "--gid", "5000", "--home", "/home/b",
+         "--extra", "allow_nets=127.0.0.1", text="geheim\n")
+    assert user("list") == "anna@example.org\nbob@example.org\n"
+    text = passwords(conf)
+    assert text.startswith(first) and "geheim" not in text
+    assert text.endswith(":5000:5000::/home/b::allow_nets=127.0.0.1\n")
+    assert "is there already" in user("add", "BOB@example.org", text="x\n", status=65)
+    user("passwd", "bob@example.org", "--scheme", "PLAIN", text="new\n")
+    assert "bob@example.org:{PLAIN}new:5000:5000::/home/b::allow_nets=" in passwords(conf)
+    user("delete", "bob@example.org")
+    assert passwords(conf) == first
+    user("delete", "bob@example.org", status=67)
+    user("passwd", "bob@example.org", text="x\n", status=67)
+    assert stat.S_IMODE(users.stat().st_mode) == 0o600
+    for name in ("a:b", "../x", "a b", "#x", "", "x\ny", "a" * 300):
+        user("add", name, text="x\n", status=65)
+    user("add", "c@example.org", text="\n", status=65)
+    user("add", "c@example.org", "--home", "/a:b", text="x\n", status=65)
+    user("add", "c@example.org", "--scheme", "ROT13", text="x\n", status=64)
+    user("add", "c@example.org", "secret", status=64)
+    assert passwords(conf) == first
+    assert user("hash", "--scheme", "ARGON2ID", text="x\n").startswith("{ARGON2ID}$argon2id$")
+    user("list", "--file", str(conf / "none"), status=66)
+
+
+def test_a_fresh_configuration_signs_people_in(where):
+    """Submission by STARTTLS and TLS, IMAP and POP3, with the first user's password."""
+    conf = os.path.join(where, "conf")
+    kw = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if IS_ROOT else {}
+    if IS_ROOT:
+        os.chown(where, NOBODY, NOBODY)
+
+    def run(*args):
+        p = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                           check=False, timeout=60, cwd="/",
+                           env={**os.environ, "MAIL_CONFIG": conf}, **kw)
+        assert p.returncode == 0, p.stdout
+        return p.stdout
+
+    port = free_port()
+    while not 1000 < port < 60000:
+        port = free_port()
+    run(EXE, "init", conf, "--port", str(port), "--user", "anna", "--password", "geheim")
+    tls = ssl.create_default_context(cafile=os.path.join(conf, "cert.pem"))
+    tls.check_hostname = False
+    run(EXE, "start")
+    try:
+        s = smtplib.SMTP("127.0.0.1", port + 62, timeout=20)
+        s.ehlo()
+        assert not s.has_extn("auth")
+        s.starttls(context=tls)
+        s.login("anna@example.test", "geheim")
+        s.sendmail("anna@example.test", "anna@example.test", "Subject: one\r\n\r\nx\r\n")
+        s.quit()
+        s = smtplib.SMTP_SSL("127.0.0.1", port - 60, timeout=20, context=tls)
+        try:
+            s.sendmail("anna@example.test", "x@elsewhere.example", "Subject: no\r\n\r\nx\r\n")
+            raise AssertionError("relayed without sign-in")
+        except smtplib.SMTPRecipientsRefused:
+            pass
+        s.login("anna@example.test", "geheim")
+        s.sendmail("anna@example.test", "anna@example.test", "Subject: two\r\n\r\nx\r\n")
+        s.quit()
+        box = os.path.join(conf, "mail/example.test/anna/new")
+        assert wait_for(lambda: os.path.isdir(box) and len(os.listdir(box)) == 2)
+        m = imaplib.IMAP4_SSL("127.0.0.1", port + 468, ssl_context=tls, timeout=20)
+        m.login("anna@example.test", "geheim")
+        assert m.select()[1] == [b"2"]
+        assert m.fetch("1:2", "(BODY[HEADER.FIELDS (RECEIVED)])")[1][0][1].count(b"ESMTPSA") == 1
+        m.logout()
+        p = poplib.POP3_SSL("127.0.0.1", port + 470, timeout=20, context=tls)
+        p.user("anna@example.test")
+        p.pass_("geheim")
+        assert p.stat()[0] == 2
+        p.quit()
     finally:
         run(EXE, "stop")

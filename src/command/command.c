@@ -19,6 +19,7 @@ static const struct {
     { "postlog", command_postlog, true },
     { "init", command_init, false },
     { "check", command_check, false },
+    { "user", command_user, false },
     { "who", command_who, false },
     { "kick", command_kick, false },
     { "mailbox", command_mailbox, false },

@@ -28,6 +28,7 @@ int command_postqueue(int argc, char **argv);
 int command_postsuper(int argc, char **argv);
 int command_postcat(int argc, char **argv);
 int command_postlog(int argc, char **argv);
+int command_user(int argc, char **argv);
 int command_who(int argc, char **argv);
 int command_kick(int argc, char **argv);
 int command_init(int argc, char **argv);

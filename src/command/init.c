@@ -1,10 +1,10 @@
 #include "command/command.h"
 
-#include "base/digest.h"
+#include "auth/auth.h"
 #include "mail/mail.h"
 #include "rt/file.h"
+#include "rt/tls.h"
 
-#include <crypt.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <sysexits.h>
@@ -15,7 +15,8 @@
  * separate users as well as all in one as an ordinary user.
  */
 
-#define MAIL_USER "hato-mail"
+#define MAIL_USER        "hato-mail"
+#define CERTIFICATE_DAYS 3650
 
 struct init {
     char *dir; /* absolute */
@@ -82,13 +83,20 @@ static void main_cf(const struct init *in, struct buf *b)
         b,
         "# Where we listen (the ports stand in master.cf), and who may send "
         "to\n"
-        "# other domains: these networks, and later whoever signs in.\n"
+        "# other domains: these networks, and whoever signs in.\n"
         "inet_interfaces = %s\n"
         "mynetworks = 127.0.0.0/8 [::1]/128\n"
         "smtpd_relay_restrictions = permit_mynetworks,\n"
         "    permit_sasl_authenticated, reject_unauth_destination\n"
+        "\n"
+        "# TLS: this certificate signs itself; put one that others trust in "
+        "its\n"
+        "# place, which counts at once.\n"
+        "smtpd_tls_cert_file = %s/cert.pem\n"
+        "smtpd_tls_key_file = %s/key.pem\n"
+        "smtpd_tls_security_level = may\n"
         "\n",
-        in->port == 25 ? "all" : "loopback-only");
+        in->port == 25 ? "all" : "loopback-only", in->dir, in->dir);
     (void)buf_printf(
         b,
         "# Mail for the machine itself: users of the system, and the names in\n"
@@ -105,14 +113,42 @@ static void main_cf(const struct init *in, struct buf *b)
         "virtual_alias_maps = hash:%s/virtual\n"
         "userdb = passwd-file:%s/users\n"
         "mail_location = maildir:%s/mail/%%d/%%n\n"
-        "# Once there is IMAP, they sign in with the passwords there:\n"
-        "# passdb = passwd-file:%s/users\n",
+        "# They sign in with the passwords there (hato user add|passwd|list|"
+        "delete).\n"
+        "passdb = passwd-file:%s/users\n",
         in->dir, in->domain, in->dir, in->dir, in->dir, in->dir);
     if (in->is_root)
         (void)buf_puts(b, "# The user of the system who owns their mail.\n"
                           "mail_uid = " MAIL_USER "\n"
                           "mail_gid = " MAIL_USER "\n"
                           "first_valid_uid = 100\n");
+}
+
+/* 25 goes with 587, 465, 993 and 995, 2525 with 2587, 2465, 2993 and 2995. */
+static unsigned port_near(const struct init *in, int from_2525, unsigned usual)
+{
+    int port = (int)in->port + from_2525;
+
+    if (in->port == 25)
+        return usual;
+    return (unsigned)(port > 0 && port < 65536 ? port
+                                               : (int)in->port - from_2525);
+}
+
+static void submission_line(const struct init *in, struct buf *b, bool is_465)
+{
+    (void)buf_printf(
+        b,
+        "%-9u inet  n       -      n      -      -       smtpd\n"
+        "  -o syslog_name=postfix/%s\n"
+        "  -o %s\n"
+        "  -o smtpd_sasl_auth_enable=yes\n"
+        "  -o smtpd_client_restrictions=\n"
+        "  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject\n",
+        is_465 ? port_near(in, -60, 465) : port_near(in, 62, 587),
+        is_465 ? "submissions" : "submission",
+        is_465 ? "smtpd_tls_wrappermode=yes"
+               : "smtpd_tls_security_level=encrypt");
 }
 
 static void master_cf(const struct init *in, struct buf *b)
@@ -126,9 +162,20 @@ static void master_cf(const struct init *in, struct buf *b)
         "# the line above and change a parameter for it alone.\n"
         "# service type  private unpriv chroot wakeup maxproc command\n"
         "%-9u inet  n       -      n      -      -       smtpd\n"
-        "# 2526    inet  n       -      n      -      -       smtpd\n"
-        "#   -o smtpd_client_restrictions=permit_mynetworks,reject\n",
+        "# Mail programs hand their mail in here, after sign-in and in TLS: "
+        "port 587\n"
+        "# with STARTTLS, port 465 with TLS from the start.\n",
         in->port);
+    submission_line(in, b, false);
+    submission_line(in, b, true);
+    (void)buf_printf(
+        b,
+        "# And read it here: IMAP and POP3 with TLS from the start.\n"
+        "%-9u inet  n       -      n      -      -       imapd\n"
+        "  -o smtpd_tls_wrappermode=yes\n"
+        "%-9u inet  n       -      n      -      -       pop3d\n"
+        "  -o smtpd_tls_wrappermode=yes\n",
+        port_near(in, 468, 993), port_near(in, 470, 995));
 }
 
 static void aliases(const struct init *in, struct buf *b)
@@ -161,32 +208,37 @@ static void virtual_map(const struct init *in, struct buf *b)
                              in->user, in->domain);
 }
 
-/* {SHA512-CRYPT} as Dovecot writes it. */
 static void users(const struct init *in, struct buf *b)
 {
-    static const char letters[] = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                  "abcdefghijklmnopqrstuvwxyz";
-    struct crypt_data *data = xcalloc(1, sizeof *data);
-    char salt[24] = "$6$";
-    uint8_t random[16];
-    char *hash;
+    struct err err;
 
-    random_bytes(random, sizeof random);
-    for (size_t i = 0; i < sizeof random; i++)
-        salt[3 + i] = letters[random[i] & 63];
-    salt[19] = '\0';
-    /* Not crypt_r(): ASan has one of its own and loses libcrypt's. */
-    hash = crypt_rn(in->password, salt, data, (int)sizeof *data);
-    if (hash == NULL || hash[0] == '*')
-        command_die(EX_SOFTWARE, "the password cannot be hashed");
     (void)buf_printf(b,
                      "# user@domain:password:uid:gid:gecos:home:shell:extra, "
                      "as Dovecot's\n"
                      "# passwd-file; only the first is needed to get mail.  "
                      "Changes count at once.\n"
-                     "%s@%s:{SHA512-CRYPT}%s::::::\n",
-                     in->user, in->domain, hash);
-    free(data);
+                     "%s@%s:",
+                     in->user, in->domain);
+    if (auth_password_hash("SHA512-CRYPT", slice_str(in->password), b, &err) <
+        0)
+        command_die(EX_SOFTWARE, "%s", err.log);
+    (void)buf_puts(b, "::::::\n");
+}
+
+static void certificate(const struct init *in, int dirfd)
+{
+    struct buf cert, key;
+    struct err err;
+
+    buf_init(&cert, 16384);
+    buf_init(&key, 16384);
+    if (tls_make_self_signed(in->host, CERTIFICATE_DAYS, &cert, &key, &err) < 0)
+        command_die(EX_SOFTWARE, "%s", err.log);
+    write_file(in, dirfd, "cert.pem", 0644, &cert);
+    write_file(in, dirfd, "key.pem", 0600, &key);
+    explicit_bzero(key.p, key.size);
+    buf_done(&key);
+    buf_done(&cert);
 }
 
 /* ---- options */
@@ -351,10 +403,14 @@ int command_init(int argc, char **argv)
     emit(&in, dirfd, "master.cf", 0644, master_cf);
     emit(&in, dirfd, "aliases", 0644, aliases);
     emit(&in, dirfd, "virtual", 0644, virtual_map);
-    emit(&in, dirfd, "users", in.is_root ? 0640 : 0600, users);
-    (void)printf("%s is ready: user %s@%s, password %s, SMTP on port %u.\n"
-                 "The password is for later; there is no sign-in yet.\n",
-                 in.dir, in.user, in.domain, in.password, in.port);
+    emit(&in, dirfd, "users", 0600, users);
+    certificate(&in, dirfd);
+    (void)printf("%s is ready: user %s@%s, password %s.\n"
+                 "Ports: SMTP %u, submission %u (STARTTLS) and %u (TLS), IMAP "
+                 "%u, POP3 %u (TLS).\n",
+                 in.dir, in.user, in.domain, in.password, in.port,
+                 port_near(&in, 62, 587), port_near(&in, -60, 465),
+                 port_near(&in, 468, 993), port_near(&in, 470, 995));
     tell_users(&in);
     (void)printf("Start it:  hato -c %s start\n", in.dir);
     free(made);

@@ -95,6 +95,11 @@ int tls_key_bits(const struct tls_key *k);
 int tls_key_sign(const struct tls_key *k, uint16_t scheme, slice tbs,
                  struct buf *signature, struct err *err);
 
+/* A new key (EC P-256) and a certificate for `host` (at most 64 bytes) that it
+ * signs itself, as PEM; wipe `key` after use. */
+int tls_make_self_signed(const char *host, unsigned days, struct buf *cert,
+                         struct buf *key, struct err *err);
+
 /* From when to when a PEM certificate is good, in seconds since 1970. */
 int tls_cert_dates(slice pem, int64_t *from, int64_t *until, struct err *err);
 
