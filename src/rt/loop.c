@@ -363,6 +363,7 @@ static void ignore_sigpipe(void)
 static void forget_parent(void)
 {
     (void)close(rt_loop.epoll_fd);
+    offload_forget();
     CHECK(uv_loop_fork(&rt_loop.uv) == 0);
     if (rt_loop.uv.active_reqs.count == 0) {
         uv_walk(&rt_loop.uv, close_handle, NULL);
@@ -376,8 +377,6 @@ static void forget_parent(void)
 
 void loop_init(const char *process_name, unsigned n_threads)
 {
-    char text[16];
-
     clock_setup();
     if (rt_loop.is_open && rt_loop.pid != getpid())
         forget_parent();
@@ -387,8 +386,6 @@ void loop_init(const char *process_name, unsigned n_threads)
     raise_nofile();
     ignore_sigpipe();
     tls_memory_setup();
-    (void)snprintf(text, sizeof(text), "%u", n_threads > 0 ? n_threads : 4);
-    (void)setenv("UV_THREADPOOL_SIZE", text, 1);
     (void)snprintf(rt_loop.name, sizeof(rt_loop.name), "%s", process_name);
     (void)prctl(PR_SET_NAME, rt_loop.name);
 
@@ -408,6 +405,7 @@ void loop_init(const char *process_name, unsigned n_threads)
     rt_loop.is_open = true;
     check_hook = panic_dump;
     uv_start();
+    offload_open(n_threads > 0 ? n_threads : 4);
     proc_prepare();
 }
 
@@ -431,6 +429,7 @@ void loop_done(void)
     cancel_all();
     while (rt_loop.n_background > 0)
         poll_and_dispatch(10);
+    offload_close();
     uv_stop_all();
     (void)close(rt_loop.epoll_fd);
     free(rt_loop.batch);

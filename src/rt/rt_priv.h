@@ -5,9 +5,9 @@
  * What the files of rt share: the loop's state, sources of readiness, and the
  * inside of a task.
  *
- * The loop waits in one epoll descriptor of ours.  Libuv (signals, the thread
- * pool) is embedded: its back-end descriptor is one source among the others, so
- * that a turn in which only sockets are ready costs one epoll_wait().
+ * The loop waits in one epoll descriptor of ours.  Libuv (signals) is embedded:
+ * its back-end descriptor is one source among the others, so that a turn in
+ * which only sockets are ready costs one epoll_wait().
  */
 #include "rt/context.h"
 #include "rt/rt.h"
@@ -144,6 +144,11 @@ void iobuf_pool_drain(void);
 
 /* ---- OpenSSL's memory (tls_mem.c): before its first use */
 void tls_memory_setup(void);
+
+/* ---- the pool of threads: of a loop, and forgotten in a forked child */
+void offload_open(unsigned n_threads);
+void offload_close(void);
+void offload_forget(void);
 
 /* ---- children */
 void children_forget(void);
