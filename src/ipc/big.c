@@ -8,24 +8,32 @@
 /* Room for what a frame has around its body. */
 #define INLINE_MAX ((size_t)CHAN_MAX_BYTES - 1024)
 
-static int in_memory(slice body, int *fd_out, struct err *err)
+static int write_all(int fd, slice body)
 {
-    int fd CLEANUP(close_fd) = memfd_create("answer", MFD_CLOEXEC);
     size_t at = 0;
 
-    if (fd < 0)
-        return err_sys(err, "memory for a long answer");
     while (at < body.n) {
         ssize_t n = pwrite(fd, body.p + at, body.n - at, (off_t)at);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return err_sys(err, "memory for a long answer");
+            return -1;
         at += (size_t)n;
     }
+    return 0;
+}
+
+static int in_memory(slice body, int *fd_out, struct err *err)
+{
+    int fd = memfd_create("answer", MFD_CLOEXEC);
+
+    if (fd < 0 || write_all(fd, body) < 0) {
+        (void)err_sys(err, "memory for a long answer");
+        close_fd(&fd);
+        return -1;
+    }
     *fd_out = fd;
-    fd = -1;
     return 0;
 }
 
