@@ -15,6 +15,7 @@ static struct store_mailbox *mailbox_make(void)
     m->cache_fd = -1;
     list_init(&m->watches);
     rows_init(m);
+    m->loaded = true; /* holes and changes are noted for views */
     return m;
 }
 
