@@ -1,8 +1,8 @@
 /* The words of restriction lists, and what can be said of them at load. */
 #include "conf/conf_priv.h"
 
-#define DNS   "it needs DNS, which is not there yet"
-#define VRFY  "addresses are not verified yet"
+#define DNS  "it needs DNS, which is not there yet"
+#define VRFY "addresses are not verified yet"
 
 static const struct conf_restriction words[] = {
     { "check_address_map", CONF_ARG_TABLE, CONF_OK, "" },

@@ -90,10 +90,10 @@ struct process {
     unsigned n_slots;
     bool is_root_mode; /* master runs as root: uids differ */
     bool is_draining;
-    bool is_stopping; /* draining because the whole server stops: end idle
-                       * sessions too */
+    bool is_stopping;  /* draining because the whole server stops: end idle
+                        * sessions too */
     uid_t table_owner; /* while on_table() runs: of the table's source; -1 */
-    uid_t uid;        /* to become in process_sandbox(); -1: stay */
+    uid_t uid;         /* to become in process_sandbox(); -1: stay */
     gid_t gid;
     char empty_root[256]; /* "" when there is none */
     int counters_fd;      /* shared memory of client counters */

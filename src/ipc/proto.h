@@ -150,8 +150,7 @@ enum {
     CTL_CONNECT = 35, /* PTYPE -> ; fd: a channel to that process (qmgr) */
     CTL_LOG = 38,     /* NAME(tag) KIND(priority) TEXT(lines) */
     CTL_PROBE = 36,   /* PTYPE -> TEXT (test builds only) */
-    CTL_REOPEN =
-        37, /* open the log file anew; NAME: rename the old one to it */
+    CTL_REOPEN = 37,  /* open the log file anew; NAME: rename the old one */
 };
 
 /* ---- smtpd (or qmgr itself) -> qmgr: the spool */
@@ -199,10 +198,10 @@ enum {
 /* ---- local, lmtpd -> broker */
 enum {
     /* deliver(account): UID GID USER ACCOUNT KIND("mailbox", "command")
-     * -> NSLOTS GENERATION; fd: a socket to the worker of that uid that speaks LMTP with
-     * the extension XHATO (doc/lmtp-xhato.md), non-blocking.  Never yields a
-     * readable session.  The same worker serves every account of this uid and
-     * gid whose name has the same CRC-32C modulo NSLOTS. */
+     * -> NSLOTS GENERATION; fd: a socket to the worker of that uid that speaks
+     * LMTP with the extension XHATO (doc/lmtp-xhato.md), non-blocking.  Never
+     * yields a readable session.  The same worker serves every account of this
+     * uid and gid whose name has the same CRC-32C modulo NSLOTS. */
     BROKER_DELIVER = 100,
     /* As above, but the socket is a channel for the WORKER_* questions. */
     BROKER_ASK = 101,
@@ -315,9 +314,8 @@ enum {
 
 /* ---- local -> mailbox worker (a WORKER_CHAN channel) */
 enum {
-    WORKER_FORWARD =
-        160,              /* USER HOME PATH* (forward_path, expanded): first
-                           * that exists -> CONTENT NAME, or empty: there is none */
+    WORKER_FORWARD = 160, /* USER HOME PATH* (forward_path, expanded) -> CONTENT
+                           * NAME of the first that exists, or empty: none */
     WORKER_INCLUDE = 161, /* PATH -> CONTENT */
     /* command -> worker: NAME("list", "status", "check", "rebuild") USER HOME
      * MAIL PATH(mailbox, "" all) -> TEXT */

@@ -90,7 +90,7 @@ MAY_WAIT static void bench_close(struct bench *b)
   loop_run_until_idle();                                                       \
   loop_done();                                                                 \
   /* Nothing is left that waits for its deadline. */                           \
-  assert_true(clock_mono() - began < 300000);                                   \
+  assert_true(clock_mono() - began < 300000);                                  \
  }                                                                             \
  MAY_WAIT static void name##_run(struct bench *b)
 

@@ -47,7 +47,7 @@ struct stream {
     bool out_shut : 1;
     bool is_parked : 1;
     bool read_wants_out : 1; /* TLS must answer before it can read on */
-    bool is_own : 1; /* no other process has the descriptor */
+    bool is_own : 1;         /* no other process has the descriptor */
     const struct stream_io *io;
     void *side; /* of the io: the other end, the second registration */
     struct tls_conn *tls; /* NULL: plain (tls_stream.c) */
