@@ -385,6 +385,8 @@ MAY_WAIT static int check_early_input(struct smtp *s, const struct verb *v)
     if (early.n == 0 || s->service->is_pickup || v->run == smtp_cmd_bdat ||
         (s->is_esmtp && !(v->flags & IS_LAST)))
         return 0;
+    if (v->run == smtp_cmd_auth)
+        early = SL("(not shown)"); /* it may be a password */
     if (!s->was_early)
         event_text(EV_INFO, s->service->tag, NULL,
                    "improper command pipelining after %.*s from %s: %.*s",

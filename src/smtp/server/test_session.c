@@ -401,6 +401,40 @@ SESSION_TEST(test_pipelining, "smtpd_data_restrictions = "
     EXPECT_NEXT(t, "221");
 }
 
+/* What comes too early is shown in the log, but not what may be a password. */
+SESSION_TEST(test_early_input_in_log, "")
+{
+    static char log[65536];
+    struct err err;
+    size_t n = 0;
+    ssize_t got;
+    int fds[2];
+
+    assert_int_equal(
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
+    event_setup(fds[0], "smtpd");
+    hello(t);
+    send_bytes(t, SL("AUTH LOGIN\r\ndG9tbw==\r\nc2VjcmV0\r\n"));
+    for (int i = 0; i < 3; i++)
+        (void)answer(t);
+    talk_connect(t, false);
+    hello(t);
+    send_bytes(t, SL("NOOP\r\nRSET\r\n"));
+    EXPECT_NEXT(t, "250");
+    EXPECT_NEXT(t, "250");
+    assert_int_equal(task_sleep(20, &err), 0);
+    event_flush();
+    while ((got = recv(fds[1], log + n, sizeof log - n, 0)) > 0)
+        n += (size_t)got;
+    event_setup(-1, "smtpd");
+    close(fds[0]);
+    close(fds[1]);
+    assert_true(slice_find(slice_of(log, n), SL("after AUTH from")) > 0);
+    assert_true(slice_find(slice_of(log, n), SL("c2VjcmV0")) < 0);
+    assert_true(slice_find(slice_of(log, n), SL("after NOOP from")) > 0);
+    assert_true(slice_find(slice_of(log, n), SL("RSET")) > 0);
+}
+
 SESSION_TEST(test_half_closed, "")
 {
     struct err err;
@@ -488,6 +522,7 @@ int main(void)
         cmocka_unit_test(test_full_transaction),
         cmocka_unit_test(test_denied_client),
         cmocka_unit_test(test_pipelining),
+        cmocka_unit_test(test_early_input_in_log),
         cmocka_unit_test(test_half_closed),
         cmocka_unit_test(test_smuggling),
         cmocka_unit_test(test_shutdown),
