@@ -188,7 +188,10 @@ int keys_settings(const struct conf *c, const struct conf_service *s,
     buf_done(&groups);
     if (rc < 0)
         return -1;
-    out->server_ciphers_first = conf_bool(c, s, "tls_preempt_cipherlist");
+    /* Postfix's default is the client's order; ours, when nobody says, is the
+     * server's: the strongest that both have. */
+    out->server_ciphers_first = !conf_is_set(c, s, "tls_preempt_cipherlist") ||
+                                conf_bool(c, s, "tls_preempt_cipherlist");
     out->ask_client_cert = conf_bool(c, s, "smtpd_tls_ask_ccert") ||
                            conf_bool(c, s, "smtpd_tls_req_ccert");
     out->verify_depth = (unsigned)conf_int(c, s, "smtpd_tls_ccert_verifydepth");

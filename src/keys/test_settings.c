@@ -107,6 +107,9 @@ static void test_ciphers(void **state UNUSED)
     struct tls_settings set = settings("", SMTP);
 
     assert_string_equal(set.ciphers, "aNULL:-aNULL:HIGH:MEDIUM:+RC4:@STRENGTH");
+    assert_true(set.server_ciphers_first);
+    assert_false(
+        settings("tls_preempt_cipherlist = no\n", SMTP).server_ciphers_first);
     set = settings("smtpd_tls_ciphers = high\n"
                    "smtpd_tls_exclude_ciphers = CAMELLIA, ARIA SHA\n"
                    "tls_high_cipherlist = HIGH\n"
