@@ -6,6 +6,8 @@
 #define RECORD_MAX   65536
 #define REDEEM_MS    20000
 #define WAKE_MS      30000
+/* RFC 3501 5.4: a client that is not in IDLE must speak within so long. */
+#define INACTIVE_MS ((msec)30 * 60 * 1000)
 /* How many items of a list are sent before they are waited for. */
 #define LIST_BATCH 500
 
@@ -28,7 +30,8 @@ struct session {
     int64_t since;
     slice about; /* WORKER_SESSION's attributes, with UID, GID and ACCOUNT */
     slice record;
-    int watch_fd; /* inotify, -1: none */
+    struct timer inactive; /* of a record that is not in IDLE */
+    int watch_fd;          /* inotify, -1: none */
     struct fd_watch *watch;
 };
 
@@ -148,6 +151,7 @@ static void join_worker(struct session *s, struct entry *e)
 
 static void drop_record(struct session *s)
 {
+    timer_cancel(&s->inactive);
     fd_watch_free(&s->watch);
     if (s->watch_fd >= 0)
         close(s->watch_fd);
@@ -202,16 +206,18 @@ static void tell_worker(struct session *s, uint16_t type, slice text)
     buf_done(&body);
 }
 
+/* Ours is the blame. */
+static void lose(struct session *s)
+{
+    /* login says this to a parked client only. */
+    tell_end(s, SL("* BYE Internal error, please sign in again.\r\n"));
+    session_free(s);
+}
+
 void sessions_worker_gone(struct entry *e)
 {
-    while (!list_empty(&e->sessions)) {
-        struct session *s =
-            CONTAINER_OF(e->sessions.next, struct session, by_worker);
-
-        /* login says them to a parked client only. */
-        tell_end(s, SL("* BYE Internal error, please sign in again.\r\n"));
-        session_free(s);
-    }
+    while (!list_empty(&e->sessions))
+        lose(CONTAINER_OF(e->sessions.next, struct session, by_worker));
 }
 
 void sessions_login_gone(struct peer *login)
@@ -507,8 +513,12 @@ MAY_WAIT static void look_task(void *arg)
     e = worker_again(look->b, buf_view(&body), &err);
     s = session_of(look->b, buf_view(&body));
     if (e != NULL && s != NULL && s->worker == NULL &&
-        wake_worker(s, e, -1, &err) < 0)
+        wake_worker(s, e, -1, &err) < 0) {
         log_warning("a parked session cannot be looked at: %s", err.log);
+        s = session_of(look->b, buf_view(&body));
+        if (s != NULL)
+            lose(s);
+    }
     buf_done(&body);
     free(look);
 }
@@ -524,6 +534,14 @@ static void mailbox_changed(void *arg, int events UNUSED)
     task_spawn("look", look_task, look);
 }
 
+static void inactive(struct timer *t)
+{
+    struct session *s = CONTAINER_OF(t, struct session, inactive);
+
+    tell_end(s, SL("* BYE Disconnected for inactivity.\r\n"));
+    session_free(s);
+}
+
 /* ----------------------------------------------------- messages of a worker */
 
 static void keep(struct session *s, struct msg *m)
@@ -532,8 +550,7 @@ static void keep(struct session *s, struct msg *m)
 
     if (s->worker->state == READY || record.n > RECORD_MAX || !s->is_tls) {
         log_warning("a worker gave a session away that cannot be kept");
-        tell_end(s, SL("* BYE Internal error, please sign in again.\r\n"));
-        session_free(s);
+        lose(s);
         return;
     }
     leave_worker(s);
@@ -548,6 +565,8 @@ static void keep(struct session *s, struct msg *m)
         s->watch_fd = m->fds[0];
         m->fds[0] = -1;
         s->watch = fd_watch_new(s->watch_fd, WATCH_READ, mailbox_changed, s);
+    } else {
+        timer_set(&s->inactive, clock_after(INACTIVE_MS), inactive);
     }
     waitq_wake_all(&s->b->changed);
 }

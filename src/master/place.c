@@ -76,6 +76,9 @@ int place_users(struct master *m, const struct conf *c, struct err *err)
 
         if (pw == NULL && users[i].type == PT_KEYS && !keys_wanted(c))
             continue;
+        if (pw == NULL && users[i].type == PT_LOGIN &&
+            !slots_has_command(c, "imapd") && !slots_has_command(c, "pop3d"))
+            continue;
         if (pw == NULL) {
             note_missing(&missing, name);
             continue;
