@@ -363,7 +363,7 @@ MAY_WAIT static void cmd_fetch(struct imap_cmd *c)
     free(f.piece);
     if (rc < 0)
         imap_fail(c, &err);
-    else if (f.some_gone)
+    else if (f.some_gone && !c->is_uid) /* unknown UIDs are no error */
         imap_no(c, "EXPUNGEISSUED",
                 "Some messages were already expunged or cannot be read.");
     else

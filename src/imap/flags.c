@@ -152,7 +152,7 @@ static void answer(struct store_cmd *st)
 {
     struct imap_cmd *c = st->c;
 
-    if (st->some_gone) {
+    if (st->some_gone && !c->is_uid) {
         imap_no(c, "EXPUNGEISSUED",
                 "Some messages have been expunged already.");
         return;
