@@ -12,6 +12,7 @@ import pytest
 from hatotest import IS_ROOT, free_port, is_alive, wait_for
 from mx import Mx
 from smtptalk import STRANGER, Gone, Talk
+from test_login import Reading
 
 # covers: smtpd_tls_security_level smtpd_tls_cert_file smtpd_tls_key_file
 # covers: smtpd_tls_loglevel smtpd_tls_received_header smtpd_tls_wrappermode
@@ -624,3 +625,53 @@ def test_check_says_who_may_read_the_key(where):
     os.chmod(h.path("server.key"), 0o644)
     p = h.command("check")
     assert p.returncode == 0 and "is readable for others" in p.stderr
+
+
+# ---- IMAP and POP3
+
+
+def cn_of(port, name, alpn=None):
+    """The name in the certificate of a port with wrapper mode; None: refused."""
+    args = ["-alpn", alpn] if alpn else []
+    p = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername",
+                        name, *args], input=b"", capture_output=True, check=False, timeout=20)
+    m = re.search(rb"subject=CN = (\S+)", p.stdout)
+    return m and m[1].decode()
+
+
+def test_mailbox_ports(where):
+    path = str(where)
+    own = make_cert(path, "own", "imap.example.org", kind="RSA")
+    one = make_cert(path, "one", "one.example.org", joined=True)[0]
+    with Reading(path, ssl_cert=f"<{own[0]}", ssl_key=f"<{own[1]}",
+                 tls_server_sni_maps=f"inline:{{ {{one.example.org = {one}}} }}") as r:
+        for port in ("imaps", "pop3s"):
+            assert cn_of(r.ports[port], "imap.example.org") == "imap.example.org"
+            assert cn_of(r.ports[port], "one.example.org") == "one.example.org"
+            # RFC 7301: who wants another protocol is at the wrong door.
+            assert cn_of(r.ports[port], "x.example", port[:4]) == "imap.example.org"
+            assert cn_of(r.ports[port], "x.example", "h2") is None
+        # Sessions go on, whichever process of login made the ticket.
+        ctx, session = context(), None
+        for i in range(6):
+            with socket.create_connection(("127.0.0.1", r.ports["imaps"]), 10) as plain, \
+                    ctx.wrap_socket(plain, session=session) as s:
+                assert s.recv(100).startswith(b"* OK")
+                assert s.session_reused == (i > 0)
+                session = s.session
+        # SMTP shows its own, and a ticket of IMAP is no session of SMTP.
+        with Talk(r.hato) as t:
+            t.hello()
+            assert t("STARTTLS").startswith("220")
+            t.s = ctx.wrap_socket(t.s, session=session)
+            assert not t.s.session_reused
+        make_cert(path, "own", "new.example.org", kind="RSA")
+        r.hato.own()
+        assert wait_for(lambda: cn_of(r.ports["imaps"], "x") == "new.example.org", 10, 0.3)
+
+
+def test_mailboxes_without_tls(where):
+    with Reading(str(where), ssl="no", disable_plaintext_auth="no") as r:
+        with socket.create_connection(("127.0.0.1", r.ports["imap"]), 10) as s:
+            assert b"STARTTLS" not in s.recv(1000)
+        assert r.imap(user="anna").noop()[0] == "OK"  # wrapper mode is said on its line

@@ -4,6 +4,9 @@
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
 
+/* How long a start waits for the process `keys`. */
+#define KEYS_MS 5000
+
 static struct keyring *keyring;
 static struct login *login;
 
@@ -19,7 +22,7 @@ static void on_fd(struct process *p, slice name, int fd)
     keyring_on_fd(the_keyring(p), name, fd);
 }
 
-static int on_start(struct process *p, struct err *err)
+MAY_WAIT static int on_start(struct process *p, struct err *err)
 {
     struct login_parts parts = { .process = p,
                                  .keyring = the_keyring(p),
@@ -27,7 +30,10 @@ static int on_start(struct process *p, struct err *err)
 
     if (login_new(&parts, &login, err) < 0)
         return -1;
-    return process_sandbox(p, 0, NULL, NULL, err);
+    if (process_sandbox(p, 0, NULL, NULL, err) < 0)
+        return -1;
+    keyring_wait(the_keyring(p), clock_after(KEYS_MS));
+    return 0;
 }
 
 static void on_listener(struct process *p UNUSED,
@@ -51,9 +57,10 @@ static void on_drain(struct process *p)
         login_close_all(login);
 }
 
-static void on_status(struct process *p UNUSED, struct buf *out)
+static void on_status(struct process *p, struct buf *out)
 {
     login_dump(login, out);
+    keyring_dump(the_keyring(p), out);
 }
 
 static const struct process_ops ops = {
