@@ -3,7 +3,6 @@
 /* Messages come, change and go: the index first, then the names of files. */
 
 enum {
-    UNLINK_BATCH = 256,
     EXPUNGE_BYTES = 3600, /* of one record: the reserve takes it */
 };
 
@@ -51,6 +50,7 @@ int store_set_flags(struct store_mailbox *m, const struct store_change *c,
     if (modseq_out)
         *modseq_out = modseq;
     mailbox_changed(m);
+    tidy_later(m);
     return 0;
 }
 
@@ -133,101 +133,11 @@ int store_expunge(struct store_mailbox *m, const uint32_t *uids, size_t n,
     if (modseq_out)
         *modseq_out = modseq;
     mailbox_changed(m);
+    tidy_later(m);
     return 0;
 }
 
-/* ---- the files follow ---- */
-
-/* Letters that the file's name should have: ours, and such keyword letters as
- * nobody gave a name to. */
-static uint32_t want_letters(const struct store_mailbox *m, size_t r)
-{
-    uint32_t unnamed = ROW_FIELD(m, r, letters) & ~UINT32_C(63);
-
-    for (size_t i = 0; i < m->n_keywords && i < 26; i++)
-        if (m->keyword[i][0] != '\0')
-            unnamed &= ~(UINT32_C(64) << i);
-    return letters_of(ROW_FIELD(m, r, flags), ROW_FIELD(m, r, keywords)) |
-           unnamed;
-}
-
-static size_t tidy_doomed(struct store_mailbox *m, size_t max_ops)
-{
-    struct buf done CLEANUP(buf_done) = { 0 };
-    char path[PATH_IN_DIR_MAX + 64];
-    size_t left = 0;
-    struct err err;
-
-    buf_init(&done, (size_t)4 * UNLINK_BATCH);
-    for (size_t i = 0; i < m->n_doomed; i++) {
-        const struct doomed *d = &m->doomed[i];
-        enum engine_outcome o;
-
-        if (i >= max_ops || done.n >= done.max ||
-            !file_path(m, slice_str(d->name), d->letters, d->state, path,
-                       sizeof path)) {
-            left++;
-            continue;
-        }
-        o = engine_unlink(m->account->dir, path, &err);
-        if (o == ENGINE_OK ||
-            (o == ENGINE_NOENT && unlink_by_base(m, slice_str(d->name))))
-            buf_u32(&done, d->uid);
-        else
-            left++;
-    }
-    if (done.n > 0 &&
-        index_append_buf(m, IR_UNLINKED, buf_view(&done), &err) == 0)
-        (void)index_apply(m, IR_UNLINKED, buf_view(&done), 0);
-    return left;
-}
-
-static bool tidy_row(struct store_mailbox *m, size_t r, uint32_t letters,
-                     struct buf *done)
-{
-    uint32_t state = ROW_HAS_INFO | (ROW_FIELD(m, r, state) & ROW_KEEP);
-    char from[PATH_IN_DIR_MAX + 64];
-    char to[PATH_IN_DIR_MAX + 64];
-    struct err err;
-
-    if (!row_path(m, r, from, sizeof from) ||
-        !file_path(m, row_name(m, r), letters, state, to, sizeof to) ||
-        engine_rename(m->account->dir, from, to, &err) != ENGINE_OK)
-        return false;
-    buf_u32(done, ROW_FIELD(m, r, uid));
-    buf_u32(done, letters);
-    buf_u32(done, state);
-    return true;
-}
-
-size_t store_mailbox_tidy(struct store_mailbox *m, size_t max_ops)
-{
-    struct buf done CLEANUP(buf_done) = { 0 };
-    size_t left, n = rows_count(m);
-    size_t ops = 0;
-    struct err err;
-
-    CHECK_OBJ(m, MAILBOX_MAGIC);
-    left = tidy_doomed(m, max_ops);
-    buf_init(&done, (size_t)12 * UNLINK_BATCH);
-    for (size_t r = 0; r < n; r++) {
-        uint32_t letters;
-
-        if (row_is_hole(m, r) || (ROW_FIELD(m, r, state) & ROW_ODD_NAME))
-            continue;
-        letters = want_letters(m, r);
-        if (letters == ROW_FIELD(m, r, letters))
-            continue;
-        if (ops >= max_ops || done.n >= done.max)
-            left++;
-        else if (tidy_row(m, r, letters, &done))
-            ops++;
-        /* Otherwise a stranger was faster: the next sync tells. */
-    }
-    if (done.n > 0 && index_append_buf(m, IR_FILE, buf_view(&done), &err) == 0)
-        (void)index_apply(m, IR_FILE, buf_view(&done), 0);
-    return left;
-}
+/* ---- bodies ---- */
 
 int store_open_body(struct store_mailbox *m, uint32_t uid, int *fd_out,
                     struct err *err)

@@ -56,6 +56,7 @@ void mailbox_free(struct store_mailbox *m)
     }
     list_remove(&m->link);
     watch_stop(m);
+    timer_cancel(&m->tidy_timer);
     list_each_safe(l, tmp, &m->watches)
         list_remove(l);
     takeover_free(&m->takeover);
@@ -314,6 +315,9 @@ int mailbox_get(struct store_account *a, slice name, unsigned flags,
             return -1;
         }
         m->loaded = true;
+        if (m->n_doomed > 0)
+            tidy_later(m);
+        mailbox_compact_if_due(m);
         if (m->is_inbox)
             a->fresh = false;
     }

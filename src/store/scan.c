@@ -742,8 +742,12 @@ int mailbox_scan(struct store_mailbox *m, unsigned flags, struct err *err)
     scan_done(&s);
     if (rc < 0)
         return err_prefix(err, "scan %s", m->name);
-    if (s.changed)
+    if (s.changed) {
         mailbox_changed(m);
+        tidy_later(m); /* what came with both sides' flags */
+        if (m->loaded)
+            mailbox_compact_if_due(m);
+    }
     return 0;
 }
 

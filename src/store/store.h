@@ -226,7 +226,8 @@ uint32_t store_mailbox_recent(struct store_mailbox *m, bool claim);
 CHECKED int store_mailbox_sync(struct store_mailbox *m, bool force,
                                struct err *err);
 /* Carry flags into file names and unlink expunged files: at most `max_ops` of
- * them.  Returns how many are left. */
+ * them.  Returns how many are left.  Where there is a loop the store does it by
+ * itself, a second after a change. */
 size_t store_mailbox_tidy(struct store_mailbox *m, size_t max_ops);
 /* Make the numbers up to `n_uids` messages ahead safe to show: after this a
  * client may see UIDs and MODSEQs of later deliveries at once.  Durable on

@@ -24,6 +24,7 @@
  *   list.c      which folders there are
  *   subs.c      subscriptions
  *   verify.c    the index held against the files
+ *   tidy.c      the names of files follow the index
  *   watch.c     strangers, told by inotify
  *   keywords.c  names of keywords, dovecot-keywords
  *   takeover.c  what Dovecot or Courier left          parsers: pure
@@ -331,6 +332,8 @@ struct store_mailbox {
     size_t snapshot_rows;
     struct list watches;
     struct stranger stranger;
+    struct timer tidy_timer;
+    bool is_tidying;
 
     /* For views: holes counted, rows in the order in which they were expunged
      * since the mailbox was opened, and the last rows whose flags changed. */
@@ -577,6 +580,12 @@ bool arrival_path(const struct store_mailbox *to, const struct arrival *a,
 int arrival_record(struct store_mailbox *to, struct arrival *list, size_t n,
                    struct err *err);
 void arrival_undo(struct store_mailbox *to, struct arrival *list, size_t n);
+
+/* ---- tidy.c ---- */
+
+/* Flags or files wait for store_mailbox_tidy(): it is done soon, if there is a
+ * loop. */
+void tidy_later(struct store_mailbox *m);
 
 /* ---- keywords.c ---- */
 

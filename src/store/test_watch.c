@@ -208,6 +208,41 @@ static void times_task(void *arg)
     end();
 }
 
+/* Names get their letters and expunged files go without being asked. */
+static void tidy_task(void *arg)
+{
+    static struct store_change c[250];
+    struct store_mailbox *m;
+    uint32_t uid = 1;
+    struct err err;
+
+    (void)arg;
+    for (unsigned i = 0; i < ARRAY_LEN(c); i++) {
+        deliver(i + 1);
+        c[i] = (struct store_change){ i + 1, STORE_SEEN, 0 };
+    }
+    m = bench_mailbox(&b, "anna", "INBOX");
+    sync_now(m);
+    assert_int_equal(store_set_flags(m, c, ARRAY_LEN(c), NULL, &err), 0);
+    assert_int_equal(store_expunge(m, &uid, 1, NULL, &err), 0);
+    assert_int_equal(bench_files(&b, "anna/new"), ARRAY_LEN(c));
+    for (int i = 0; i < 300 && bench_files(&b, "anna/cur") < 249; i++)
+        assert_int_equal(task_sleep(10, &err), 0);
+    assert_int_equal(bench_files(&b, "anna/cur"), 249);
+    assert_int_equal(bench_files(&b, "anna/new"), 0);
+    sync_now(m);
+    assert_int_equal(m->messages, 249);
+    assert_int_equal(task_sleep(20, &err), 0);
+    store_mailbox_unref(&m);
+    end();
+}
+
+static void test_tidy(void **state)
+{
+    (void)state;
+    run(tidy_task);
+}
+
 static void test_sync(void **state)
 {
     (void)state;
@@ -253,6 +288,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_idle, setup, teardown),
         cmocka_unit_test_setup_teardown(test_few, setup, teardown),
         cmocka_unit_test_setup_teardown(test_times, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tidy, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
