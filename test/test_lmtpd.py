@@ -10,6 +10,7 @@ import socket
 
 import pytest
 
+import postfixpeer
 from hatotest import Hato, free_port, status_of, wait_for
 
 MASTER = """\
@@ -233,3 +234,23 @@ def test_reload_adds_and_takes_away(where):
         assert wait_for(lambda: "lmtpd/0" not in s.hato.processes())
         with pytest.raises(OSError):
             s.connect()
+
+
+def test_behind_a_real_postfix(where):
+    """virtual_transport = lmtp:unix:... of a Postfix that stays in front."""
+    postfixpeer.need()
+    with Lmtp(where) as s:
+        sock = os.path.join(s.hato.main["queue_directory"], "public/mail")
+        with postfixpeer.Postfix(where / "postfix", virtual_mailbox_domains="example.org",
+                                 virtual_transport=f"lmtp:unix:{sock}",
+                                 virtual_mailbox_maps="static:there") as p:
+            with smtplib.SMTP("127.0.0.1", p.port, timeout=30) as c:
+                for i in range(20):
+                    c.sendmail("a@sender.example", ["anna@example.org", "ben@example.org"],
+                               f"Subject: via {i}\r\n\r\n.x\r\n")
+                c.sendmail("", ["nobody@example.org"], "Subject: lost\r\n\r\nx\r\n")
+            assert wait_for(lambda: len(s.files("anna")) == 20 and len(s.files("ben")) == 20, 20), \
+                p.log()
+            assert wait_for(lambda: "User doesn't exist" in p.log()), p.log()
+            assert wait_for(lambda: p.log().count("status=sent (250 2.0.0") == 40), p.log()
+            assert b"Return-Path: <a@sender.example>\n" in s.texts("anna")[0]
