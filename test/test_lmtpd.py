@@ -7,11 +7,13 @@ import glob
 import os
 import smtplib
 import socket
+import ssl
 
 import pytest
 
 import postfixpeer
 from hatotest import Hato, free_port, status_of, wait_for
+from test_login import make_cert
 
 MASTER = """\
 {{port}} inet n - n - - smtpd
@@ -254,3 +256,28 @@ def test_behind_a_real_postfix(where):
             assert wait_for(lambda: "User doesn't exist" in p.log()), p.log()
             assert wait_for(lambda: p.log().count("status=sent (250 2.0.0") == 40), p.log()
             assert b"Return-Path: <a@sender.example>\n" in s.texts("anna")[0]
+
+
+def test_tls(where):
+    """STARTTLS, TLS from the first byte, and what is refused without."""
+    cert, key = make_cert(f"{where}/tls")
+    wrapped = free_port()
+    with Lmtp(where, options="-o smtpd_tls_security_level=encrypt\n"
+              f"{wrapped} inet n - n - - lmtpd -o smtpd_tls_wrappermode=yes",
+              smtpd_tls_cert_file=cert, smtpd_tls_key_file=key,
+              smtpd_tls_security_level="may") as s:
+        ctx = ssl._create_unverified_context()  # pylint: disable=protected-access
+        c = s.connect()
+        c.ehlo("x")
+        assert c.mail("a@b")[0] == 530
+        assert c.has_extn("starttls")
+        assert c.starttls(context=ctx)[0] == 220
+        assert c.mail("a@b")[0] == 503  # LHLO is forgotten
+        c.ehlo("x")
+        assert not c.has_extn("starttls")
+        assert c.sendmail("a@b", ["anna@example.org"], "Subject: safe\r\n\r\nx\r\n") == {}
+        c.close()
+        assert "554 5.5.0" in raw(s.port, b"LHLO x\r\nSTARTTLS\r\nMAIL FROM:<evil@x>\r\n")
+        with ctx.wrap_socket(socket.create_connection(("127.0.0.1", wrapped), 20)) as t:
+            assert t.recv(100).startswith(b"220 ")
+        assert len(s.files("anna")) == 1

@@ -5,6 +5,7 @@
  * bytes) and deliver.c (to the workers) share. */
 #include "conf/conf.h"
 #include "ipc/ipc.h"
+#include "keys/keys.h"
 #include "lmtp/lmtp.h"
 #include "lmtpd/lmtpd.h"
 #include "mail/mail.h"
@@ -28,6 +29,7 @@ struct lmtpd_line {
     uint64_t message_max; /* 0: no limit */
     msec timeout;
     enum mail_bare_lf bare_lf;
+    struct keys_service tls;
 };
 
 struct lmtpd_listener {

@@ -25,6 +25,7 @@ static int add_line(struct lmtpd *d, const struct conf_service *service,
     l->timeout = conf_time(d->conf, service, "smtpd_timeout") * 1000;
     l->bare_lf = slice_ieqs(bare, "reject") ? MAIL_BARE_LF_REJECT
                                             : MAIL_BARE_LF_NORMALIZE;
+    l->tls = keys_service_of(d->conf, service);
     list_push(&d->lines, &l->link);
     return table_match_new(d->parts.tables, d->conf, service, "mynetworks",
                            &l->trusted, err);

@@ -32,6 +32,20 @@ int lmtpd_reply(struct lmtpd_session *s, const char *fmt, ...)
 
 /* -------------------------------------------------------------- LHLO, MAIL */
 
+static struct tls_context *context(const struct lmtpd_session *s)
+{
+    struct keyring *ring = s->server->parts.keyring;
+
+    return ring == NULL ? NULL : keyring_context(ring, s->line->service, NULL);
+}
+
+static bool offers_tls(const struct lmtpd_session *s)
+{
+    return s->line->tls.level != KEYS_NO_TLS && !s->line->tls.is_wrapper &&
+           s->peer.family != AF_UNIX && !stream_is_tls(s->stream) &&
+           context(s) != NULL;
+}
+
 MAY_WAIT static int cmd_lhlo(struct lmtpd_session *s, slice args)
 {
     struct err err;
@@ -46,9 +60,60 @@ MAY_WAIT static int cmd_lhlo(struct lmtpd_session *s, slice args)
             *p = '?';
     return stream_printf(s->stream, &err,
                          "250-%s\r\n250-PIPELINING\r\n250-SIZE %" PRIu64 "\r\n"
-                         "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n"
+                         "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n%s"
                          "250-SMTPUTF8\r\n250 CHUNKING\r\n",
-                         s->server->host, s->line->message_max);
+                         s->server->host, s->line->message_max,
+                         offers_tls(s) ? "250-STARTTLS\r\n" : "");
+}
+
+/* Over this stream from now on.  False: the client is gone. */
+MAY_WAIT static bool secure(struct lmtpd_session *s)
+{
+    struct tls_context *ctx = context(s);
+    struct tls_info info;
+    struct err err;
+    int r;
+
+    if (ctx == NULL)
+        return false;
+    ctx = tls_context_ref(ctx);
+    stream_deadline(s->stream, clock_after(s->line->timeout));
+    r = stream_tls_accept(s->stream, ctx, &err);
+    tls_context_unref(&ctx);
+    if (r < 0) {
+        event_text(EV_INFO, "lmtp", NULL, "lmtp(%d): TLS with %s failed: %s",
+                   (int)getpid(), s->client, err.log);
+        return false;
+    }
+    if (stream_tls_info(s->stream, &info))
+        event_text(EV_INFO, "lmtp", NULL, "lmtp(%d): %s: %s with cipher %s",
+                   (int)getpid(), s->client, info.protocol, info.cipher);
+    return true;
+}
+
+/* RFC 3207 */
+MAY_WAIT static int cmd_starttls(struct lmtpd_session *s, slice args)
+{
+    struct err err;
+
+    if (args.n > 0)
+        return lmtpd_reply(s, "501 5.5.4 Syntax: STARTTLS");
+    if (stream_is_tls(s->stream))
+        return lmtpd_reply(s, "554 5.5.1 Error: TLS already active");
+    if (!offers_tls(s))
+        return lmtpd_reply(s, "502 5.5.1 Error: command not implemented");
+    if (stream_peek(s->stream).n > 0) {
+        /* What came in the clear must not count as said inside. */
+        s->is_closing = true;
+        return lmtpd_reply(s, "554 5.5.0 Error: input behind STARTTLS");
+    }
+    if (lmtpd_reply(s, "220 2.0.0 Ready to start TLS") < 0 ||
+        stream_flush(s->stream, &err) < 0 || !secure(s))
+        return -1;
+    lmtpd_tx_free(s);
+    free(s->helo);
+    s->helo = NULL;
+    return 0;
 }
 
 /* SIZE and BODY; what else a client of ours might send is refused.  *code 0
@@ -85,6 +150,9 @@ MAY_WAIT static int cmd_mail(struct lmtpd_session *s, slice args)
 
     if (s->helo == NULL)
         return lmtpd_reply(s, "503 5.5.1 Error: send LHLO first");
+    if (s->line->tls.level == KEYS_ENCRYPT && s->peer.family != AF_UNIX &&
+        !stream_is_tls(s->stream))
+        return lmtpd_reply(s, "530 5.7.0 Must issue a STARTTLS command first");
     if (s->tx != NULL)
         return lmtpd_reply(s, "503 5.5.1 Error: nested MAIL command");
     if (!slice_istarts(args, SL("FROM:")))
@@ -339,9 +407,10 @@ static const struct {
     const char *name;
     MAY_WAIT int (*fn)(struct lmtpd_session *s, slice args);
 } commands[] = {
-    { "LHLO", cmd_lhlo }, { "MAIL", cmd_mail }, { "RCPT", cmd_rcpt },
-    { "DATA", cmd_data }, { "BDAT", cmd_bdat }, { "RSET", cmd_rset },
-    { "NOOP", cmd_noop }, { "VRFY", cmd_vrfy }, { "QUIT", cmd_quit },
+    { "LHLO", cmd_lhlo },         { "MAIL", cmd_mail }, { "RCPT", cmd_rcpt },
+    { "DATA", cmd_data },         { "BDAT", cmd_bdat }, { "RSET", cmd_rset },
+    { "NOOP", cmd_noop },         { "VRFY", cmd_vrfy }, { "QUIT", cmd_quit },
+    { "STARTTLS", cmd_starttls },
 };
 
 MAY_WAIT static int command(struct lmtpd_session *s, slice line)
@@ -489,6 +558,10 @@ MAY_WAIT static void greet(void *arg)
     struct err err;
     bool ok = s->peer.family == AF_UNIX;
 
+    if (s->line->tls.is_wrapper && !ok && !secure(s)) {
+        session_free(s, "No TLS");
+        return;
+    }
     stream_deadline(s->stream, clock_after(s->line->timeout));
     if (!ok && table_match_client(s->line->trusted, SLICE_NONE,
                                   slice_str(s->peer.text), &ok, &err) < 0) {
