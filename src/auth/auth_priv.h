@@ -208,13 +208,13 @@ void auth_verify_scram_end(struct auth_request *r, bool is_good);
 enum sasl_step { SASL_MORE, SASL_DONE, SASL_BROKEN };
 
 bool sasl_load(void); /* GNU SASL, before the sandbox; false: no SCRAM */
-unsigned sasl_find(slice mech); /* MECH_ bit, 0 when unknown */
+unsigned sasl_find(slice name); /* MECH_ bit, 0 when unknown */
 struct sasl *sasl_new(unsigned mech);
 void sasl_free(struct sasl **s);
 /* One step with the client's bytes; the challenge or the last word comes in
  * `out`.  SASL_DONE: r->verdict is set. */
 MAY_WAIT enum sasl_step sasl_step(struct sasl *s, struct auth_request *r,
                                   slice in, struct buf *out);
-void sasl_mechs(unsigned mechs, struct buf *out); /* MECH lines */
+void sasl_mechs(unsigned offered, struct buf *out); /* MECH lines */
 
 #endif

@@ -128,13 +128,14 @@ static const char *service_of(const struct question *q)
 
 static int by_pam(const struct question *q)
 {
-    struct pam_conv conv = { converse, (void *)(uintptr_t)q };
+    struct pam_conv conv = { .conv = converse };
     const char *step = "pam_start() failed: ";
     struct pam p = { .lib = NULL };
     pam_handle_t *h = NULL;
     char why[400];
     int rc;
 
+    memcpy(&conv.appdata_ptr, &q, sizeof q); /* PAM knows no const */
     if (!load(&p))
         return say(CHECK_TROUBLE,
                    "libpam.so.0 cannot be loaded: ", "install libpam0g");

@@ -7,7 +7,7 @@
  * server.  Lines are read and written on the loop, without a task; what takes
  * time is a task of its request.  Buffers that held a password are wiped.
  */
-#define IN_BYTES      (4 * AUTH_LINE_MAX)
+#define IN_BYTES      ((size_t)4 * AUTH_LINE_MAX)
 #define OUT_MAX_BYTES (1u << 20)
 #define PEER_REQUESTS 4096
 

@@ -159,8 +159,8 @@ int auth_password_verify(slice stored, const char *default_scheme,
                          slice password, bool *fits, struct err *err)
 {
     struct arena *a CLEANUP(arena_free) = arena_new(16384);
-    const struct scheme *s;
-    slice value;
+    const struct scheme *s = NULL;
+    slice value = SLICE_NONE;
 
     if (scheme_of(stored, default_scheme, a, &s, &value, err) < 0)
         return -1;

@@ -170,7 +170,8 @@ int scheme_scram_verify(const struct scheme *s, slice value, slice password,
                         bool *fits, struct err *err)
 {
     struct arena *a CLEANUP(arena_free) = arena_new(8192);
-    struct scram want, got;
+    struct scram want = { 0 };
+    struct scram got;
 
     if (scram_parse(s, value, a, &want, err) < 0)
         return -1;

@@ -264,7 +264,7 @@ MAY_WAIT static enum finding by_worker(struct auth_request *r,
     static const enum finding outcomes[] = { FIND_GOOD, FIND_WRONG,
                                              FIND_UNKNOWN, FIND_DENIED };
     enum finding f = FIND_TEMP;
-    struct msg answer;
+    struct msg answer = { 0 };
     struct err err;
     uint64_t n;
     slice text = SLICE_NONE;

@@ -129,7 +129,10 @@ static slice copy(slice from)
 
 static void free_slice(slice *s)
 {
-    free((void *)(uintptr_t)s->p);
+    char *p;
+
+    memcpy(&p, &s->p, sizeof p);
+    free(p);
     *s = SLICE_NONE;
 }
 

@@ -89,29 +89,40 @@ static void check_dates(const struct check *k, slice path, slice cert)
             SLF(path));
 }
 
-/* Is there a key in the text whose id is this? */
+/* Is there a key in the text whose id is this?  *n counts the keys before it.
+ * -1: one of them cannot be read. */
+static int find_key(slice keys, const uint8_t id[static 32], bool *found,
+                    size_t *n, struct err *err)
+{
+    slice label, block;
+    uint8_t key[32];
+
+    *found = false;
+    *n = 0;
+    while (!*found && keys_pem_next(&keys, &label, &block)) {
+        if (!keys_is_key_label(label))
+            continue;
+        ++*n;
+        if (tls_cert_key_id(block, key, err) < 0)
+            return -1;
+        *found = memcmp(key, id, 32) == 0;
+    }
+    return 0;
+}
+
 static void check_fits(const struct check *k, const struct keys_pair *pair,
                        slice keys, const uint8_t id[static 32])
 {
-    slice label, block;
-    bool is_any = false;
+    struct err err;
+    bool found;
+    size_t n;
 
-    while (keys_pem_next(&keys, &label, &block)) {
-        uint8_t key[32];
-        struct err err;
-
-        if (!keys_is_key_label(label))
-            continue;
-        is_any = true;
-        if (tls_cert_key_id(block, key, &err) < 0) {
-            say(k, CONF_ERROR, "the key must not have a passphrase",
-                "%s: %.*s: %s", k->param, SLF(pair->key), err.log);
-            return;
-        }
-        if (memcmp(key, id, 32) == 0)
-            return;
-    }
-    if (is_any)
+    if (find_key(keys, id, &found, &n, &err) < 0)
+        say(k, CONF_ERROR, "the key must not have a passphrase", "%s: %.*s: %s",
+            k->param, SLF(pair->key), err.log);
+    else if (found)
+        return;
+    else if (n > 0)
         say(k, CONF_ERROR, "",
             "%s: the key in %.*s does not fit the certificate in %.*s",
             k->param, SLF(pair->key), SLF(pair->cert));
@@ -142,35 +153,46 @@ static void check_use(const struct check *k, slice path, slice cert)
     tls_context_unref(&c);
 }
 
+static void check_key(const struct check *k, const struct keys_pair *pair,
+                      const uint8_t id[static 32])
+{
+    struct buf key;
+    struct stat st;
+
+    buf_init(&key, KEYS_FILE_MAX);
+    if (read_path(k, pair->key, &key, &st)) {
+        check_fits(k, pair, buf_view(&key), id);
+        if ((st.st_mode & 077) != 0)
+            say(k, CONF_WARNING, "chmod 600 it",
+                "%s: the private key in %.*s is readable for others", k->param,
+                SLF(pair->key));
+    }
+    if (key.p != NULL)
+        explicit_bzero(key.p, key.size);
+    buf_done(&key);
+}
+
 static void check_pair(const struct check *k, const struct keys_pair *pair)
 {
-    struct buf cert, key;
+    struct buf cert;
     struct stat st;
     uint8_t id[32];
     struct err err;
 
     buf_init(&cert, KEYS_FILE_MAX);
-    buf_init(&key, KEYS_FILE_MAX);
-    if (read_path(k, pair->cert, &cert, &st)) {
-        if (tls_cert_key_id(buf_view(&cert), id, &err) < 0) {
-            say(k, CONF_ERROR, "", "%s: %.*s: %s", k->param, SLF(pair->cert),
-                err.log);
-        } else {
-            check_dates(k, pair->cert, buf_view(&cert));
-            check_use(k, pair->cert, buf_view(&cert));
-            if (read_path(k, pair->key, &key, &st)) {
-                check_fits(k, pair, buf_view(&key), id);
-                if ((st.st_mode & 077) != 0)
-                    say(k, CONF_WARNING, "chmod 600 it",
-                        "%s: the private key in %.*s is readable for others",
-                        k->param, SLF(pair->key));
-            }
-        }
+    if (!read_path(k, pair->cert, &cert, &st)) {
+        buf_done(&cert);
+        return;
     }
-    if (key.p != NULL)
-        explicit_bzero(key.p, key.size);
+    if (tls_cert_key_id(buf_view(&cert), id, &err) < 0) {
+        say(k, CONF_ERROR, "", "%s: %.*s: %s", k->param, SLF(pair->cert),
+            err.log);
+    } else {
+        check_dates(k, pair->cert, buf_view(&cert));
+        check_use(k, pair->cert, buf_view(&cert));
+        check_key(k, pair, id);
+    }
     buf_done(&cert);
-    buf_done(&key);
 }
 
 static void check_name(void *arg, slice name UNUSED, slice files)

@@ -151,7 +151,7 @@ static void add_key(struct key_file *f, struct tls_key *key)
     }
     if (f->n == ARRAY_LEN(f->v))
         tls_key_free(&f->v[--f->n]);
-    memmove(f->v + 1, f->v, f->n * sizeof f->v[0]);
+    memmove(f->v + 1, f->v, f->n * sizeof(struct tls_key *));
     f->v[0] = key;
     f->n++;
 }

@@ -214,7 +214,7 @@ static bool is_tag(slice tag)
         return false;
     for (size_t i = 0; i < tag.n; i++)
         if ((unsigned char)tag.p[i] <= ' ' || (unsigned char)tag.p[i] >= 0x7f ||
-            memchr("(){%*\"\\+", tag.p[i], 8) != NULL)
+            strchr("(){%*\"\\+", tag.p[i]) != NULL)
             return false;
     return true;
 }

@@ -69,8 +69,8 @@ static int set_ticket_key(const struct tls_ticket_key *k, unsigned char *iv,
 {
     char digest[] = "SHA256";
     const OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_octet_string(
-            OSSL_MAC_PARAM_KEY, (void *)(uintptr_t)k->hmac, sizeof(k->hmac)),
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, unconst(k->hmac),
+                                          sizeof(k->hmac)),
         OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
         OSSL_PARAM_construct_end()
     };

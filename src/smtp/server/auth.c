@@ -227,8 +227,11 @@ void smtp_auth_ehlo(struct smtp *s, struct buf *out)
 /* What a client sent must not stay in the stream's buffer. */
 static void wipe_view(slice view)
 {
+    char *p;
+
+    memcpy(&p, &view.p, sizeof p);
     if (view.n > 0)
-        explicit_bzero((void *)(uintptr_t)view.p, view.n);
+        explicit_bzero(p, view.n);
 }
 
 static void wipe(struct buf *b)
