@@ -173,6 +173,18 @@ MAY_WAIT static int fork_worker(struct broker *b, const struct entry *e, int fd,
     return 0;
 }
 
+/* Before it writes anything: what a sync that fails from now on puts in doubt.
+ */
+static void tell_generation(struct entry *e)
+{
+    struct buf b;
+
+    buf_init(&b, 64);
+    attr_put_u64(&b, AT_GENERATION, syncs_generation(e->b->syncs));
+    (void)chan_send(e->chan, WORKER_GENERATION, buf_view(&b), NULL, 0, NULL);
+    buf_done(&b);
+}
+
 /* A new worker for `key`; it is in the map, STARTING, until the fork. */
 MAY_WAIT static int start_worker(struct broker *b, const struct entry *wanted,
                                  struct err *err)
@@ -202,6 +214,7 @@ MAY_WAIT static int start_worker(struct broker *b, const struct entry *wanted,
     e->pid = pid;
     e->state = READY;
     e->chan = chan_new(fds[0], &worker_chan_ops, e);
+    tell_generation(e);
     if (b->is_draining)
         retire(e);
     waitq_wake_all(&b->changed);

@@ -128,7 +128,8 @@ void worker_answer(struct worker *w, const struct msg *m);
 void worker_refuse(struct worker *w, const struct msg *m,
                    const struct err *why);
 /* BROKER_SYNC, from a worker: wait until what is visible on `fs` is durable.
- * After a failed sync, also one that others asked for, it fails once. */
+ * After a failed sync, also one that others asked for, it fails for a minute:
+ * for all that may have been written before. */
 MAY_WAIT int worker_sync(struct worker *w, uint64_t fs, int dirfd,
                          struct err *err);
 /* What a worker of its kind gives up: "mailbox" keeps files, "command" all. */

@@ -3,6 +3,7 @@
 #include "rt/rt.h"
 #include "rt/sandbox.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 
@@ -29,7 +30,9 @@ static struct {
     int n_busy;
     uint64_t devs[FS_MAX];
     size_t n_devs;
-    uint64_t generation; /* of failed syncs, as last told; 0: not yet */
+    uint64_t generation; /* of failed syncs: what is written now may rely on */
+    uint64_t next_generation; /* told by a sync that failed */
+    msec next_at;             /* when it is taken over; 0: there is none */
     bool is_started;
     bool is_exiting;
     int status;
@@ -69,6 +72,7 @@ void worker_busy(struct worker *w, int change)
 int worker_tell_fs(struct worker *w, uint64_t dev, int dirfd, struct err *err)
 {
     struct buf b;
+    int fd;
     int rc;
 
     for (size_t i = 0; i < life.n_devs; i++)
@@ -76,10 +80,16 @@ int worker_tell_fs(struct worker *w, uint64_t dev, int dirfd, struct err *err)
             return 0;
     if (life.n_devs == FS_MAX)
         return err_temp(err, "more than %d file systems with mail", FS_MAX);
+    /* Opened anew: the kernel tells of a failed write once per opened file, and
+     * who syncs by this descriptor here must not take that from the broker. */
+    fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(err, "open a directory for syncs");
     buf_init(&b, 64);
     attr_put_u64(&b, AT_FSID, dev);
-    rc = chan_send(w->broker, WORKER_FS, buf_view(&b), &dirfd, 1, err);
+    rc = chan_send(w->broker, WORKER_FS, buf_view(&b), &fd, 1, err);
     buf_done(&b);
+    close(fd);
     if (rc == 0)
         life.devs[life.n_devs++] = dev;
     return rc;
@@ -154,6 +164,23 @@ void worker_refuse(struct worker *w, const struct msg *m, const struct err *why)
     chan_fail(w->broker, m->id, why);
 }
 
+/* Others of this worker wrote before it too and ask later.  They are told the
+ * same for as long as a sync may take. */
+static void sync_failed(uint64_t generation)
+{
+    life.next_generation = generation;
+    if (life.next_at == 0)
+        life.next_at = clock_after(SYNC_MS);
+}
+
+static void take_generation(void)
+{
+    if (life.next_at == 0 || clock_mono() < life.next_at)
+        return;
+    life.generation = life.next_generation;
+    life.next_at = 0;
+}
+
 int worker_sync(struct worker *w, uint64_t fs, int dirfd, struct err *err)
 {
     struct msg answer;
@@ -165,16 +192,17 @@ int worker_sync(struct worker *w, uint64_t fs, int dirfd, struct err *err)
         return -1;
     buf_init(&b, 64);
     attr_put_u64(&b, AT_FSID, fs);
-    if (life.generation != 0)
-        attr_put_u64(&b, AT_GENERATION, life.generation);
+    take_generation();
+    attr_put_u64(&b, AT_GENERATION, life.generation);
     rc = chan_call(w->broker, WORKER_SYNC, buf_view(&b), NULL, 0,
                    clock_after(SYNC_MS), &answer, err);
     buf_done(&b);
     if (rc < 0)
         return -1;
-    life.generation = attr_u64_or(answer.body, AT_GENERATION, 0);
-    if (attr_find(answer.body, AT_LOGTEXT, &why))
+    if (attr_find(answer.body, AT_LOGTEXT, &why)) {
         rc = err_temp(err, "%.*s", SLF(why));
+        sync_failed(attr_u64_or(answer.body, AT_GENERATION, 0));
+    }
     msg_free(&answer);
     return rc;
 }
@@ -327,6 +355,8 @@ static void handle(struct msg *m)
         task_spawn("reload", reload_task, msg_take(m));
     else if (m->type == WORKER_RETIRE)
         retire(w);
+    else if (m->type == WORKER_GENERATION)
+        life.generation = attr_u64_or(m->body, AT_GENERATION, 0);
     else if (m->type == WORKER_PROBE)
         answer_probe(m);
 }

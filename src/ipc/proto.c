@@ -117,6 +117,7 @@ static const char *const names[] = {
     NAME(WORKER_ENDED),
     NAME(WORKER_KEEP),
     NAME(WORKER_SYNC),
+    NAME(WORKER_GENERATION),
     NAME(WORKER_MAILBOX),
     NAME(AUTH_REDEEM),
     NAME(AUTH_USER),

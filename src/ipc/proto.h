@@ -309,7 +309,8 @@ enum {
     /* w->b HANDLE RECORD; fd: inotify descriptor of its mailbox, or none: the
      * worker leaves, keep this until the client or a change calls */
     WORKER_KEEP = 154,
-    WORKER_SYNC = 155, /* w->b: FSID, as BROKER_SYNC */
+    WORKER_SYNC = 155,       /* w->b: FSID GENERATION, as BROKER_SYNC */
+    WORKER_GENERATION = 156, /* b->w GENERATION, first of all */
 };
 
 /* ---- local -> mailbox worker (a WORKER_CHAN channel) */

@@ -2,7 +2,6 @@
 
 #include "rt/file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 
 /* ---- answers */
@@ -95,7 +94,6 @@ static void tell_fs(struct lmtp_server *server, const struct store_rcpt *r)
     struct store_account *account;
     struct err err;
     size_t i = 0;
-    int fd CLEANUP(close_fd) = -1;
 
     if (server->parts.on_fs == NULL)
         return;
@@ -105,14 +103,8 @@ static void tell_fs(struct lmtp_server *server, const struct store_rcpt *r)
     if (store_account_open(server->parts.store, r->user, r->location, false,
                            &account, &err) < 0)
         return;
-    /* Opened anew: the kernel tells of a failed write once per opened file, and
-     * who syncs by the account's own descriptor must not take that away. */
-    fd = openat(store_account_fd(account), ".",
-                O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    server->parts.on_fs(server->parts.arg, r->fs, store_account_fd(account));
     store_account_unref(&account);
-    if (fd < 0)
-        return;
-    server->parts.on_fs(server->parts.arg, r->fs, fd);
     if (i < LMTP_FS_MAX)
         server->told_fs[i] = r->fs + 1;
 }
