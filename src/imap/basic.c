@@ -81,11 +81,20 @@ static void cmd_enable(struct imap_cmd *c)
 
 /* ---- ID */
 
+static bool is_wanted(slice wanted, slice key)
+{
+    slice one;
+
+    while (slice_token(&wanted, " ", &one))
+        if (slice_eqs(one, "*") || slice_ieq(one, key))
+            return true;
+    return false;
+}
+
 /* "NIL" or a list of pairs; what imap_id_log names goes to the log. */
 static bool take_id(struct imap_cmd *c, struct buf *log)
 {
-    const char *wanted =
-        conf_str(c->s->server->parts.conf, NULL, "imap_id_log");
+    slice wanted = conf_slice(c->s->server->parts.conf, NULL, "imap_id_log");
     slice key, value;
     bool is_nil;
     size_t n = 0;
@@ -93,17 +102,12 @@ static bool take_id(struct imap_cmd *c, struct buf *log)
     if (!imap_eat(&c->in, '('))
         return imap_nstring(&c->in, &key, &is_nil) && is_nil;
     while (!imap_eat(&c->in, ')')) {
-        slice list = slice_str(wanted), one;
-        bool log_it = false;
-
         if (n++ > 0 && !imap_sp(&c->in))
             return false;
         if (n > 30 || !imap_string(&c->in, &key) || !imap_sp(&c->in) ||
             !imap_nstring(&c->in, &value, &is_nil))
             return false;
-        while (slice_token(&list, " ", &one))
-            log_it = log_it || slice_eqs(one, "*") || slice_ieq(one, key);
-        if (log_it && !is_nil)
+        if (!is_nil && is_wanted(wanted, key))
             buf_printf(log, "%s%.*s=%.*s", log->n > 0 ? ", " : "",
                        SLF(slice_sub(key, 0, 30)),
                        SLF(slice_sub(value, 0, 200)));

@@ -121,11 +121,10 @@ MAY_WAIT static void copy(struct imap_cmd *c, bool is_move)
     } else if (any_gone) {
         imap_no(c, "EXPUNGEISSUED",
                 "Some of the requested messages no longer exist.");
-    } else if (n == 0) {
-        imap_ok(c, NULL, "No messages found.");
-    } else if (store_copy(from, uids, n, to, 0, pairs, &n_out, &err) < 0 ||
-               imap_durable(s, to, &err) < 0 ||
-               store_mailbox_reserve(to, IMAP_RESERVE, &err) < 0) {
+    } else if (n > 0 &&
+               (store_copy(from, uids, n, to, 0, pairs, &n_out, &err) < 0 ||
+                imap_durable(s, to, &err) < 0 ||
+                store_mailbox_reserve(to, IMAP_RESERVE, &err) < 0)) {
         imap_fail(c, &err);
     } else if (n_out == 0) {
         imap_ok(c, NULL, "No messages found.");

@@ -279,7 +279,7 @@ void imap_bad(struct imap_cmd *c, const char *text);
 /* NO with what an err says; its log text is logged when it is our trouble. */
 void imap_fail(struct imap_cmd *c, const struct err *err);
 /* For longer ones: "OK [CODE " ..., put together by the caller. */
-void imap_answer_begin(struct imap_cmd *c, enum imap_answer answer);
+void imap_answer_begin(struct imap_cmd *c, enum imap_answer what);
 
 /* ---- output.c: these collect and never wait */
 

@@ -199,7 +199,7 @@ static bool collect(void *arg, const struct store_folder *f)
 
     if (l->n == l->room) {
         size_t room = l->room == 0 ? 64 : l->room * 2;
-        struct entry *v = room > FOLDERS_MAX * 2
+        struct entry *v = room > (size_t)FOLDERS_MAX * 2
                               ? NULL
                               : arena_alloc(l->c->arena, room * sizeof *v);
 

@@ -72,6 +72,8 @@ MAY_WAIT static bool by_size(const struct search_message *m,
     return (int64_t)size >= k->from && (int64_t)size < k->to;
 }
 
+/* As deep as the parser let it be.
+ * NOLINTNEXTLINE(misc-no-recursion) */
 MAY_WAIT static bool matches(struct search_message *m, struct search_key *k,
                              unsigned depth)
 {

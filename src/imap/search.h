@@ -106,6 +106,6 @@ void search_message_done(struct search_message *m);
 
 /* Append UTF-8 so that two texts that differ in case or composition alone
  * become the same bytes (as i;unicode-casemap, RFC 5051, would have it). */
-void search_fold(struct buf *out, slice utf8);
+void search_fold(struct buf *out, slice in);
 
 #endif

@@ -30,8 +30,8 @@ static bool text_argument(struct search *q, slice *out)
     if (!imap_sp(&q->c->in) || !imap_astring(&q->c->in, &raw) ||
         raw.n > SEARCH_TEXT_MAX)
         return false;
-    buf_init(&utf8, 8 * SEARCH_TEXT_MAX);
-    buf_init(&folded, 64 * SEARCH_TEXT_MAX);
+    buf_init(&utf8, (size_t)8 * SEARCH_TEXT_MAX);
+    buf_init(&folded, (size_t)64 * SEARCH_TEXT_MAX);
     (void)mail_charset_to_utf8(&utf8, q->charset, raw);
     search_fold(&folded, buf_view(&utf8));
     *out = slice_dup(q->c->arena, buf_view(&folded));
@@ -253,6 +253,9 @@ static bool argument(struct search *q, struct search_key *k, enum argument arg)
 /* ------------------------------------------------------------------ the tree
  */
 
+/* Keys hold keys: SEARCH_DEPTH_MAX bounds it.
+ * NOLINTBEGIN(misc-no-recursion) */
+
 static struct search_key *parse_key(struct search *q, unsigned depth);
 
 /* Cheap ones first, so that most messages are never opened. */
@@ -369,6 +372,8 @@ static struct search_key *parse_key(struct search *q, unsigned depth)
         return parse_new(q);
     return parse_word(q, name);
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 /* ------------------------------------------------------------- in front of it
  */

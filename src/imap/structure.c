@@ -109,6 +109,9 @@ static bool skip_to_end(slice *in)
     return true;
 }
 
+/* Parts hold parts: one_part() bounds the depth.
+ * NOLINTBEGIN(misc-no-recursion) */
+
 static bool one_part(slice *in, struct buf *out, unsigned depth);
 
 /* "(" part ")" */
@@ -165,6 +168,8 @@ static bool one_part(slice *in, struct buf *out, unsigned depth)
     }
     return skip_to_end(in);
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 bool imap_body_of_structure(struct buf *out, slice structure)
 {

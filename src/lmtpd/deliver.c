@@ -138,7 +138,7 @@ MAY_WAIT static void wait_groups(struct running *running, size_t below)
 
     running->waiter = task_self();
     while (running->n >= below)
-        (void)task_wait(clock_after(60 * 1000), &ignored);
+        (void)task_wait(clock_after((msec)60 * 1000), &ignored);
     running->waiter = NULL;
 }
 

@@ -44,7 +44,7 @@ MAY_WAIT static int send_file(struct pop3_session *s, int fd, struct top *t,
     ssize_t n;
     int r = 0;
 
-    buf_init(&out, 4 * PIECE);
+    buf_init(&out, (size_t)4 * PIECE);
     while (r == 0 && (n = file_pread_wait(fd, piece, PIECE, at)) != 0) {
         slice in = { piece, n > 0 ? (size_t)n : 0 };
         size_t part = top_part(t, in);

@@ -1,7 +1,7 @@
 /* A session's life. */
 #include "pop3/pop3_priv.h"
 
-#define IDLE_MS      (10 * 60 * 1000) /* RFC 1939 3: at least ten minutes */
+#define IDLE_MS      ((msec)10 * 60 * 1000) /* RFC 1939 3: at least ten minutes */
 #define BAD_COMMANDS 20
 
 struct pop3_server *pop3_server_new(const struct pop3_parts *parts)
