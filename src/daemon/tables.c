@@ -53,13 +53,16 @@ struct asker {
     struct list link;
     struct process *p;
     struct chan *chan;
+    bool is_auth;
 };
 
 static struct list askers = { &askers, &askers };
 
-static void serve(struct chan *c, struct msg *m, void *arg UNUSED)
+static void serve(struct chan *c, struct msg *m, void *arg)
 {
-    table_server_ops()->serve(c, m, server);
+    const struct asker *a = arg;
+
+    table_server_answer(server, c, m, a->is_auth);
 }
 
 static void on_close(struct chan *c UNUSED, void *arg)
@@ -73,13 +76,14 @@ static void on_close(struct chan *c UNUSED, void *arg)
     free(a);
 }
 
-static void on_peer(struct process *p, enum ptype from UNUSED, int fd)
+static void on_peer(struct process *p, enum ptype from, int fd)
 {
     static struct chan_ops ops = { .serve = serve, .on_close = on_close };
     struct asker *a = xcalloc(1, sizeof *a);
 
     ops.max_tasks = table_server_ops()->max_tasks;
     a->p = p;
+    a->is_auth = from == PT_AUTH;
     list_push(&askers, &a->link);
     a->chan = chan_new(fd, &ops, a);
     if (p->is_draining)

@@ -13,12 +13,14 @@
 struct allowed {
     struct map_node node;
     char *whole;
+    bool for_all; /* else named by passdb alone: for auth */
 };
 
 struct table_server {
     uint32_t magic;
     struct tables *local;
     struct map allowed;
+    bool is_for_all; /* while the configuration is read */
     uint64_t n_lookups;
     uint64_t n_failed;
 };
@@ -67,25 +69,30 @@ static void allow_leaf(void *ctx, slice type, slice name, slice whole)
 {
     struct table_server *s = ctx;
     struct allowed *e;
+    struct map_node *n = map_get(&s->allowed, whole);
 
     (void)name;
-    /* What only passdb names is nothing for others: auth has it itself. */
-    if (table_kind(type) != TABLE_SERVED || map_get(&s->allowed, whole) != NULL)
+    if (table_kind(type) != TABLE_SERVED)
         return;
+    if (n != NULL) {
+        CONTAINER_OF(n, struct allowed, node)->for_all |= s->is_for_all;
+        return;
+    }
     e = xcalloc(1, sizeof(*e));
     e->whole = slice_xstrdup(whole);
+    e->for_all = s->is_for_all;
     map_put(&s->allowed, &e->node, slice_str(e->whole));
 }
 
 static void allow_ref(void *ctx, const struct conf_table_ref *ref)
 {
+    struct table_server *s = ctx;
     struct arena *a CLEANUP(arena_free) = arena_new(1u << 20);
-    const char *spec;
+    const char *spec =
+        arena_printf(a, "%.*s:%.*s", SLF(ref->type), SLF(ref->name));
 
-    if (strcmp(ref->param, "passdb") == 0)
-        return;
-    spec = arena_printf(a, "%.*s:%.*s", SLF(ref->type), SLF(ref->name));
-
+    /* What only passdb names holds passwords. */
+    s->is_for_all = strcmp(ref->param, "passdb") != 0;
     if (spec != NULL)
         table_each_leaf(slice_str(spec), allow_leaf, ctx);
 }
@@ -93,6 +100,7 @@ static void allow_ref(void *ctx, const struct conf_table_ref *ref)
 void table_server_set_conf(struct table_server *s, const struct conf *c)
 {
     allowed_clear(s);
+    s->is_for_all = true;
     table_each_leaf(SL("unix:passwd.byname"), allow_leaf, s);
     table_each_leaf(SL("unix:passwd.byuid"), allow_leaf, s);
     conf_each_table(c, allow_ref, s);
@@ -111,9 +119,10 @@ static slice without_password(struct arena *a, slice line)
     return slice_str(arena_printf(a, "%.*s:%.*s", SLF(name), SLF(rest)));
 }
 
-MAY_WAIT static int do_lookup(struct table_server *s, slice body,
+MAY_WAIT static int do_lookup(struct table_server *s, slice body, bool is_auth,
                               struct arena *a, struct buf *out, struct err *err)
 {
+    struct map_node *n;
     slice spec;
     slice type;
     slice name;
@@ -124,12 +133,14 @@ MAY_WAIT static int do_lookup(struct table_server *s, slice body,
     if (!attr_find(body, AT_TABLE, &spec) || !attr_find(body, AT_KEY, &key) ||
         !table_canonical(spec, &type, &name, &whole))
         return err_perm(err, "malformed lookup");
-    if (map_get(&s->allowed, whole) == NULL)
+    n = map_get(&s->allowed, whole);
+    if (n == NULL ||
+        (!is_auth && !CONTAINER_OF(n, struct allowed, node)->for_all))
         return err_temp(err, "table %.*s is not one of the configuration",
                         SLF(slice_sub(whole, 0, 100)));
     if (table_lookup(s->local, whole, key, TABLE_NO_FOLD, a, &value, err) < 0)
         return -1;
-    if (table_is_served_file(type))
+    if (table_is_served_file(type) && !is_auth)
         value = without_password(a, value);
     if (value.p != NULL && !attr_put(out, AT_VALUE, value))
         return err_temp(err, "%.*s: value too long", SLF(whole));
@@ -157,9 +168,9 @@ MAY_WAIT static int do_user(struct table_server *s, slice body, struct arena *a,
     return 0;
 }
 
-MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
+void table_server_answer(struct table_server *s, struct chan *c, struct msg *m,
+                         bool is_auth)
 {
-    struct table_server *s = arg;
     struct arena *a CLEANUP(arena_free) = arena_new(4u << 20);
     struct buf out CLEANUP(buf_done);
     struct err err;
@@ -169,7 +180,7 @@ MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
     buf_init(&out, CHAN_MAX_BYTES / 2);
     s->n_lookups++;
     if (m->type == TABLES_LOOKUP)
-        rc = do_lookup(s, m->body, a, &out, &err);
+        rc = do_lookup(s, m->body, is_auth, a, &out, &err);
     else if (m->type == TABLES_USER)
         rc = do_user(s, m->body, a, &out, &err);
     else
@@ -180,6 +191,11 @@ MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
     } else {
         chan_answer(c, m->id, buf_view(&out), NULL, 0);
     }
+}
+
+MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
+{
+    table_server_answer(arg, c, m, false);
 }
 
 static void on_close(struct chan *c, void *arg)

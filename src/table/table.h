@@ -41,8 +41,10 @@
 #include "base/base.h"
 #include "conf/conf.h"
 
+struct chan;
 struct chan_ops;
 struct link;
+struct msg;
 struct stat;
 
 #define TABLE_DEPTH      4
@@ -285,6 +287,10 @@ struct table_server *table_server_new(struct tables *local);
 void table_server_free(struct table_server **s);
 /* For chan_new(fd, table_server_ops(), server). */
 const struct chan_ops *table_server_ops(void);
+/* One question; what only passdb names, and the passwords of a passwd-file, are
+ * for auth alone. */
+MAY_WAIT void table_server_answer(struct table_server *s, struct chan *c,
+                                  struct msg *m, bool is_auth);
 /* Which tables may be asked: those of the configuration (others: ERR_PERM). */
 void table_server_set_conf(struct table_server *s, const struct conf *c);
 void table_server_dump(const struct table_server *s, struct buf *out);

@@ -13,7 +13,8 @@ struct world {
     struct table_server *server;
     struct chan *client;
     struct chan *other;
-    slice passwd;
+    slice passwd, passdb;
+    bool is_auth;
     int socketmap_fd;
     int n_done;
 };
@@ -57,12 +58,29 @@ static const char *lookup(struct world *w, slice table, const char *key)
     return out;
 }
 
+MAY_WAIT static void answer_auth(struct chan *c, struct msg *m, void *arg)
+{
+    table_server_answer(arg, c, m, true);
+}
+
+static const struct chan_ops auth_ops = { .serve = answer_auth,
+                                          .on_close = client_closed };
+
 static void ask_all(void *arg)
 {
     struct world *w = arg;
     const char *got;
 
-    assert_answer(lookup(w, w->passwd, "joe@x"), "joe@x::1:2::/h", "joe");
+    /* Nobody but auth sees a password, or what only passdb names. */
+    assert_answer(lookup(w, w->passwd, "joe@x"),
+                  w->is_auth ? "joe@x:{PLAIN}secret:1:2::/h" : "joe@x::1:2::/h",
+                  "joe");
+    got = lookup(w, w->passdb, "joe@x");
+    assert_non_null(got);
+    if (w->is_auth)
+        assert_string_equal(got, "joe@x:{PLAIN}hidden");
+    else
+        assert_non_null(strstr(got, "not one of the configuration"));
     assert_answer(lookup(w, w->passwd, "ann@x"), NULL, "ann");
     got = lookup(w, SL("unix:passwd.byname"), "root");
     assert_non_null(got);
@@ -77,26 +95,29 @@ static void ask_all(void *arg)
     loop_stop();
 }
 
-static void test_lookups(void **state)
+static void lookups(bool is_auth)
 {
-    struct world w = { .n_done = 0 };
+    struct world w = { .is_auth = is_auth };
     struct conf *c;
     struct err err;
     int fds[2];
     const char *text;
 
-    (void)state;
     loop_init("test", 1);
     bench_init(&w.b);
-    w.passwd = bench_file(&w.b, 0, "passwd-file", "joe@x::1:2::/h\n");
-    text =
-        arena_printf(w.b.arena, "virtual_mailbox_maps = %.*s\n", SLF(w.passwd));
+    w.passwd =
+        bench_file(&w.b, 0, "passwd-file", "joe@x:{PLAIN}secret:1:2::/h\n");
+    w.passdb = bench_file(&w.b, 1, "passwd-file", "joe@x:{PLAIN}hidden\n");
+    text = arena_printf(w.b.arena,
+                        "virtual_mailbox_maps = %.*s\npassdb = %.*s %.*s\n",
+                        SLF(w.passwd), SLF(w.passwd), SLF(w.passdb));
     c = conf_from_text(slice_str(text), SLICE_NONE, NULL);
     w.server = table_server_new(w.b.tables);
     table_server_set_conf(w.server, c);
     assert_int_equal(chan_socketpair(fds, &err), 0);
     w.client = chan_new(fds[0], &client_ops, &w);
-    w.other = chan_new(fds[1], table_server_ops(), w.server);
+    w.other =
+        chan_new(fds[1], is_auth ? &auth_ops : table_server_ops(), w.server);
     task_spawn("test", ask_all, &w);
     loop_run();
     assert_int_equal(w.n_done, 1);
@@ -106,6 +127,13 @@ static void test_lookups(void **state)
     conf_unref(&c);
     bench_done(&w.b);
     loop_done();
+}
+
+static void test_lookups(void **state)
+{
+    (void)state;
+    lookups(false);
+    lookups(true);
 }
 
 /* ---- TABLES_USER */
