@@ -58,7 +58,7 @@ struct asker {
 
 static struct list askers = { &askers, &askers };
 
-static void serve(struct chan *c, struct msg *m, void *arg)
+MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
 {
     const struct asker *a = arg;
 
