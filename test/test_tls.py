@@ -522,6 +522,31 @@ def test_key_first(where):
         assert wait_for(lambda: serial(h) != old, 10, 0.3)
 
 
+def test_certbot_directories(where):
+    """live/NAME/fullchain.pem is a symbolic link into archive/, and is switched."""
+    path = str(where)
+    for n in ("1", "2"):
+        cert, key = make_cert(path, "c" + n, f"v{n}.example.org")
+        os.rename(cert, os.path.join(path, f"fullchain{n}.pem"))
+        os.rename(key, os.path.join(path, f"privkey{n}.pem"))
+    os.mkdir(os.path.join(path, "live"))
+
+    def switch(n):
+        for name in ("fullchain", "privkey"):
+            new = os.path.join(path, "live", "new")
+            os.symlink(f"../{name}{n}.pem", new)
+            os.rename(new, os.path.join(path, "live", name + ".pem"))
+    switch("1")
+    with TlsMx(path, main={"smtpd_tls_cert_file": f"{path}/live/fullchain.pem",
+                           "smtpd_tls_key_file": f"{path}/live/privkey.pem"}) as h:
+        def name():
+            with TlsTalk(h) as t:
+                return t.common_name()
+        assert name() == "v1.example.org"
+        switch("2")
+        assert wait_for(lambda: name() == "v2.example.org", 10, 0.3)
+
+
 def test_keys_killed(mx):
     pid = mx.pid("keys")
     with TlsTalk(mx) as t:

@@ -375,8 +375,7 @@ static int apply(struct tls_context *c, const struct tls_settings *s,
                  struct err *err)
 {
     SSL_CTX *ctx = c->ctx;
-    uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                       SSL_OP_SINGLE_DH_USE | SSL_OP_SINGLE_ECDH_USE;
+    uint64_t options = SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION;
 
     if (s->server_ciphers_first)
         options |= SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA;

@@ -12,22 +12,22 @@ struct tls_key {
 
 /* RFC 8446 4.2.3, without what is based on SHA-1. */
 static const struct scheme {
-    uint16_t number;
     const char *type;
     const char *digest; /* NULL: the scheme has its own */
     int padding;
+    uint16_t number;
 } schemes[] = {
-    { 0x0401, "RSA", "SHA256", RSA_PKCS1_PADDING },
-    { 0x0501, "RSA", "SHA384", RSA_PKCS1_PADDING },
-    { 0x0601, "RSA", "SHA512", RSA_PKCS1_PADDING },
-    { 0x0804, "RSA", "SHA256", RSA_PKCS1_PSS_PADDING },
-    { 0x0805, "RSA", "SHA384", RSA_PKCS1_PSS_PADDING },
-    { 0x0806, "RSA", "SHA512", RSA_PKCS1_PSS_PADDING },
-    { 0x0403, "EC", "SHA256", 0 },
-    { 0x0503, "EC", "SHA384", 0 },
-    { 0x0603, "EC", "SHA512", 0 },
-    { 0x0807, "ED25519", NULL, 0 },
-    { 0x0808, "ED448", NULL, 0 },
+    { "RSA", "SHA256", RSA_PKCS1_PADDING, 0x0401 },
+    { "RSA", "SHA384", RSA_PKCS1_PADDING, 0x0501 },
+    { "RSA", "SHA512", RSA_PKCS1_PADDING, 0x0601 },
+    { "RSA", "SHA256", RSA_PKCS1_PSS_PADDING, 0x0804 },
+    { "RSA", "SHA384", RSA_PKCS1_PSS_PADDING, 0x0805 },
+    { "RSA", "SHA512", RSA_PKCS1_PSS_PADDING, 0x0806 },
+    { "EC", "SHA256", 0, 0x0403 },
+    { "EC", "SHA384", 0, 0x0503 },
+    { "EC", "SHA512", 0, 0x0603 },
+    { "ED25519", NULL, 0, 0x0807 },
+    { "ED448", NULL, 0, 0x0808 },
 };
 
 static int no_passphrase(UNUSED char *out, UNUSED int size, UNUSED int writing,

@@ -120,8 +120,8 @@ static int key_import(void *key, UNUSED int selection,
 
     if (p == NULL)
         return import_public(k, params);
-    CHECK(p->data_size == sizeof(from));
-    memcpy(&from, p->data, sizeof(from));
+    CHECK(p->data_size == sizeof(void *));
+    memcpy(&from, p->data, sizeof(void *));
     CHECK(strcmp(from->type, k->type) == 0);
     if (!EVP_PKEY_up_ref(from->public))
         return 0;
@@ -369,7 +369,7 @@ static int provider_init(const OSSL_CORE_HANDLE *handle,
                          const OSSL_DISPATCH **out, void **provider)
 {
     *out = provider_functions;
-    memcpy(provider, &handle, sizeof(handle));
+    memcpy(provider, &handle, sizeof(void *));
     return 1;
 }
 
@@ -410,8 +410,8 @@ EVP_PKEY *tls_remote_key(EVP_PKEY *public, const uint8_t id[static 32],
     if (from.type == NULL)
         return NULL;
     memcpy(from.id, id, sizeof(from.id));
-    params[0] =
-        OSSL_PARAM_construct_octet_string(KEY_PARAM, (void *)&ref, sizeof(ref));
+    params[0] = OSSL_PARAM_construct_octet_string(KEY_PARAM, (void *)&ref,
+                                                  sizeof(void *));
     params[1] = OSSL_PARAM_construct_end();
     c = EVP_PKEY_CTX_new_from_name(NULL, from.type, PROPERTY);
     if (c == NULL || EVP_PKEY_fromdata_init(c) <= 0 ||
