@@ -56,10 +56,29 @@ static const char *pushed(struct bench *b)
     return buf_cstr(&b->pushed);
 }
 
+static void parking_not_idle(struct bench *b, struct client *c,
+                             struct client *d)
+{
+    const char *t;
+
+    /* Not in IDLE: asked for later, and nothing is pushed. */
+    accept_park(b, c, 1);
+    (void)client_do(d, "STORE 1 +FLAGS (\\Deleted work)");
+    (void)client_do(d, "EXPUNGE");
+    bench_deliver(b, letter);
+    (void)client_do(d, "STORE 2 +FLAGS (work)");
+    assert_int_equal(b->pushed.n, 0);
+    wake(b, c, 1);
+    t = client_do(c, "NOOP");
+    has(t, "* 1 EXPUNGE\r\n");
+    has(t, "* 4 EXISTS\r\n");
+    has(t, "* 2 FETCH (FLAGS (work))\r\n");
+    has(client_do(c, "FETCH 4 UID"), "* 4 FETCH (UID 7)\r\n");
+}
+
 static void parking(struct bench *b)
 {
     struct client c, d;
-    const char *t;
 
     b->server->quiet_idle_ms = 30;
     b->server->quiet_ms = 60;
@@ -89,19 +108,7 @@ static void parking(struct bench *b)
     client_send(&c, "DONE\r\n");
     has(client_read(&c, "i "), "i OK Idle completed.");
     has(client_do(&c, "FETCH 4 UID"), "* 4 FETCH (UID 6)\r\n");
-    /* Not in IDLE: asked for later, and nothing is pushed. */
-    accept_park(b, &c, 1);
-    (void)client_do(&d, "STORE 1 +FLAGS (\\Deleted work)");
-    (void)client_do(&d, "EXPUNGE");
-    bench_deliver(b, letter);
-    (void)client_do(&d, "STORE 2 +FLAGS (work)");
-    assert_int_equal(b->pushed.n, 0);
-    wake(b, &c, 1);
-    t = client_do(&c, "NOOP");
-    has(t, "* 1 EXPUNGE\r\n");
-    has(t, "* 4 EXISTS\r\n");
-    has(t, "* 2 FETCH (FLAGS (work))\r\n");
-    has(client_do(&c, "FETCH 4 UID"), "* 4 FETCH (UID 7)\r\n");
+    parking_not_idle(b, &c, &d);
     client_stop(&c);
     client_stop(&d);
     assert_int_equal(b->n_ended, 1);
