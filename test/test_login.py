@@ -481,6 +481,75 @@ def test_sessions_survive_a_kill_by_signing_in_again(where, who):
         c.logout()
 
 
+def subjects(c):
+    """{uid: subject} of the selected mailbox."""
+    c.select("INBOX")
+    out = {}
+    for part in c.uid("fetch", "1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]:
+        if isinstance(part, tuple):
+            uid = int(re.search(rb"UID (\d+)", part[0])[1])
+            out[uid] = part[1].split(b":")[1].strip().decode()
+    return out
+
+
+def test_kills_under_load_lose_nothing(where):
+    """Three clients append while login, broker and worker are killed again and again: what was
+    answered OK is there once, under the UID it was first seen with."""
+    with Reading(where, mail_max_userip_connections="0") as r:
+        stop, done, seen, broken = threading.Event(), [], {}, []
+
+        def client(name):
+            n = 0
+            while not stop.is_set():
+                try:
+                    c = r.imap("anna")
+                    while not stop.is_set():
+                        n += 1
+                        text = f"{name}-{n}"
+                        if c.append("INBOX", None, None,
+                                    f"Subject: {text}\r\n\r\nx\r\n".encode())[0] == "OK":
+                            done.append(text)
+                        if n % 5 == 0:
+                            for uid, subject in subjects(c).items():
+                                if seen.setdefault(uid, subject) != subject:
+                                    broken.append((uid, subject))
+                        time.sleep(0.02)
+                    c.shutdown()
+                except (OSError, imaplib.IMAP4.error):
+                    time.sleep(0.1)
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(3)]
+        for t in threads:
+            t.start()
+        for who in ("login/0", "mailbox", "broker", "mailbox", "login/0", "broker"):
+            time.sleep(1.2)
+            if who == "mailbox":
+                m = re.search(r"worker \S+:mailbox:\d+ pid (\d+)",
+                              r.hato.command("status").stdout)
+                pid = int(m[1]) if m else None
+            else:
+                pid = r.hato.processes().get(who, (None,))[0]
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(2)
+        stop.set()
+        for t in threads:
+            t.join()
+
+        def again():
+            try:
+                return subjects(r.imap("anna"))
+            except (OSError, imaplib.IMAP4.error):
+                return None
+
+        now = wait_for(again, 20)
+        there = sorted(now.values())
+        assert len(done) > 20 and not broken
+        assert [x for x in done if there.count(x) != 1] == []
+        assert {uid: now.get(uid) for uid in seen} == seen
+
+
 def test_timeout_before_sign_in(where):
     with Reading(where, imap_login_timeout="2s", pop3_login_timeout="2s",
                  login_greeting="Who is there?") as r:
