@@ -254,7 +254,7 @@ MAY_WAIT static int cmd_rcpt(struct lmtpd_session *s, slice args)
                                   .mail = place.mail,
                                   .arg = place.arg,
                               } };
-    buf_init(&ext, 4 * MAIL_ADDRESS_MAX);
+    buf_init(&ext, (size_t)4 * MAIL_ADDRESS_MAX);
     (void)mail_addr_quote(&ext, path.addr);
     r->addr = slice_dup(tx->arena, buf_view(&ext));
     buf_done(&ext);

@@ -131,32 +131,41 @@ int users_system_place(struct users *u, const struct table_user *who,
 
 /* ---- virtual mailboxes */
 
+/* What a table has for an address. */
+struct hit {
+    slice value; /* p NULL: nothing */
+    slice ext;   /* what of the address did not match: its extension */
+};
+
 MAY_WAIT static int find_addr(struct users *u, struct table_list *list,
-                              slice addr, struct arena *a, slice *value,
-                              slice *ext, struct err *err)
+                              slice addr, struct arena *a, struct hit *out,
+                              struct err *err)
 {
     struct table_addr_find how = {
         .strategy = TABLE_ADDR_FULL | TABLE_ADDR_NOEXT | TABLE_ADDR_AT_DOMAIN,
         .delimiters = conf_slice(u->conf, NULL, "recipient_delimiter"),
     };
 
-    *ext = SLICE_NONE;
-    return table_list_find_addr(list, addr, &how, a, value, ext, err);
+    out->ext = SLICE_NONE;
+    return table_list_find_addr(list, addr, &how, a, &out->value, &out->ext,
+                                err);
 }
 
 MAY_WAIT static int find_id(struct users *u, struct table_list *list,
-                            slice addr, const char *param, struct arena *a,
-                            uint64_t *out, struct err *err)
+                            slice addr, struct arena *a, uint64_t *out,
+                            struct err *err)
 {
-    slice value, ext;
+    const char *param =
+        list == u->virtual_uids ? "virtual_uid_maps" : "virtual_gid_maps";
+    struct hit h;
 
-    if (find_addr(u, list, addr, a, &value, &ext, err) < 0)
+    if (find_addr(u, list, addr, a, &h, err) < 0)
         return -1;
-    if (value.p == NULL)
+    if (h.value.p == NULL)
         return err_temp(err, "%s: no entry for \"%.*s\"", param, SLF(addr));
-    if (!slice_u64(slice_trim(value), out) || *out >= UINT32_MAX)
+    if (!slice_u64(slice_trim(h.value), out) || *out >= UINT32_MAX)
         return err_temp(err, "%s: bad value \"%.*s\" for \"%.*s\"", param,
-                        SLF(value), SLF(addr));
+                        SLF(h.value), SLF(addr));
     return 0;
 }
 
@@ -176,16 +185,14 @@ MAY_WAIT static int mapped_place(struct users *u, slice addr, slice value,
     path_place(a,
                slice_str(arena_printf(a, "%.*s/%.*s", SLF(base), SLF(value))),
                out);
-    if (find_id(u, u->virtual_uids, addr, "virtual_uid_maps", a, &out->uid,
-                err) < 0)
+    if (find_id(u, u->virtual_uids, addr, a, &out->uid, err) < 0)
         return -1;
     if (out->uid < min)
         return err_temp(err,
                         "virtual_uid_maps: bad value \"%" PRIu64
                         "\" for \"%.*s\"",
                         out->uid, SLF(addr));
-    if (find_id(u, u->virtual_gids, addr, "virtual_gid_maps", a, &out->gid,
-                err) < 0)
+    if (find_id(u, u->virtual_gids, addr, a, &out->gid, err) < 0)
         return -1;
     if (out->gid < 1)
         return err_temp(err, "virtual_gid_maps: bad value \"0\" for \"%.*s\"",
@@ -194,10 +201,10 @@ MAY_WAIT static int mapped_place(struct users *u, slice addr, slice value,
 }
 
 /* mail_uid, mail_gid: a number or the name of a system user. */
-MAY_WAIT static int named_id(struct users *u, const char *param, bool is_gid,
-                             struct arena *a, uint32_t *out, bool *has,
-                             struct err *err)
+MAY_WAIT static int named_id(struct users *u, bool is_gid, struct arena *a,
+                             uint32_t *out, bool *has, struct err *err)
 {
+    const char *param = is_gid ? "mail_gid" : "mail_uid";
     slice text = conf_slice(u->conf, NULL, param);
     struct table_user named;
     uint64_t id;
@@ -229,32 +236,28 @@ MAY_WAIT static int default_ids(struct users *u, struct table_user *who,
         return 0;
     }
     if (!who->has_uid &&
-        named_id(u, "mail_uid", false, a, &who->uid, &who->has_uid, err) < 0)
+        named_id(u, false, a, &who->uid, &who->has_uid, err) < 0)
         return -1;
     if (!who->has_gid &&
-        named_id(u, "mail_gid", true, a, &who->gid, &who->has_gid, err) < 0)
+        named_id(u, true, a, &who->gid, &who->has_gid, err) < 0)
         return -1;
     return 0;
 }
 
-/* The user's line in userdb: by the whole name, without extension. */
+/* The user's line in userdb: by the whole name, without extension.  Without a
+ * userdb h->ext stays as it was. */
 MAY_WAIT static int userdb_user(struct users *u, slice addr, struct arena *a,
-                                struct table_user *who, slice *ext, bool *found,
+                                struct table_user *who, struct hit *h,
                                 struct err *err)
 {
-    slice value;
-
-    *found = false;
+    h->value = SLICE_NONE;
     if (table_list_is_empty(u->userdb))
         return 0;
-    if (find_addr(u, u->userdb, addr, a, &value, ext, err) < 0)
+    if (find_addr(u, u->userdb, addr, a, h, err) < 0)
         return -1;
-    if (value.p == NULL)
-        return 0;
-    if (!table_user_parse(value, who))
+    if (h->value.p != NULL && !table_user_parse(h->value, who))
         return err_temp(err, "userdb: malformed entry for \"%.*s\"",
                         SLF(slice_sub(addr, 0, 100)));
-    *found = true;
     return 0;
 }
 
@@ -305,28 +308,27 @@ int users_virtual(struct users *u, slice addr, struct arena *a,
 {
     bool has_maps = !table_list_is_empty(u->virtual_maps);
     struct table_user who = { .uid = (uid_t)-1, .gid = (gid_t)-1 };
-    slice value = SLICE_NONE;
-    slice ext = SLICE_NONE;
+    struct hit h = { SLICE_NONE, SLICE_NONE };
 
     *found = false;
     if (has_maps) {
-        if (find_addr(u, u->virtual_maps, addr, a, &value, &ext, err) < 0)
+        if (find_addr(u, u->virtual_maps, addr, a, &h, err) < 0)
             return -1;
-        if (value.p == NULL)
+        if (h.value.p == NULL)
             return 0;
         if (conf_slice(u->conf, NULL, "virtual_mailbox_base").n > 0) {
             *found = true;
             *out = (struct user_place){ .kind = USER_MAILBOX };
-            out->user = out->account = canonical(a, addr, ext);
-            return mapped_place(u, addr, value, a, out, err);
+            out->user = out->account = canonical(a, addr, h.ext);
+            return mapped_place(u, addr, h.value, a, out, err);
         }
     }
-    if (userdb_user(u, addr, a, &who, &ext, found, err) < 0)
+    if (userdb_user(u, addr, a, &who, &h, err) < 0)
         return -1;
-    if (!*found && !has_maps)
+    if (h.value.p == NULL && !has_maps)
         return 0;
     *found = true;
-    return userdb_place(u, canonical(a, addr, ext), &who, a, out, err);
+    return userdb_place(u, canonical(a, addr, h.ext), &who, a, out, err);
 }
 
 /* ---- users of the system */
@@ -336,13 +338,12 @@ int users_system_user(struct users *u, slice name, struct arena *a,
 {
     struct table_user in_system = { .name = SLICE_NONE };
     struct table_user who;
-    bool is_in_userdb = false;
-    slice ext;
+    struct hit h = { SLICE_NONE, SLICE_NONE };
 
-    if (userdb_user(u, name, a, &who, &ext, &is_in_userdb, err) < 0 ||
+    if (userdb_user(u, name, a, &who, &h, err) < 0 ||
         tables_system_user(u->tables, name, a, &in_system, found, err) < 0)
         return -1;
-    if (!is_in_userdb) {
+    if (h.value.p == NULL) {
         if (*found)
             *out = in_system;
         return 0;

@@ -307,7 +307,7 @@ MAY_WAIT static int challenge(struct dialog *d)
     slice line, text;
     int r;
 
-    buf_init(&b, 2 * AUTH_SERVER_RESPONSE_MAX);
+    buf_init(&b, (size_t)2 * AUTH_SERVER_RESPONSE_MAX);
     (void)buf_puts(&b, "334 ");
     (void)base64_put(&b, buf_view(&d->answer.text));
     (void)buf_puts(&b, "\r\n");

@@ -18,10 +18,8 @@ int smtp_reply(struct smtp *s, int code, const char *status, const char *fmt,
     line[2] = (char)('0' + code % 10);
     line[3] = ' ';
     if (status != NULL) {
-        size_t len = min_size(strlen(status), 16);
-
-        memcpy(line + n, status, len);
-        n += len;
+        for (size_t i = 0; i < 16 && status[i] != '\0'; i++)
+            line[n++] = status[i];
         line[n++] = ' ';
     }
     va_start(ap, fmt);
