@@ -1,5 +1,6 @@
 #include "local/local_priv.h"
 
+#include "base/digest.h"
 #include "store/store.h"
 
 /*
