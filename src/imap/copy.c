@@ -93,7 +93,8 @@ MAY_WAIT static void copy(struct imap_cmd *c, bool is_move)
     struct imap_set set;
     bool any_gone = false;
     uint32_t *uids;
-    size_t n, n_out = 0;
+    struct store_copy job;
+    size_t n;
     struct err err;
     slice name;
     size_t room = store_view_messages(&s->selected->view) + (size_t)1;
@@ -116,20 +117,20 @@ MAY_WAIT static void copy(struct imap_cmd *c, bool is_move)
     uids = arena_alloc(c->arena, room * sizeof *uids);
     n = uids == NULL ? 0 : choose(c, &set, uids, &any_gone);
     pairs = arena_alloc(c->arena, (n + 1) * sizeof *pairs);
+    job = (struct store_copy){ from, to, uids, n, 0, pairs, 0 };
     if (uids == NULL || pairs == NULL) {
         imap_no(c, "LIMIT", "Too many messages at once.");
     } else if (any_gone) {
         imap_no(c, "EXPUNGEISSUED",
                 "Some of the requested messages no longer exist.");
     } else if (n > 0 &&
-               (store_copy(from, uids, n, to, 0, pairs, &n_out, &err) < 0 ||
-                imap_durable(s, to, &err) < 0 ||
+               (store_copy(&job, &err) < 0 || imap_durable(s, to, &err) < 0 ||
                 store_mailbox_reserve(to, IMAP_RESERVE, &err) < 0)) {
         imap_fail(c, &err);
-    } else if (n_out == 0) {
+    } else if (job.n_out == 0) {
         imap_ok(c, NULL, "No messages found.");
     } else {
-        done(c, to, pairs, n_out, is_move);
+        done(c, to, pairs, job.n_out, is_move);
     }
     store_mailbox_unref(&to);
 }

@@ -202,27 +202,26 @@ MAY_WAIT static int copy_all(struct copying *c, const uint32_t *uids, size_t n,
     return 0;
 }
 
-int store_copy(struct store_mailbox *from, const uint32_t *uids, size_t n,
-               struct store_mailbox *to, unsigned flags,
-               struct store_copied *out, size_t *n_out, struct err *err)
+int store_copy(struct store_copy *job, struct err *err)
 {
-    struct copying c = { .from = from, .to = to };
+    struct copying c = { .from = job->from, .to = job->to };
     int rc;
 
-    CHECK_OBJ(from, MAILBOX_MAGIC);
-    CHECK_OBJ(to, MAILBOX_MAGIC);
-    CHECK(from->account == to->account);
-    *n_out = 0;
-    if (n >= UINT32_MAX - to->uidnext)
-        return err_temp(err, "mailbox %s has no UIDs left", to->name);
+    CHECK_OBJ(c.from, MAILBOX_MAGIC);
+    CHECK_OBJ(c.to, MAILBOX_MAGIC);
+    CHECK(c.from->account == c.to->account);
+    job->n_out = 0;
+    if (job->n >= UINT32_MAX - c.to->uidnext)
+        return err_temp(err, "mailbox %s has no UIDs left", c.to->name);
     memset(c.bit, UINT8_MAX, sizeof c.bit);
-    c.list = xcalloc(n + 1, sizeof *c.list);
-    c.uids = xcalloc(n + 1, sizeof *c.uids);
-    arrival_begin(to);
-    rc = copy_all(&c, uids, n, flags, err);
-    arrival_end(to);
+    c.list = xcalloc(job->n + 1, sizeof *c.list);
+    c.uids = xcalloc(job->n + 1, sizeof *c.uids);
+    arrival_begin(c.to);
+    rc = copy_all(&c, job->uids, job->n, job->flags, err);
+    arrival_end(c.to);
     for (size_t i = 0; rc == 0 && i < c.n; i++)
-        out[(*n_out)++] = (struct store_copied){ c.uids[i], c.list[i].row.uid };
+        job->out[job->n_out++] =
+            (struct store_copied){ c.uids[i], c.list[i].row.uid };
     free(c.list);
     free(c.uids);
     return rc;

@@ -56,6 +56,7 @@ int store_folder_create(struct store_account *a, slice name, unsigned use,
 
 static int remove_tree_at(int dirfd, const char *path, unsigned depth);
 
+/* NOLINTNEXTLINE(misc-no-recursion): `depth` bounds it. */
 static int remove_entries(DIR *d, unsigned depth)
 {
     int rc = 0;
@@ -365,7 +366,13 @@ MAY_WAIT static int move_inbox(struct store_account *a, slice to,
         if (!row_is_hole(inbox, r))
             uids[n++] = ROW_FIELD(inbox, r, uid);
     if (store_mailbox_open(a, to, 0, &m, err) == 0)
-        rc = store_copy(inbox, uids, n, m, STORE_MOVE, pairs, &n, err);
+        rc = store_copy(&(struct store_copy){ .from = inbox,
+                                              .to = m,
+                                              .uids = uids,
+                                              .n = n,
+                                              .flags = STORE_MOVE,
+                                              .out = pairs },
+                        err);
     store_mailbox_unref(&m);
     store_mailbox_unref(&inbox);
     free(uids);

@@ -395,20 +395,25 @@ struct store_copied {
 
 enum { STORE_MOVE = 1 };
 
+struct store_copy {
+    struct store_mailbox *from;
+    struct store_mailbox *to; /* of the same account; may be `from` */
+    const uint32_t *uids;
+    size_t n;
+    unsigned flags;           /* STORE_MOVE */
+    struct store_copied *out; /* room for n pairs */
+    size_t n_out;             /* out: how many there are */
+};
+
 /*
- * COPY, or with STORE_MOVE MOVE, into a mailbox of the same account (the same
- * mailbox is fine): all or nothing.  Flags, keywords, INTERNALDATE and EMAILID
- * come along, SAVEDATE is now.  UIDs that are gone are passed over; out[] has
- * room for n pairs and is filled in the order of uids[].  Files are linked, not
- * copied, where the file system can.  With STORE_MOVE the originals are
- * expunged once the copies stand in the index.  Not durable on return: wait by
+ * COPY, or with STORE_MOVE MOVE: all or nothing.  Flags, keywords, INTERNALDATE
+ * and EMAILID come along, SAVEDATE is now.  UIDs that are gone are passed over;
+ * pairs stand in the order of uids[].  Files are linked, not copied, where the
+ * file system can.  With STORE_MOVE the originals are expunged once the copies
+ * stand in the index.  Not durable on return: wait by
  * store_mailbox_durable(to) before the client hears of it.
  */
-MAY_WAIT CHECKED int store_copy(struct store_mailbox *from,
-                                const uint32_t *uids, size_t n,
-                                struct store_mailbox *to, unsigned flags,
-                                struct store_copied *out, size_t *n_out,
-                                struct err *err);
+MAY_WAIT CHECKED int store_copy(struct store_copy *c, struct err *err);
 
 /* ---- messages from a client: APPEND, MULTIAPPEND ----
  *

@@ -234,7 +234,7 @@ bool takeover_keyword_ok(slice name)
         return false;
     for (size_t i = 0; i < name.n; i++)
         if (name.p[i] <= ' ' || name.p[i] > '~' ||
-            memchr("(){%*\"\\]", name.p[i], 8))
+            strchr("(){%*\"\\]", name.p[i]))
             return false;
     return true;
 }

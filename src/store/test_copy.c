@@ -30,6 +30,17 @@ static uint64_t keyword(struct store_mailbox *m, const char *name)
     return UINT64_C(1) << bit;
 }
 
+static int copy(struct store_mailbox *from, const uint32_t *uids, size_t n,
+                struct store_mailbox *to, unsigned flags,
+                struct store_copied *out, size_t *n_out, struct err *err)
+{
+    struct store_copy c = { from, to, uids, n, flags, out, 0 };
+    int rc = store_copy(&c, err);
+
+    *n_out = c.n_out;
+    return rc;
+}
+
 static struct store_mailbox *three(struct bench *b)
 {
     struct store_mailbox *m;
@@ -65,7 +76,7 @@ static void test_copy(void **state)
     to = bench_mailbox(&b, "anna", "Work.Hato");
     buf_init(&one, 4096);
     buf_init(&two, 4096);
-    assert_int_equal(store_copy(m, uids, 3, to, 0, out, &n, &err), 0);
+    assert_int_equal(copy(m, uids, 3, to, 0, out, &n, &err), 0);
     assert_int_equal(n, 2);
     assert_int_equal(out[0].from, 3);
     assert_int_equal(out[0].to, 1);
@@ -91,8 +102,7 @@ static void test_copy(void **state)
     assert_int_equal(bench_files(&b, "anna/.Work.Hato/new"), 0);
 
     /* Into itself, and what it says after a scan and a restart. */
-    assert_int_equal(store_copy(to, (uint32_t[]){ 2 }, 1, to, 0, out, &n, &err),
-                     0);
+    assert_int_equal(copy(to, (uint32_t[]){ 2 }, 1, to, 0, out, &n, &err), 0);
     assert_int_equal(out[0].to, 3);
     assert_int_equal(store_mailbox_sync(to, true, &err), 0);
     assert_int_equal(to->messages, 3);
@@ -120,7 +130,7 @@ static void test_move(void **state)
     (void)state;
     m = three(&b);
     to = bench_mailbox(&b, "anna", "Trash");
-    assert_int_equal(store_copy(m, uids, 2, to, STORE_MOVE, out, &n, &err), 0);
+    assert_int_equal(copy(m, uids, 2, to, STORE_MOVE, out, &n, &err), 0);
     assert_int_equal(n, 2);
     assert_int_equal(m->messages, 1);
     assert_int_equal(to->messages, 2);
@@ -153,7 +163,7 @@ static void test_all_or_nothing(void **state)
         (void)snprintf(name, sizeof name, "k%u", i);
         (void)keyword(to, name);
     }
-    assert_int_equal(store_copy(m, uids, 3, to, STORE_MOVE, out, &n, &err), -1);
+    assert_int_equal(copy(m, uids, 3, to, STORE_MOVE, out, &n, &err), -1);
     assert_int_equal(err.class, ERR_PERM);
     assert_int_equal(n, 0);
     assert_int_equal(m->messages, 3);
@@ -161,11 +171,11 @@ static void test_all_or_nothing(void **state)
     assert_int_equal(bench_files(&b, "anna/.Full/cur"), 0);
     /* A target whose directory is gone. */
     bench_shell(&b, "rm -r anna/.Full/cur");
-    assert_int_equal(store_copy(m, uids, 2, to, STORE_MOVE, out, &n, &err), -1);
+    assert_int_equal(copy(m, uids, 2, to, STORE_MOVE, out, &n, &err), -1);
     assert_int_equal(m->messages, 3);
     assert_int_equal(to->messages, 0);
     assert_int_equal(store_mailbox_sync(to, true, &err), 0);
-    assert_int_equal(store_copy(m, uids, 2, to, 0, out, &n, &err), 0);
+    assert_int_equal(copy(m, uids, 2, to, 0, out, &n, &err), 0);
     assert_int_equal(to->messages, 2);
     store_mailbox_unref(&to);
     store_mailbox_unref(&m);

@@ -76,7 +76,8 @@ bool store_uidl_format_ok(slice format, struct err *err)
             rest = slice_from(rest, 1);
             continue;
         }
-        if (!variable_next(&rest, &v) || !memchr("uvfg", v.name, 4)) {
+        if (!variable_next(&rest, &v) || v.name == '\0' ||
+            !strchr("uvfg", v.name)) {
             err_perm(err, "pop3_uidl_format: only %%u, %%v, %%f and %%g are "
                           "known");
             return false;
