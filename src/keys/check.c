@@ -192,6 +192,8 @@ static void check_pair(const struct check *k, const struct keys_pair *pair)
         check_use(k, pair->cert, buf_view(&cert));
         check_key(k, pair, id);
     }
+    if (cert.p != NULL)
+        explicit_bzero(cert.p, cert.size); /* the key may be in it too */
     buf_done(&cert);
 }
 

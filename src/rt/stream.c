@@ -80,6 +80,7 @@ int stream_release_fd(struct stream **sp)
     int fd;
 
     CHECK_OBJ(s, STREAM_MAGIC);
+    CHECK(s->tls == NULL);
     CHECK(s->fd == s->out_fd && iobuf_used(&s->in) == 0 &&
           iobuf_used(&s->out) == 0);
     fd = s->fd;

@@ -2,13 +2,13 @@
 #define RT_STREAM_H
 
 /*
- * A stream is a byte connection with buffers: TCP, UNIX, pipe, memory and
- * (later) TLS behind one face.  Input: stream_fill() waits for bytes,
- * stream_peek() shows what is buffered, stream_consume() drops from its front.
- * Output: stream_write() collects, stream_flush() waits until the kernel has
- * all of it; a full output buffer flushes by itself.  Buffers are taken from a
- * pool when needed and given back when empty, so that a quiet stream is one
- * small struct.
+ * A stream is a byte connection with buffers: TCP, UNIX, pipe, memory, and
+ * TLS over any of them (tls.h) behind one face.  Input: stream_fill() waits for
+ * bytes, stream_peek() shows what is buffered, stream_consume() drops from its
+ * front. Output: stream_write() collects, stream_flush() waits until the kernel
+ * has all of it; a full output buffer flushes by itself.  Buffers are taken
+ * from a pool when needed and given back when empty, so that a quiet stream is
+ * one small struct.
  *
  * Errors: ERR_PEER when the peer is gone or the task was cancelled, ERR_TEMP at
  * the deadline.  End of input is not an error: stream_fill() returns 0 with
@@ -87,7 +87,7 @@ void stream_kick(struct stream *s);
 bool stream_is_parked(const struct stream *s);
 
 int stream_fd(const struct stream *s); /* for socket options, or -1 */
-/* Give the descriptor away (buffers must be empty); frees the stream. */
+/* Give the descriptor away (no TLS, buffers empty); frees the stream. */
 int stream_release_fd(struct stream **s);
 
 #endif
