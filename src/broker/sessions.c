@@ -679,10 +679,11 @@ static void kick(struct broker *b, struct chan *c, struct msg *m)
         struct session *s = CONTAINER_OF(n, struct session, node);
 
         /* Each time another one: the map has forgotten what was freed.
-         * NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+         * NOLINTBEGIN(clang-analyzer-unix.Malloc) */
         if (!slice_eq(find(s->about, AT_USER), user) ||
             (remote.n > 0 && !slice_eq(find(s->about, AT_REMOTE), remote)))
             continue;
+        /* NOLINTEND(clang-analyzer-unix.Malloc) */
         kick_one(s);
         n_kicked++;
     }

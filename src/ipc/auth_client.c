@@ -13,7 +13,7 @@
  * what was collected, as long as there is something.  Both buffers are our own,
  * not a stream's, since they hold passwords and must be wiped.
  */
-#define IN_BYTES       (2 * AUTH_LINE_MAX)
+#define IN_BYTES       ((size_t)2 * AUTH_LINE_MAX)
 #define OUT_MAX_BYTES  (4u << 20)
 #define REQUESTS_MAX   20000
 #define MECHS_MAX      32
@@ -106,11 +106,10 @@ MAY_WAIT static void write_task(void *arg)
         if (n > 0) {
             explicit_bzero(c->out.p, (size_t)n);
             buf_consume(&c->out, (size_t)n);
-        } else if (errno != EAGAIN && errno != EINTR) {
-            drop(c);
-        } else if (errno == EAGAIN &&
-                   fd_wait(c->fd, WATCH_WRITE, clock_after(30000), NULL) < 0 &&
-                   c->epoch == epoch) {
+        } else if ((errno != EAGAIN && errno != EINTR) ||
+                   (errno == EAGAIN &&
+                    fd_wait(c->fd, WATCH_WRITE, clock_after(30000), NULL) < 0 &&
+                    c->epoch == epoch)) {
             drop(c);
         }
     }
@@ -212,7 +211,7 @@ static bool on_ok(struct auth_client *c, slice rest)
 
     if (r == NULL || r->answer == NULL || r->has_answer)
         return true;
-    a = arena_new(AUTH_LINE_MAX * 2);
+    a = arena_new((size_t)AUTH_LINE_MAX * 2);
     while (auth_field(&rest, &field)) {
         auth_key(field, &key, &value);
         if (slice_eqs(key, "user"))
@@ -240,7 +239,7 @@ static bool on_fail(struct auth_client *c, slice rest)
 
     if (r == NULL || r->answer == NULL || r->has_answer)
         return true;
-    a = arena_new(AUTH_LINE_MAX * 2);
+    a = arena_new((size_t)AUTH_LINE_MAX * 2);
     buf_clear(&r->answer->text);
     while (auth_field(&rest, &field)) {
         auth_key(field, &key, &value);
@@ -320,11 +319,10 @@ MAY_WAIT static void read_task(void *arg)
                 log_warning("auth: a line that is not of its protocol");
                 drop(c);
             }
-        } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-            drop(c);
-        } else if (errno == EAGAIN &&
-                   fd_wait(c->fd, WATCH_READ, MSEC_NEVER, NULL) < 0 &&
-                   c->epoch == epoch) {
+        } else if (n == 0 || (errno != EAGAIN && errno != EINTR) ||
+                   (errno == EAGAIN &&
+                    fd_wait(c->fd, WATCH_READ, MSEC_NEVER, NULL) < 0 &&
+                    c->epoch == epoch)) {
             drop(c);
         }
     }
