@@ -206,7 +206,12 @@ MAY_WAIT static void finish(struct auth_request *r)
 
 static void dialog_over(struct timer *t)
 {
-    request_free(CONTAINER_OF(t, struct auth_request, dialog));
+    struct auth_request *r = CONTAINER_OF(t, struct auth_request, dialog);
+
+    r->verdict = VERDICT_WRONG;
+    r->reason = SL("Authentication timed out");
+    say_fail(r);
+    request_free(r);
 }
 
 static void say_cont(struct auth_request *r, slice challenge)

@@ -281,28 +281,33 @@ static int user_add(const struct user_args *u)
     return 0;
 }
 
-/* The file with the user's lines changed: the password, or away. */
-static void rewrite(const struct passwd_file *f, slice name,
-                    const struct buf *hash, struct buf *out)
+static void put_with_hash(struct buf *out, slice line, slice hash)
 {
-    slice rest = buf_view(&f->text);
+    slice tail = line;
+    slice user, old;
+
+    (void)slice_cut(&tail, ':', &user);
+    (void)buf_printf(out, "%.*s:%.*s", SLF(user), SLF(hash));
+    if (slice_cut(&tail, ':', &old))
+        (void)buf_printf(out, ":%.*s", SLF(tail));
+}
+
+/* The file with the user's lines changed: the password, or away (hash NULL). */
+static void rewrite(slice text, slice name, const struct buf *hash,
+                    struct buf *out)
+{
     slice line;
 
-    while (rest.n > 0) {
-        bool has_end = slice_cut(&rest, '\n', &line);
-        slice tail = line;
-        slice user, old;
+    while (text.n > 0) {
+        bool has_end = slice_cut(&text, '\n', &line);
+        bool is_his = is_line_of(line, name);
 
-        if (!is_line_of(line, name)) {
-            (void)buf_slice(out, line);
-        } else if (hash == NULL) {
+        if (is_his && hash == NULL)
             continue;
-        } else {
-            (void)slice_cut(&tail, ':', &user);
-            (void)buf_printf(out, "%.*s:%.*s", SLF(user), SLF(buf_view(hash)));
-            if (slice_cut(&tail, ':', &old))
-                (void)buf_printf(out, ":%.*s", SLF(tail));
-        }
+        if (is_his)
+            put_with_hash(out, line, buf_view(hash));
+        else
+            (void)buf_slice(out, line);
         if (has_end)
             (void)buf_byte(out, '\n');
     }
@@ -321,7 +326,7 @@ static int user_change(const struct user_args *u, bool is_delete)
     if (!has_user(&f, name))
         command_die(EX_NOUSER, "%s is not in %s", u->name, f.path);
     buf_init(&out, FILE_MAX_BYTES);
-    rewrite(&f, name, is_delete ? NULL : &hash, &out);
+    rewrite(buf_view(&f.text), name, is_delete ? NULL : &hash, &out);
     file_write(&f, &out);
     (void)printf(is_delete ? "%s was taken out of %s; the mail stays\n"
                            : "%s has a new password in %s\n",

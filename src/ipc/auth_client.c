@@ -47,6 +47,7 @@ struct auth_request {
     struct auth_answer *answer; /* of the wait that is under way */
     bool has_answer;
     bool is_broken; /* its connection is gone */
+    bool is_over;   /* auth has ended it by itself */
 };
 
 static void wipe(struct buf *b)
@@ -174,6 +175,17 @@ static struct auth_request *request_of(struct auth_client *c, slice *rest)
     return n != NULL ? CONTAINER_OF(n, struct auth_request, node) : NULL;
 }
 
+/* An end that nobody waits for: the dialogue took too long.  True when the line
+ * says nothing to this request. */
+static bool is_unasked(struct auth_request *r)
+{
+    if (r == NULL)
+        return true;
+    if (r->answer == NULL)
+        r->is_over = true;
+    return r->answer == NULL || r->has_answer;
+}
+
 static void answered(struct auth_request *r, enum auth_result result)
 {
     r->answer->result = result;
@@ -209,7 +221,7 @@ static bool on_ok(struct auth_client *c, slice rest)
     struct arena *a CLEANUP(arena_free) = NULL;
     slice field, key, value;
 
-    if (r == NULL || r->answer == NULL || r->has_answer)
+    if (is_unasked(r))
         return true;
     a = arena_new((size_t)AUTH_LINE_MAX * 2);
     while (auth_field(&rest, &field)) {
@@ -237,7 +249,7 @@ static bool on_fail(struct auth_client *c, slice rest)
     enum auth_result result = AUTH_FAIL;
     slice field, key, value;
 
-    if (r == NULL || r->answer == NULL || r->has_answer)
+    if (is_unasked(r))
         return true;
     a = arena_new((size_t)AUTH_LINE_MAX * 2);
     buf_clear(&r->answer->text);
@@ -569,9 +581,10 @@ int auth_continue(struct auth_request **pr, slice response, msec deadline,
     struct buf line;
 
     answer_init(answer);
-    if (r->is_broken) {
+    if (r->is_broken || r->is_over) {
+        err_temp(err, r->is_over ? "the sign-in took too long"
+                                 : "the connection to auth broke");
         request_gone(pr);
-        err_temp(err, "the connection to auth broke");
         auth_answer_done(answer);
         return -1;
     }
@@ -595,7 +608,7 @@ void auth_abort(struct auth_request **pr)
 
     if (r == NULL)
         return;
-    if (!r->is_broken && r->c->fd >= 0) {
+    if (!r->is_broken && !r->is_over && r->c->fd >= 0) {
         (void)buf_printf(&r->c->out, "CANCEL\t%" PRIu64 "\n", r->node.key);
         kick_writer(r->c);
     }

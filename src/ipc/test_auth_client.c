@@ -173,10 +173,24 @@ static void script(void *arg UNUSED)
     (void)hear("CANCEL\t4");
     say("FAIL\t4\n"); /* too late for anybody */
 
-    /* The connection breaks: made again, and the request with it. */
+    /* One that auth ends by itself, while nobody asks. */
     a = (struct sign_in){ .done = false };
     task_spawn("a", sign_in_task, &a);
     (void)hear("AUTH\t5\t");
+    say("CONT\t5\taGVsbG8=\n");
+    until(&a.done);
+    auth_answer_done(&a.answer);
+    say("FAIL\t5\treason=late\n");
+    (void)task_sleep(50, NULL);
+    assert_int_equal(
+        auth_continue(&a.r, SL("x"), clock_after(5000), &a.answer, &a.err), -1);
+    assert_null(a.r);
+    assert_non_null(strstr(a.err.log, "too long"));
+
+    /* The connection breaks: made again, and the request with it. */
+    a = (struct sign_in){ .done = false };
+    task_spawn("a", sign_in_task, &a);
+    (void)hear("AUTH\t6\t");
     stream_free(&server);
     connected();
     line = hear("AUTH\t");
