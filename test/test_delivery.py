@@ -524,16 +524,21 @@ def test_a_list_of_a_hundred_thousand(where):
         h.wait_log(rf"{ident}: removed", 120)
         return re.findall(rf"{ident}: to=<(member\d+)@many\.example>.*status=sent", h.log())
 
+    def dropped():
+        """A sender of log lines is never kept waiting; what that cost is told."""
+        return sum(map(int, re.findall(r"dropped (\d+) events", h.log())))
+
     with h:
         names = told(letter(h, [at("many")]))
-        assert len(names) == n and len(set(names)) == n
+        assert len(set(names)) == len(names)
+        assert len(names) == n or len(names) + dropped() >= n
         ident = letter(h, [at("many")])
         for name in ("local", "qmgr"):
             time.sleep(0.7)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(wait_for(lambda: h.processes().get(name), 20)[0], signal.SIGKILL)
         # A killed process takes the last lines that it had to say along.
-        assert len(set(told(ident))) > n - 20000
+        assert len(set(told(ident))) + dropped() > n - 20000
         assert not re.search(r"status=(bounced|deferred)", h.log())
         assert not maildir(h.box("ana"))
         # Larger than anybody's list is: told, not tried for ever.
