@@ -193,8 +193,9 @@ MAY_WAIT static void walk(struct results *r)
             add_result(r, &m);
         search_message_done(&m);
         if ((m.seq & 63) == 0 && !imap_room(s))
-            return;
+            break;
     }
+    search_message_free(&m);
 }
 
 MAY_WAIT static void cmd_search(struct imap_cmd *c)

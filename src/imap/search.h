@@ -103,6 +103,8 @@ struct search_message {
 MAY_WAIT bool search_text(struct search_message *m,
                           const struct search_key *key);
 void search_message_done(struct search_message *m);
+/* The walk is over: all memory back. */
+void search_message_free(struct search_message *m);
 
 /* Append UTF-8 so that two texts that differ in case or composition alone
  * become the same bytes (as i;unicode-casemap, RFC 5051, would have it). */

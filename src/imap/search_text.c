@@ -357,3 +357,11 @@ void search_message_done(struct search_message *m)
     release(&m->text);
     release(&m->folded);
 }
+
+void search_message_free(struct search_message *m)
+{
+    arena_free(&m->arena);
+    buf_done(&m->bytes);
+    buf_done(&m->text);
+    buf_done(&m->folded);
+}
