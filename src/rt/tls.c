@@ -371,6 +371,14 @@ static int set_ciphers(SSL_CTX *ctx, const char *list, struct err *err)
     return 0;
 }
 
+/* OpenSSL's macro casts const away: it gets a copy. */
+static int set_groups(SSL_CTX *ctx, const char *groups)
+{
+    char *copy CLEANUP(free_ptr) = xstrdup(groups != NULL ? groups : "");
+
+    return copy[0] == '\0' || SSL_CTX_set1_groups_list(ctx, copy) == 1 ? 0 : -1;
+}
+
 static int apply(struct tls_context *c, const struct tls_settings *s,
                  struct err *err)
 {
@@ -393,8 +401,7 @@ static int apply(struct tls_context *c, const struct tls_settings *s,
         return tls_fail(err, ERR_PERM, "the protocol versions");
     if (set_ciphers(ctx, s->ciphers, err) < 0)
         return -1;
-    if (s->groups != NULL && s->groups[0] != '\0' &&
-        SSL_CTX_set1_groups_list(ctx, s->groups) != 1)
+    if (set_groups(ctx, s->groups) < 0)
         return tls_fail(err, ERR_PERM, "the groups");
     c->digest = EVP_get_digestbyname(
         s->digest != NULL && s->digest[0] != '\0' ? s->digest : "sha256");
