@@ -35,6 +35,11 @@ int users_new(const struct conf *conf, struct tables *tables, bool is_root_mode,
     return 0;
 }
 
+void users_free(struct users **u)
+{
+    *u = NULL;
+}
+
 /* "temp" cannot be looked up; names with "no" are not there. */
 int users_any(struct users *u, slice name, struct arena *a,
               struct user_place *out, bool *found, struct err *err)
@@ -165,6 +170,9 @@ static inline void fake_open(const char *main_cf)
 
 static inline void fake_close(void)
 {
+    lmtpd_free(&fake.server);
+    tables_free(&fake.tables);
+    conf_unref(&fake.process.conf);
     chan_free(&fake.process.master);
 }
 

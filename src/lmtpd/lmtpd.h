@@ -45,6 +45,8 @@ int lmtpd_listen(struct lmtpd *d, const struct process_listener *l,
 void lmtpd_drain(struct lmtpd *d, void (*on_idle)(void *arg), void *arg);
 /* End every session with 421 at its next command or wait. */
 void lmtpd_close_all(struct lmtpd *d);
+/* For tests: no session is left. */
+void lmtpd_free(struct lmtpd **d);
 void lmtpd_dump(const struct lmtpd *d, struct buf *out);
 
 #endif

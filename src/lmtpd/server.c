@@ -125,3 +125,25 @@ void lmtpd_dump(const struct lmtpd *d, struct buf *out)
                      d->is_draining ? ", draining" : "");
     lmtp_workers_dump(d->workers, out);
 }
+
+void lmtpd_free(struct lmtpd **dp)
+{
+    struct lmtpd *d = *dp;
+    struct list *it;
+
+    if (d == NULL)
+        return;
+    CHECK(d->n_sessions == 0);
+    close_listeners(d);
+    while ((it = list_pop(&d->lines)) != NULL) {
+        struct lmtpd_line *l = CONTAINER_OF(it, struct lmtpd_line, link);
+
+        table_match_free(&l->trusted);
+        free(l);
+    }
+    users_free(&d->users);
+    link_free(&d->broker);
+    conf_unref(&d->conf);
+    free(d);
+    *dp = NULL;
+}

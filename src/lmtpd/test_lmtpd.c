@@ -31,15 +31,16 @@ static const char *talk(const char *main_cf, const char *input)
     struct talk t = { .main_cf = main_cf, .input = input };
     slice rest, line;
 
+    buf_done(&fake.delivered);
     memset(&fake, 0, sizeof fake);
     loop_init("test", 1);
     fake_open(main_cf);
     buf_init(&t.out, 1 << 20);
     (void)task_spawn("test", run, &t);
     loop_run_until_idle();
-    fake_close();
     assert_int_equal(fake.server->n_sessions, 0);
     assert_int_equal(fake.server->memory, 0);
+    fake_close();
     assert_int_equal(fake.n_workers_out, 0);
     codes[0] = '\0';
     rest = buf_view(&t.out);
@@ -78,7 +79,6 @@ static void nothing_is_yes_before_the_sync(void **state)
     const char *got;
 
     (void)state;
-    memset(&fake, 0, sizeof fake);
     got = talk("", HELLO "RCPT TO:<anna@x>\r\nBDAT 3 LAST\r\nx\r\nQUIT\r\n");
     assert_string_equal(got,
                         "220,250,250 2.1.0,250 2.1.5,250 2.0.0,221 2.0.0,");
@@ -108,6 +108,7 @@ static void big_ones_lie_in_a_file(void **state)
                              "221 2.0.0,");
     assert_int_equal(fake.delivered.n, 0);
     buf_done(&in);
+    buf_done(&fake.delivered);
 }
 
 int main(void)
