@@ -63,22 +63,26 @@ bool table_list_is_empty(const struct table_list *l)
     return l == NULL || l->n == 0;
 }
 
-/* *at: the table that answered. */
+/* What the first table that knows the key says. */
+struct said {
+    slice value;
+    const struct table *by; /* NULL: none */
+};
+
 MAY_WAIT static int ask_all(struct table_list *l, slice key, unsigned flags,
-                            struct arena *a, slice *value,
-                            const struct table **at, struct err *err)
+                            struct arena *a, struct said *out, struct err *err)
 {
-    *value = SLICE_NONE;
+    *out = (struct said){ .by = NULL };
     if (l == NULL)
         return 0;
     CHECK_OBJ(l, TABLE_LIST_MAGIC);
     for (size_t i = 0; i < l->n; i++) {
         if ((flags & TABLE_FIXED_ONLY) != 0 && !l->v[i]->is_fixed)
             continue;
-        if (table_ask(l->v[i], key, flags, a, value, err) < 0)
+        if (table_ask(l->v[i], key, flags, a, &out->value, err) < 0)
             return -1;
-        if (value->p != NULL) {
-            *at = l->v[i];
+        if (out->value.p != NULL) {
+            out->by = l->v[i];
             return 0;
         }
     }
@@ -88,19 +92,22 @@ MAY_WAIT static int ask_all(struct table_list *l, slice key, unsigned flags,
 int table_list_lookup(struct table_list *l, slice key, unsigned flags,
                       struct arena *a, slice *value, struct err *err)
 {
-    const struct table *at = NULL;
+    struct said said;
+    int r = ask_all(l, key, flags, a, &said, err);
 
-    return ask_all(l, key, flags, a, value, &at, err);
+    *value = said.value;
+    return r;
 }
 
 int table_list_lookup_owned(struct table_list *l, slice key, struct arena *a,
                             slice *value, uid_t *owner, struct err *err)
 {
-    const struct table *at = NULL;
+    struct said said;
 
-    if (ask_all(l, key, 0, a, value, &at, err) < 0)
+    if (ask_all(l, key, 0, a, &said, err) < 0)
         return -1;
-    *owner = at != NULL ? at->owner : (uid_t)-1;
+    *value = said.value;
+    *owner = said.by != NULL ? said.by->owner : (uid_t)-1;
     return 0;
 }
 
