@@ -21,6 +21,8 @@ enum {
  */
 #define FLUSH_MS  10
 #define BATCH_MAX 16384
+/* When dropped ones are told, at the latest. */
+#define TELL_MS 200
 
 uint64_t event_trace_topics;
 
@@ -30,6 +32,7 @@ static struct {
     const char *service;
     bool is_batching;
     uint64_t n_dropped;
+    uint64_t n_telling; /* of them, in the batch that is being made */
     struct buf batch;
     struct timer flush;
 } sink = { .fd = -1, .service = "hato" };
@@ -170,6 +173,8 @@ static bool put_event(struct buf *b, const struct event *e)
 }
 
 /* What could not be sent is told as soon as something can be. */
+static void on_flush(struct timer *t);
+
 static void put_dropped(struct buf *b)
 {
     char text[64];
@@ -184,8 +189,10 @@ static void put_dropped(struct buf *b)
                        .fields = &f,
                        .n_fields = 1 };
 
-    if (put_event(b, &e))
+    if (put_event(b, &e)) {
+        sink.n_telling = sink.n_dropped;
         sink.n_dropped = 0;
+    }
 }
 
 void event_flush(void)
@@ -198,13 +205,22 @@ void event_flush(void)
     if (sink.fd >= 0 && !send_now(rest)) {
         while (event_next(&rest, &one))
             n++;
+        /* Word of earlier ones went with it: they still have to be told. */
+        if (sink.n_telling > 0)
+            n += sink.n_telling - 1;
         sink.n_dropped += n;
+        /* There may be no later event that would tell it. */
+        if (sink.is_batching && !timer_is_set(&sink.flush))
+            timer_set(&sink.flush, clock_after(TELL_MS), on_flush);
     }
+    sink.n_telling = 0;
     buf_clear(&sink.batch);
 }
 
 static void on_flush(struct timer *t UNUSED)
 {
+    if (sink.batch.n == 0 && sink.n_dropped > 0)
+        put_dropped(&sink.batch);
     event_flush();
 }
 
