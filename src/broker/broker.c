@@ -66,6 +66,7 @@ MAY_WAIT static void sync_fs(struct broker *b, struct chan *c, struct msg *m)
     if (strcmp(conf_str(b->p->conf, NULL, "mail_fsync"), "never") != 0 &&
         syncs_wait(b->syncs, dev,
                    attr_u64_or(m->body, AT_GENERATION, UINT64_MAX),
+                   (attr_u64_or(m->body, AT_FLAGS, 0) & 1) != 0,
                    clock_after(REQUEST_MS), &err) < 0) {
         log_error("%s", err.log);
         attr_put_str(&body, AT_LOGTEXT, err.log);

@@ -84,9 +84,9 @@ void syncs_tell(struct syncs *s, uint64_t dev, int fd);
 /* It grows with each sync that fails. */
 uint64_t syncs_generation(const struct syncs *s);
 /* Wait until all that was visible on `dev` is durable.  `since`: the generation
- * that was known before it was written. */
+ * that was known before it was written.  `hurry`: a client waits for it. */
 MAY_WAIT int syncs_wait(struct syncs *s, uint64_t dev, uint64_t since,
-                        msec deadline, struct err *err);
+                        bool hurry, msec deadline, struct err *err);
 void syncs_dump(struct syncs *s, struct buf *out);
 
 #endif

@@ -9,7 +9,8 @@
 #define UNKNOWN_MS 5000
 /* From the start of one sync to the start of the next on a file system at
  * least: nobody whose message is safe in the spool hurries, and each sync costs
- * the whole machine.  The first one after a pause begins at once. */
+ * the whole machine.  The first one after a pause begins at once, and so does
+ * one for which a client waits. */
 #define PACE_MS 50
 
 /* One who waits for a sync; on the stack of his task. */
@@ -25,7 +26,8 @@ struct fs {
     struct syncs *owner;
     int fd; /* -1: not told yet */
     bool is_running;
-    msec began; /* the last sync */
+    bool is_hurried; /* of those who wait somebody has a client waiting */
+    msec began;      /* the last sync */
     struct timer pace;
     struct list waiting; /* came after the running sync began */
     struct list sharing; /* came before */
@@ -160,6 +162,7 @@ static void begin(struct fs *f)
     while ((e = list_pop(&f->waiting)) != NULL)
         list_push(&f->sharing, e);
     f->is_running = true;
+    f->is_hurried = false;
     f->began = clock_mono();
     f->n_syncs++;
     offload_bg(sync_now, sync_done, f);
@@ -175,9 +178,11 @@ static void on_pace(struct timer *t)
 
 static void begin_soon(struct fs *f)
 {
-    if (f->is_running || timer_is_set(&f->pace))
+    if (f->is_running || (timer_is_set(&f->pace) && !f->is_hurried))
         return;
-    if (f->n_syncs == 0 || clock_mono() - f->began >= PACE_MS)
+    if (f->is_hurried)
+        timer_cancel(&f->pace);
+    if (f->is_hurried || f->n_syncs == 0 || clock_mono() - f->began >= PACE_MS)
         begin(f);
     else
         timer_set(&f->pace, f->began + PACE_MS, on_pace);
@@ -188,8 +193,8 @@ uint64_t syncs_generation(const struct syncs *s)
     return s->generation;
 }
 
-int syncs_wait(struct syncs *s, uint64_t dev, uint64_t since, msec deadline,
-               struct err *err)
+int syncs_wait(struct syncs *s, uint64_t dev, uint64_t since, bool hurry,
+               msec deadline, struct err *err)
 {
     struct fs *f = get_fs(s, dev);
     struct waiter w = { .task = task_self() };
@@ -208,6 +213,7 @@ int syncs_wait(struct syncs *s, uint64_t dev, uint64_t since, msec deadline,
                         " failed since this was written",
                         dev);
     list_push(&f->waiting, &w.link);
+    f->is_hurried = f->is_hurried || hurry;
     begin_soon(f);
     while (!w.is_done)
         if (task_wait(deadline, err) < 0 && !w.is_done) {

@@ -42,7 +42,7 @@ static void one_wait(void *arg)
 
     uint64_t since = arg != NULL ? *(uint64_t *)arg : syncs_generation(syncs);
 
-    if (syncs_wait(syncs, 7, since, clock_after(5000), &err) < 0) {
+    if (syncs_wait(syncs, 7, since, false, clock_after(5000), &err) < 0) {
         assert_int_equal(err.class, ERR_TEMP);
         n_failed++;
     } else {
@@ -134,9 +134,11 @@ static void late_body(void *arg UNUSED)
         (void)task_sleep(5, &err);
     assert_int_equal(n_failed, 2);
     /* Another file system knows nothing of it. */
-    assert_int_equal(syncs_wait(syncs, 8, before, clock_after(5000), &err), 0);
+    assert_int_equal(
+        syncs_wait(syncs, 8, before, true, clock_after(5000), &err), 0);
     before = 1; /* told by a broker of the past */
-    assert_int_equal(syncs_wait(syncs, 8, before, clock_after(5000), &err), -1);
+    assert_int_equal(
+        syncs_wait(syncs, 8, before, true, clock_after(5000), &err), -1);
     loop_stop();
 }
 

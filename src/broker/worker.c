@@ -194,6 +194,7 @@ int worker_sync(struct worker *w, uint64_t fs, int dirfd, struct err *err)
     attr_put_u64(&b, AT_FSID, fs);
     take_generation();
     attr_put_u64(&b, AT_GENERATION, life.generation);
+    attr_put_u64(&b, AT_FLAGS, 1); /* a client waits */
     rc = chan_call(w->broker, WORKER_SYNC, buf_view(&b), NULL, 0,
                    clock_after(SYNC_MS), &answer, err);
     buf_done(&b);

@@ -158,7 +158,8 @@ void lmtp_workers_dump(const struct lmtp_workers *w, struct buf *out);
 
 /* Shared syncs: one BROKER_SYNC for all that became visible before it. */
 struct lmtp_syncs;
-struct lmtp_syncs *lmtp_syncs_new(struct link *broker);
+/* `hurry`: clients wait for these syncs; else the broker takes its time. */
+struct lmtp_syncs *lmtp_syncs_new(struct link *broker, bool hurry);
 /* The broker's count of failed syncs: read it after lmtp_worker_get() and
  * before anything is sent to the worker. */
 uint64_t lmtp_syncs_generation(const struct lmtp_syncs *s);

@@ -20,15 +20,17 @@ struct round {
 
 struct lmtp_syncs {
     struct link *broker;
+    bool hurry;
     struct list rounds;
     uint64_t generation; /* of failed syncs, as the broker last told */
 };
 
-struct lmtp_syncs *lmtp_syncs_new(struct link *broker)
+struct lmtp_syncs *lmtp_syncs_new(struct link *broker, bool hurry)
 {
     struct lmtp_syncs *s = xcalloc(1, sizeof *s);
 
     s->broker = broker;
+    s->hurry = hurry;
     list_init(&s->rounds);
     return s;
 }
@@ -100,6 +102,8 @@ MAY_WAIT static void run_round(void *arg)
     buf_init(&b, 64);
     (void)attr_put_u64(&b, AT_FSID, r->fs);
     (void)attr_put_u64(&b, AT_GENERATION, r->since);
+    if (s->hurry)
+        (void)attr_put_u64(&b, AT_FLAGS, 1);
     r->result = link_call(s->broker, BROKER_SYNC, buf_view(&b), NULL, 0,
                           clock_after(SYNC_MS), &answer, &r->err);
     if (r->result == 0) {

@@ -55,9 +55,10 @@ int users_any(struct users *u, slice name, struct arena *a,
     return 0;
 }
 
-struct lmtp_syncs *lmtp_syncs_new(struct link *broker)
+struct lmtp_syncs *lmtp_syncs_new(struct link *broker, bool hurry)
 {
     (void)broker;
+    (void)hurry;
     return NULL;
 }
 

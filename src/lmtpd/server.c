@@ -50,7 +50,7 @@ int lmtpd_new(const struct lmtpd_parts *parts, struct lmtpd **out,
             return -1;
     }
     d->broker = link_new(parts->process, PT_BROKER, &ops, d, NULL);
-    d->syncs = lmtp_syncs_new(d->broker);
+    d->syncs = lmtp_syncs_new(d->broker, true);
     d->workers = lmtp_workers_new(d->broker, d->syncs);
     *out = d;
     return users_new(d->conf, parts->tables, parts->process->is_root_mode,

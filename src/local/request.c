@@ -415,7 +415,7 @@ struct local *local_new(struct process *p, struct tables *tables)
     l->tables = tables;
     list_init(&l->peers);
     l->broker = link_new(p, PT_BROKER, &ops, l, NULL);
-    l->syncs = lmtp_syncs_new(l->broker);
+    l->syncs = lmtp_syncs_new(l->broker, false);
     l->workers = lmtp_workers_new(l->broker, l->syncs);
     return l;
 }
