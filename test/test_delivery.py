@@ -848,6 +848,7 @@ def test_postlog(cm):
     assert cm.tool("postlog", "-p", "loud", "x", check=False).returncode == 64
 
 
+@needs_root
 def test_sendmail_as_an_ordinary_user(where):
     """Nobody needs rights to send; who it was is known by the socket."""
     h = system(where)
