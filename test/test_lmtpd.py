@@ -281,3 +281,23 @@ def test_tls(where):
         with ctx.wrap_socket(socket.create_connection(("127.0.0.1", wrapped), 20)) as t:
             assert t.recv(100).startswith(b"220 ")
         assert len(s.files("anna")) == 1
+
+
+def test_maxproc_limits_a_line(where):
+    """Who comes when the line is full waits until somebody leaves."""
+    s = Lmtp(where)
+    s.hato.master = s.hato.master.replace("n - n - - lmtpd", "n - n - 1 lmtpd", 1)
+    s.hato.write_conf()
+    with s:
+        n = sum(name.startswith("lmtpd/") for name in s.hato.processes())
+        first = [socket.create_connection(("127.0.0.1", s.port), 10) for _ in range(n)]
+        for c in first:
+            assert c.recv(100).startswith(b"220 ")
+        with socket.create_connection(("127.0.0.1", s.port), 1) as late:
+            with pytest.raises(TimeoutError):
+                late.recv(100)
+            first[0].close()
+            late.settimeout(10)
+            assert late.recv(100).startswith(b"220 ")
+        for c in first:
+            c.close()

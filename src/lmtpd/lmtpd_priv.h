@@ -18,7 +18,8 @@
 #define LMTPD_TX_ARENA (64u << 20)
 #define LMTPD_INLINE   (256u << 10) /* longer messages lie in a memfd */
 #define LMTPD_MEMORY   (512u << 20) /* of all messages of a process */
-#define LMTPD_BAD_MAX  20           /* commands without sense */
+#define LMTPD_SESSIONS 10000 /* of a line in one process, without maxproc */
+#define LMTPD_BAD_MAX  20    /* commands without sense */
 
 struct lmtpd_line {
     struct list link;
@@ -30,6 +31,7 @@ struct lmtpd_line {
     msec timeout;
     enum mail_bare_lf bare_lf;
     struct keys_service tls;
+    size_t n_sessions, max_sessions;
 };
 
 struct lmtpd_listener {
@@ -98,6 +100,11 @@ struct lmtpd_session {
     bool is_closing;
     bool is_ending; /* 421 at the next chance */
 };
+
+/* ---- server.c */
+/* A session of the line began (1) or ended (-1): who comes when it is full
+ * waits in the backlog, or for another process. */
+void lmtpd_line_count(struct lmtpd_line *line, int change);
 
 /* ---- session.c */
 void lmtpd_session_start(struct lmtpd_line *line, int fd,

@@ -26,6 +26,14 @@ static int add_line(struct lmtpd *d, const struct conf_service *service,
     l->bare_lf = slice_ieqs(bare, "reject") ? MAIL_BARE_LF_REJECT
                                             : MAIL_BARE_LF_NORMALIZE;
     l->tls = keys_service_of(d->conf, service);
+    /* maxproc is shared by the processes. */
+    l->max_sessions = LMTPD_SESSIONS;
+    if (service->maxproc > 0) {
+        size_t n =
+            d->parts.process->n_slots > 0 ? d->parts.process->n_slots : 1;
+
+        l->max_sessions = ((size_t)service->maxproc + n - 1) / n;
+    }
     list_push(&d->lines, &l->link);
     return table_match_new(d->parts.tables, d->conf, service, "mynetworks",
                            &l->trusted, err);
@@ -55,6 +63,22 @@ int lmtpd_new(const struct lmtpd_parts *parts, struct lmtpd **out,
     *out = d;
     return users_new(d->conf, parts->tables, parts->process->is_root_mode,
                      &d->users, err);
+}
+
+void lmtpd_line_count(struct lmtpd_line *line, int change)
+{
+    line->n_sessions += (size_t)change;
+    list_each(it, &line->server->listeners) {
+        struct lmtpd_listener *l =
+            CONTAINER_OF(it, struct lmtpd_listener, link);
+
+        if (l->line != line)
+            continue;
+        if (line->n_sessions >= line->max_sessions)
+            listener_pause(l->listener);
+        else
+            listener_resume(l->listener);
+    }
 }
 
 static void on_accept(int fd, const struct peer_addr *peer, void *arg)

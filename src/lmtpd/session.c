@@ -448,6 +448,7 @@ static void session_free(struct lmtpd_session *s, const char *why)
     list_remove(&s->link);
     stream_free(&s->stream);
     d->n_sessions--;
+    lmtpd_line_count(s->line, -1);
     if (d->is_draining && d->n_sessions == 0)
         d->on_idle(d->on_idle_arg);
     free(s->client);
@@ -596,6 +597,7 @@ void lmtpd_session_start(struct lmtpd_line *line, int fd,
     (void)snprintf(s->id, sizeof s->id, "%016" PRIx64, random_u64());
     list_push(&line->server->sessions, &s->link);
     line->server->n_sessions++;
+    lmtpd_line_count(line, 1);
     event_text(EV_INFO, "lmtp", NULL, "lmtp(%d): Connect from %s",
                (int)getpid(), s->client);
     (void)task_spawn("lmtpd", greet, s);
