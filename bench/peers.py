@@ -14,7 +14,7 @@ PEER = os.path.join(TOP, "build/peers/postfix")
 CGROUPS = "/sys/fs/cgroup/cpuacct"
 USERS = {"hato": 970, "hato-log": 971, "hato-tables": 972, "hato-smtp": 973,
          "hato-broker": 974, "hato-mail": 975, "hato-auth": 976, "hato-keys": 977,
-         "hato-login": 978, "postfix": 980, "postdrop": 981}
+         "hato-login": 978, "hato-dns": 979, "hato-fetch": 983, "postfix": 980, "postdrop": 981}
 DOMAIN = "bench.test"
 
 

@@ -17,7 +17,7 @@ BUILD = os.environ.get("HATO_BUILD", os.path.join(TOP, "build"))
 EXE = os.path.realpath(os.path.join(BUILD, "hato"))
 IS_ROOT = os.geteuid() == 0
 USERS = ["hato", "hato-log", "hato-tables", "hato-smtp", "hato-broker",
-         "hato-keys", "hato-auth", "hato-login"]
+         "hato-keys", "hato-auth", "hato-login", "hato-dns", "hato-fetch"]
 FIRST_UID = 970
 NOBODY = 65534
 MOUNT = ('mount --bind "$0/passwd" /etc/passwd && '

@@ -345,8 +345,9 @@ static void make_dirs(const struct init *in)
 static void tell_users(const struct init *in)
 {
     static const char *const names[] = {
-        "hato",      "hato-log",  "hato-tables", "hato-smtp", "hato-broker",
-        "hato-keys", "hato-auth", "hato-login",  MAIL_USER
+        "hato",        "hato-log",   "hato-tables", "hato-smtp",
+        "hato-broker", "hato-keys",  "hato-auth",   "hato-login",
+        "hato-dns",    "hato-fetch", MAIL_USER
     };
     struct buf missing;
 

@@ -3,6 +3,7 @@
 
 #include "address/address.h"
 #include "base/base.h"
+#include "base/digest.h"
 #include "ipc/ipc.h"
 #include "table/table.h"
 
@@ -10,11 +11,14 @@
 
 struct rules {
     struct address *address;
+    struct conf *conf;
     unsigned n_users;
 };
 
 static struct rules *rules;
 static struct link *local;
+static struct link **smtp; /* one to each process */
+static unsigned n_smtp;
 
 /* ------------------------------------------------------------ address rules */
 
@@ -23,6 +27,7 @@ static void rules_unref(struct rules *r)
     if (r == NULL || --r->n_users > 0)
         return;
     address_free(&r->address);
+    conf_unref(&r->conf);
     free(r);
 }
 
@@ -35,6 +40,7 @@ int qmgr_rules_set(struct conf *c, struct err *err)
         return -1;
     }
     r->n_users = 1;
+    r->conf = conf_ref(c);
     rules_unref(rules);
     rules = r;
     return 0;
@@ -94,25 +100,72 @@ static MAY_WAIT int recipients(void *arg, slice addr, struct arena *a,
 
 /* --------------------------------------------------------------- deliveries */
 
-static MAY_WAIT int deliver(void *arg, slice body, int fd, msec deadline,
+/* Which process serves a transport: its line of master.cf says; Postfix's own
+ * need no line. */
+static enum ptype server_of(slice transport)
+{
+    static const struct {
+        const char *command;
+        enum ptype type;
+    } servers[] = { { "smtp", PT_SMTP },
+                    { "lmtp", PT_SMTP },
+                    { "relay", PT_SMTP } };
+
+    const char *command = NULL;
+
+    if (queue_transport_is_local(transport))
+        return PT_LOCAL;
+    for (size_t i = 0; i < conf_service_count(rules->conf); i++) {
+        const struct conf_service *s = conf_service_at(rules->conf, i);
+
+        if (s->type == CONF_UNIX && slice_eqs(transport, s->name))
+            command = s->command;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(servers); i++)
+        if (command != NULL ? strcmp(command, servers[i].command) == 0
+                            : slice_eqs(transport, servers[i].command))
+            return servers[i].type;
+    return PT_NONE;
+}
+
+static bool has_transport(void *arg UNUSED, slice transport)
+{
+    return server_of(transport) == PT_LOCAL;
+}
+
+/* One destination goes to one process, which keeps its connections. */
+static struct link *link_for(const struct queue_request *r)
+{
+    uint32_t h;
+
+    if (server_of(r->transport) != PT_SMTP)
+        return local;
+    h = crc32c(crc32c(0, r->transport.p, r->transport.n), r->nexthop.p,
+               r->nexthop.n);
+    return smtp[h % n_smtp];
+}
+
+static MAY_WAIT int deliver(void *arg UNUSED, const struct queue_request *r,
                             struct msg *answer, struct err *err)
 {
     int own CLEANUP(close_fd) = -1;
+    struct link *link = link_for(r);
+    int fd = r->fd;
 
-    (void)arg;
     /* The spool's descriptor is good until the next wait, and while there is no
      * connection link_call() waits before it sends. */
-    if (link_chan(local) == NULL) {
+    if (fd >= 0 && link_chan(link) == NULL) {
         own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         if (own < 0)
             return err_sys(err, "duplicate a segment's descriptor");
         fd = own;
     }
-    return link_call(local, DELIVER_REQUEST, body, &fd, 1, deadline, answer,
-                     err);
+    return link_call(link, DELIVER_REQUEST, r->body, &fd, fd >= 0 ? 1 : 0,
+                     r->deadline, answer, err);
 }
 
-const struct queue_ops qmgr_queue_ops = { resolve, recipients, deliver };
+const struct queue_ops qmgr_queue_ops = { resolve, recipients, deliver,
+                                          has_transport };
 
 static MAY_WAIT void local_serve(struct chan *c, struct msg *m, void *arg)
 {
@@ -133,9 +186,17 @@ void qmgr_links(struct process *p, struct queue *q)
 
     (void)fed_link(p);
     local = link_new(p, PT_LOCAL, &ops, q, local_up);
+    n_smtp = process_n_smtp();
+    smtp = xcalloc(n_smtp, sizeof(*smtp));
+    for (unsigned i = 0; i < n_smtp; i++)
+        smtp[i] = link_new_lazy(p, PT_SMTP, i, &ops, q, local_up);
 }
 
 void qmgr_links_free(void)
 {
     link_free(&local);
+    for (unsigned i = 0; i < n_smtp; i++)
+        link_free(&smtp[i]);
+    free(smtp);
+    smtp = NULL;
 }

@@ -15,6 +15,8 @@ struct link {
     uint32_t magic;
     struct process *p;
     enum ptype to;
+    unsigned slot;
+    bool is_lazy;
     struct chan_ops ops; /* ours, around the user's */
     const struct chan_ops *user;
     void *arg;
@@ -35,8 +37,8 @@ MAY_WAIT static void connect_task(void *arg)
     int fd;
 
     while (!l->is_freed && l->chan == NULL && chan_is_open(l->p->master)) {
-        if (process_connect(l->p, l->to, clock_after(CONNECT_MS), &fd, &err) <
-            0) {
+        if (process_connect_slot(l->p, l->to, l->slot, clock_after(CONNECT_MS),
+                                 &fd, &err) < 0) {
             if (task_sleep(100, &err) < 0)
                 break;
             continue;
@@ -100,7 +102,8 @@ static void link_close(struct chan *c, void *arg)
     if (l->user != NULL && l->user->on_close != NULL)
         l->user->on_close(c, l->arg);
     chan_free(&l->chan);
-    connect_again(l);
+    if (!l->is_lazy || !list_empty(&l->up.waiters))
+        connect_again(l);
 }
 
 static void link_bye(struct chan *c, void *arg)
@@ -115,12 +118,13 @@ static void link_bye(struct chan *c, void *arg)
     l->chan = NULL;
     list_push(&l->leaving, &old->link);
     reap(l);
-    connect_again(l);
+    if (!l->is_lazy)
+        connect_again(l);
 }
 
-struct link *link_new(struct process *p, enum ptype to,
-                      const struct chan_ops *ops, void *arg,
-                      void (*on_up)(struct link *l, void *arg))
+static struct link *make(struct process *p, enum ptype to,
+                         const struct chan_ops *ops, void *arg,
+                         void (*on_up)(struct link *l, void *arg))
 {
     struct link *l = xcalloc(1, sizeof *l);
 
@@ -139,7 +143,27 @@ struct link *link_new(struct process *p, enum ptype to,
     l->ops.on_bye = link_bye;
     list_init(&l->leaving);
     waitq_init(&l->up);
+    return l;
+}
+
+struct link *link_new(struct process *p, enum ptype to,
+                      const struct chan_ops *ops, void *arg,
+                      void (*on_up)(struct link *l, void *arg))
+{
+    struct link *l = make(p, to, ops, arg, on_up);
+
     connect_again(l);
+    return l;
+}
+
+struct link *link_new_lazy(struct process *p, enum ptype to, unsigned slot,
+                           const struct chan_ops *ops, void *arg,
+                           void (*on_up)(struct link *l, void *arg))
+{
+    struct link *l = make(p, to, ops, arg, on_up);
+
+    l->is_lazy = true;
+    l->slot = slot;
     return l;
 }
 
@@ -151,9 +175,11 @@ int link_call(struct link *l, uint16_t type, slice body, const int *fds,
     int rc;
 
     CHECK_OBJ(l, LINK_MAGIC);
-    while (l->chan == NULL)
+    while (l->chan == NULL) {
+        connect_again(l);
         if (waitq_wait(&l->up, deadline, err) < 0)
             return err_prefix(err, "no connection to %s", ptype_name(l->to));
+    }
     rc = chan_call(l->chan, type, body, fds, n_fds, deadline, answer_out, err);
     reap(l);
     if (rc < 0)

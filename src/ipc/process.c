@@ -454,8 +454,25 @@ int process_main(const struct process_ops *ops)
     return life.status;
 }
 
+unsigned process_n_smtp(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (cores < 1)
+        cores = 1;
+    return (unsigned)((cores < PROCESS_CORES_MAX ? cores : PROCESS_CORES_MAX) +
+                      1) /
+           2;
+}
+
 int process_connect(struct process *p, enum ptype to, msec deadline,
                     int *fd_out, struct err *err)
+{
+    return process_connect_slot(p, to, 0, deadline, fd_out, err);
+}
+
+int process_connect_slot(struct process *p, enum ptype to, unsigned slot,
+                         msec deadline, int *fd_out, struct err *err)
 {
     struct buf body;
     struct msg answer;
@@ -464,6 +481,8 @@ int process_connect(struct process *p, enum ptype to, msec deadline,
 
     buf_init(&body, 64);
     attr_put_u64(&body, AT_PTYPE, (uint64_t)to);
+    if (slot != 0)
+        attr_put_u64(&body, AT_SLOT, slot);
     for (;;) {
         rc = chan_call(p->master, MASTER_CONNECT, buf_view(&body), NULL, 0,
                        deadline, &answer, err);

@@ -42,6 +42,9 @@ enum ptype {
     PT_AUTHWORKER, /* PAM and shadow, as root, one check at a time */
     PT_LOGIN,      /* IMAP and POP3 before sign-in, TLS of sessions */
     PT_LMTPD,      /* LMTP for other programs */
+    PT_RESOLVER,   /* DNS; started when first asked, as the two below */
+    PT_SMTP,       /* mail to other hosts: SMTP and LMTP clients */
+    PT_FETCHER,    /* HTTPS: MTA-STS policies, TLS reports */
     PT_COMMAND,    /* a command-line tool that talks to a process */
     PT_N
 };
@@ -122,10 +125,19 @@ int process_main(const struct process_ops *ops);
 void process_ready(struct process *p);
 /* Leave the loop and end with `status` after the channels were flushed. */
 void process_exit(struct process *p, int status);
-/* A channel's socket to the one process (or slot chosen by master) of `to`.
- * Retries until the deadline while that process restarts. */
+/* A channel's socket to the first process of `to`.  Retries until the deadline
+ * while that process starts. */
 MAY_WAIT int process_connect(struct process *p, enum ptype to, msec deadline,
                              int *fd_out, struct err *err);
+/* The same for number `slot` of its type. */
+MAY_WAIT int process_connect_slot(struct process *p, enum ptype to,
+                                  unsigned slot, msec deadline, int *fd_out,
+                                  struct err *err);
+/* More processors than these are not counted. */
+#define PROCESS_CORES_MAX 64
+/* How many smtpd, and how many smtp, master runs: one for every two
+ * processors. */
+unsigned process_n_smtp(void);
 
 /* Try what a sandbox should refuse; a line "what=refused|allowed (errno)" for
  * each.  Builds for development only; others say that they cannot. */
@@ -144,6 +156,12 @@ struct link;
 struct link *link_new(struct process *p, enum ptype to,
                       const struct chan_ops *ops, void *arg,
                       void (*on_up)(struct link *l, void *arg));
+/* To the process of number `slot` of its type, and lazy: it connects at the
+ * first call, and after a break at the next one, so a process that nobody needs
+ * is not started. */
+struct link *link_new_lazy(struct process *p, enum ptype to, unsigned slot,
+                           const struct chan_ops *ops, void *arg,
+                           void (*on_up)(struct link *l, void *arg));
 MAY_WAIT int link_call(struct link *l, uint16_t type, slice body,
                        const int *fds, size_t n_fds, msec deadline,
                        struct msg *answer_out, struct err *err);

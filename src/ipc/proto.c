@@ -20,6 +20,9 @@ static const char *const ptype_names[PT_N] = {
     [PT_AUTHWORKER] = "authworker",
     [PT_LOGIN] = "login",
     [PT_LMTPD] = "lmtpd",
+    [PT_RESOLVER] = "resolver",
+    [PT_SMTP] = "smtp",
+    [PT_FETCHER] = "fetcher",
 };
 
 const char *ptype_name(enum ptype t)
@@ -72,6 +75,11 @@ static const char *const names[] = {
     NAME(SPOOL_LIMITS),
     NAME(DELIVER_REQUEST),
     NAME(DELIVER_PARTIAL),
+    NAME(VERIFY_ASK),
+    NAME(QUEUE_ETRN),
+    NAME(DNS_QUERY),
+    NAME(FETCH_POLICY),
+    NAME(FETCH_COUNT),
     NAME(QUEUE_LIST),
     NAME(QUEUE_ITEM),
     NAME(QUEUE_END),

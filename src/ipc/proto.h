@@ -10,11 +10,12 @@
  *     smtpd -> qmgr, tables, keys, auth    local -> broker, tables
  *     qmgr -> local, tables                broker -> template, auth
  *     login -> keys, auth, broker          lmtpd -> keys, tables, broker
- *     auth -> tables, authworker
- *     command -> qmgr, broker, auth, master (through the control socket,
- *         $queue_directory/run/control)
- * smtpd and login speak Dovecot's authentication protocol to auth
- * (ipc/auth_client.h); all else is a channel.
+ *     auth -> tables, authworker         qmgr -> smtp
+ *     smtp -> resolver, tables, keys, fetcher    smtpd -> resolver
+ *     fetcher -> resolver, qmgr (its reports are mail)
+ *     command -> qmgr, broker, auth, resolver, master (through the control
+ * socket, $queue_directory/run/control) smtpd and login speak Dovecot's
+ * authentication protocol to auth (ipc/auth_client.h); all else is a channel.
  */
 
 /* ---- attributes: one number space for all internal messages */
@@ -101,6 +102,23 @@ enum attr_tag {
     AT_SNI = 124,
     AT_GENERATION = 125, /* u64: grows with each failed sync of a mail file
                           * system */
+
+    AT_RRTYPE = 140, /* u64 DNS type */
+    AT_RCODE = 141,  /* u64 enum dns_result (dns/dns.h) */
+    AT_TTL = 142,    /* u64 seconds */
+    AT_RDATA = 143,  /* one record's data in wire form, names uncompressed */
+    AT_URL = 144,
+    AT_ID = 145,         /* of a policy: mta-sts' "id" */
+    AT_HOP_STATUS = 146, /* "4.4.1": the whole destination failed, not only
+                          * these recipients: qmgr's feedback (AT_HOP_TEXT) */
+    AT_HOP_TEXT = 147,
+    AT_REMOTE_MTA = 148,   /* for DSNs: "dns; mx.example.com" */
+    AT_ACTION = 149,       /* u64 enum relayed, of a recipient that was sent */
+    AT_LAST_ATTEMPT = 150, /* u64 milliseconds since 1970 */
+    AT_VERIFY = 151,       /* u64 enum verify_status */
+    AT_CONCURRENCY = 152,  /* u64 */
+    AT_POSITIVE = 153,     /* bool: the session was new, and answered: positive
+                            * feedback */
 };
 
 /* How a delivery of one recipient ended. */
@@ -110,6 +128,29 @@ enum outcome {
     OUT_BOUNCED,  /* 5xx */
     OUT_EXPANDED, /* became other recipients: AT_EXPANSION */
     OUT_DISCARDED,
+};
+
+/* How far a recipient that was sent is from its mailbox (RFC 3464 2.3.3). */
+enum relayed {
+    RELAYED_DELIVERED, /* into a mailbox, or by LMTP */
+    RELAYED_DSN,       /* to a host that sends reports of success itself */
+    RELAYED_NO_DSN,    /* to one that does not: "relayed" */
+};
+
+/* FLAGS of DELIVER_REQUEST. */
+enum {
+    DELIVER_PROBE = 1, /* address verification: ask, send nothing.  There is no
+                        * descriptor, BODY_BYTES is 0; answered as usual */
+    DELIVER_TRACE = 2, /* log what happens in detail (sendmail -v, -bv) */
+};
+
+/* What address verification knows (verify(8)). */
+enum verify_status {
+    VERIFY_OK,
+    VERIFY_DEFER, /* the probe was deferred */
+    VERIFY_BOUNCE,
+    VERIFY_TODO,     /* asked for, no answer yet */
+    VERIFY_OVERLOAD, /* address_verify_pending_request_limit */
 };
 
 /* Every joint. */
@@ -168,17 +209,49 @@ enum {
                           * to LENGTH; after a connect, before notes */
 };
 
-/* ---- qmgr -> local (and later smtp, pipe): deliveries */
+/* ---- qmgr -> local, smtp (and later pipe): deliveries */
 enum {
     /* QUEUE_ID SEQ SENDER ARRIVAL SIZE BODY_OFFSET BODY_BYTES HEAD TRANSPORT
-     * NEXTHOP RCPT*{RCPT_INDEX ADDR ORIG_ADDR ORCPT NOTIFY DELIVERY_ID PATH
-     * DEPTH}; fd: the segment or file, read-only
-     * -> RCPT*{RCPT_INDEX OUTCOME STATUS DIAG RELAY EXPANSION OWNER} (may be
-     * long: chan_answer_big()) */
+     * NEXTHOP [FLAGS] DELAYS{2: before active, in qmgr} RCPT*{RCPT_INDEX ADDR
+     * ORIG_ADDR ORCPT NOTIFY DELIVERY_ID PATH DEPTH}; fd: the segment or file,
+     * read-only.  The message is HEAD's headers and the body.
+     * -> [HOP_STATUS HOP_TEXT] [POSITIVE] RCPT*{RCPT_INDEX OUTCOME STATUS DIAG
+     * RELAY [REMOTE_MTA ACTION LAST_ATTEMPT] [EXPANSION OWNER]} (may be long:
+     * chan_answer_big()).  DIAG of smtp is "smtp; 550 5.1.1 ..." when another
+     * host said it, else our own words. */
     DELIVER_REQUEST = 60,
     /* local -> qmgr before the answer: same attributes, some recipients are
      * settled already (so that a crash repeats less).  No answer. */
     DELIVER_PARTIAL = 61,
+};
+
+/* ---- smtpd -> qmgr, on the channel of SPOOL_* */
+enum {
+    /* ADDR SENDER -> VERIFY [STATUS TEXT]: what address verification knows; an
+     * address that is not known, or too old, is probed meanwhile. */
+    VERIFY_ASK = 70,
+    /* NAME(domain, "[addr]" or "@domain" with its subdomains; ETRN's argument)
+     * -> FLAGS(0: flushed, 1: nothing waits, 2: not a fast_flush_domain) */
+    QUEUE_ETRN = 71,
+};
+
+/* ---- anyone -> resolver */
+enum {
+    /* NAME(without final dot) RRTYPE FLAGS(dns/dns.h) -> RCODE FLAGS NAME(
+     * canonical) TTL TEXT(why it failed) RDATA* */
+    DNS_QUERY = 210,
+};
+
+/* ---- smtp -> fetcher */
+enum {
+    /* NAME(domain) ID REMOTE*(addresses of mta-sts.<domain>) -> CONTENT(the
+     * policy file) or failed */
+    FETCH_POLICY = 220,
+    /* What smtp saw of TLS, for the daily reports of RFC 8460: NAME(policy
+     * domain) KIND("sts", "tlsa", "no-policy-found") CONTENT(the policy's
+     * lines) REMOTE(MX host) AT_LOCAL AT_REASON(result type, "" for success)
+     * AT_DIAG SIZE(sessions).  No answer. */
+    FETCH_COUNT = 221,
 };
 
 /* ---- command -> qmgr */

@@ -19,18 +19,22 @@ bool joint_allowed(enum ptype from, enum ptype to)
     static const struct {
         enum ptype from, to;
     } joints[] = {
-        { PT_SMTPD, PT_QMGR },      { PT_SMTPD, PT_TABLES },
-        { PT_LOCAL, PT_BROKER },    { PT_LOCAL, PT_TABLES },
-        { PT_QMGR, PT_LOCAL },      { PT_QMGR, PT_TABLES },
-        { PT_COMMAND, PT_QMGR },    { PT_BROKER, PT_TEMPLATE },
+        { PT_SMTPD, PT_QMGR },       { PT_SMTPD, PT_TABLES },
+        { PT_LOCAL, PT_BROKER },     { PT_LOCAL, PT_TABLES },
+        { PT_QMGR, PT_LOCAL },       { PT_QMGR, PT_TABLES },
+        { PT_COMMAND, PT_QMGR },     { PT_BROKER, PT_TEMPLATE },
         { PT_MASTER, PT_BROKER }, /* to probe a worker */
-        { PT_SMTPD, PT_KEYS },      { PT_SMTPD, PT_AUTH },
-        { PT_LOGIN, PT_KEYS },      { PT_LOGIN, PT_AUTH },
-        { PT_LOGIN, PT_BROKER },    { PT_BROKER, PT_AUTH },
-        { PT_LMTPD, PT_KEYS },      { PT_LMTPD, PT_TABLES },
-        { PT_LMTPD, PT_BROKER },    { PT_AUTH, PT_TABLES },
-        { PT_AUTH, PT_AUTHWORKER }, { PT_COMMAND, PT_BROKER },
-        { PT_COMMAND, PT_AUTH },
+        { PT_SMTPD, PT_KEYS },       { PT_SMTPD, PT_AUTH },
+        { PT_LOGIN, PT_KEYS },       { PT_LOGIN, PT_AUTH },
+        { PT_LOGIN, PT_BROKER },     { PT_BROKER, PT_AUTH },
+        { PT_LMTPD, PT_KEYS },       { PT_LMTPD, PT_TABLES },
+        { PT_LMTPD, PT_BROKER },     { PT_AUTH, PT_TABLES },
+        { PT_AUTH, PT_AUTHWORKER },  { PT_COMMAND, PT_BROKER },
+        { PT_COMMAND, PT_AUTH },     { PT_COMMAND, PT_RESOLVER },
+        { PT_QMGR, PT_SMTP },        { PT_SMTP, PT_TABLES },
+        { PT_SMTP, PT_RESOLVER },    { PT_SMTP, PT_KEYS },
+        { PT_SMTP, PT_FETCHER },     { PT_SMTPD, PT_RESOLVER },
+        { PT_FETCHER, PT_RESOLVER }, { PT_FETCHER, PT_QMGR },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(joints); i++)
@@ -50,16 +54,46 @@ struct child *child_of(struct master *m, enum ptype type)
     return NULL;
 }
 
+/* Who is asked for.  A lazy one is started; its caller asks again until it is
+ * there. */
+static struct child *child_at(struct master *m, enum ptype type, unsigned index)
+{
+    list_each(it, &m->slots) {
+        struct slot *s = CONTAINER_OF(it, struct slot, link);
+
+        if (s->type != type || s->index != index)
+            continue;
+        if (s->current == NULL && s->is_lazy && !timer_is_set(&s->restart))
+            restart_now(&s->restart);
+        if (s->current == NULL || s->current->state == CHILD_READY)
+            return s->current;
+        /* Its channel would work, but nobody shall wait for what may fail. */
+        return s->is_lazy ? NULL : s->current;
+    }
+    return NULL;
+}
+
 int child_connect(struct master *m, enum ptype from, enum ptype to, int *fd_out,
                   struct err *err)
 {
-    struct child *c = child_of(m, to);
+    const struct child_address address = { to, 0 };
+
+    return child_connect_to(m, from, &address, fd_out, err);
+}
+
+int child_connect_to(struct master *m, enum ptype from,
+                     const struct child_address *to_whom, int *fd_out,
+                     struct err *err)
+{
+    enum ptype to = to_whom->type;
+    struct child *c;
     struct buf b;
     int fds[2], rc;
 
     if (!joint_allowed(from, to))
         return err_perm(err, "%s has no joint with %s", ptype_name(from),
                         ptype_name(to));
+    c = child_at(m, to, to_whom->slot);
     if (c == NULL || c->state == CHILD_DRAINING)
         return err_temp(err, "%s is not running", ptype_name(to));
     if (chan_socketpair(fds, err) < 0)
@@ -79,11 +113,13 @@ int child_connect(struct master *m, enum ptype from, enum ptype to, int *fd_out,
 static void on_connect(struct child *c, struct msg *m)
 {
     uint64_t to = attr_u64_or(m->body, AT_PTYPE, PT_NONE);
+    uint64_t slot = attr_u64_or(m->body, AT_SLOT, 0);
+    struct child_address address = { to < PT_N ? (enum ptype)to : PT_NONE,
+                                     slot < SLOTS_MAX ? (unsigned)slot : 0 };
     struct err err;
     int fd = -1;
 
-    if (child_connect(c->m, c->type, to < PT_N ? (enum ptype)to : PT_NONE, &fd,
-                      &err) < 0) {
+    if (child_connect_to(c->m, c->type, &address, &fd, &err) < 0) {
         if (err.class == ERR_PERM)
             log_warning("%s", err.log);
         chan_fail(c->chan, m->id, &err);
@@ -242,7 +278,7 @@ static int spawn(struct master *m, enum ptype type, int control, pid_t *pid,
 /* One process for each processor. */
 static unsigned siblings(const struct master *m, enum ptype t)
 {
-    if (t == PT_SMTPD)
+    if (t == PT_SMTPD || t == PT_SMTP)
         return m->n_smtpd;
     return t == PT_LMTPD || t == PT_LOGIN ? m->n_slots : 1;
 }

@@ -32,7 +32,8 @@ static void put_child(struct child *c, struct buf *out)
     static const char *const states[] = { "starting", "ready", "draining" };
 
     buf_printf(out, "%s", ptype_name(c->type));
-    if (c->type == PT_SMTPD || c->type == PT_LMTPD || c->type == PT_LOGIN)
+    if (c->type == PT_SMTPD || c->type == PT_LMTPD || c->type == PT_LOGIN ||
+        c->type == PT_SMTP)
         buf_printf(out, "/%u", c->slot->index);
     buf_printf(out, " pid %d %s, up %lld s\n", (int)c->pid, states[c->state],
                (long long)((loop_now() - c->started_at) / 1000));

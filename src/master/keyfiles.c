@@ -147,7 +147,8 @@ static bool takes(enum ptype type, enum keys_kind kind)
 {
     if (kind == KEYS_KEY)
         return type == PT_KEYS;
-    return type == PT_SMTPD || type == PT_LOGIN || type == PT_LMTPD;
+    return type == PT_SMTPD || type == PT_LOGIN || type == PT_LMTPD ||
+           type == PT_SMTP;
 }
 
 static void give(const struct keyfile *f, struct child *c)

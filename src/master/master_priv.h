@@ -35,6 +35,7 @@ struct slot {
     struct child *current;
     struct child *next; /* of a reload, until it is READY */
     bool is_wanted;     /* by the configuration; else it stays empty */
+    bool is_lazy;       /* started when somebody asks for it */
     bool is_awaited;    /* a reload waits for `next` */
     msec back_off;
     struct timer restart;
@@ -185,6 +186,17 @@ bool joint_allowed(enum ptype from, enum ptype to);
 /* A socket to the process `to`, announced as coming from `from`. */
 int child_connect(struct master *m, enum ptype from, enum ptype to, int *fd_out,
                   struct err *err);
+
+struct child_address {
+    enum ptype type;
+    unsigned slot;
+};
+
+/* The same for one of several; a lazy one is started, which fails with
+ * ERR_TEMP until it is ready. */
+int child_connect_to(struct master *m, enum ptype from,
+                     const struct child_address *to_whom, int *fd_out,
+                     struct err *err);
 
 /* reload.c, stop.c */
 MAY_WAIT int master_reload(struct master *m, struct buf *text, struct err *err);

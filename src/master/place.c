@@ -15,11 +15,19 @@ static const struct {
     enum ptype type;
     const char *user; /* NULL: mail_owner */
 } users[] = {
-    { PT_LOG, "hato-log" },    { PT_TABLES, "hato-tables" },
-    { PT_SMTPD, "hato-smtp" }, { PT_BROKER, "hato-broker" },
-    { PT_QMGR, NULL },         { PT_LOCAL, NULL },
-    { PT_LMTPD, "hato-smtp" }, { PT_KEYS, "hato-keys" },
-    { PT_AUTH, "hato-auth" },  { PT_LOGIN, "hato-login" },
+    { PT_LOG, "hato-log" },
+    { PT_TABLES, "hato-tables" },
+    { PT_SMTPD, "hato-smtp" },
+    { PT_BROKER, "hato-broker" },
+    { PT_QMGR, NULL },
+    { PT_LOCAL, NULL },
+    { PT_LMTPD, "hato-smtp" },
+    { PT_KEYS, "hato-keys" },
+    { PT_AUTH, "hato-auth" },
+    { PT_LOGIN, "hato-login" },
+    { PT_SMTP, "hato-smtp" },
+    { PT_RESOLVER, "hato-dns" },
+    { PT_FETCHER, "hato-fetch" },
 };
 
 #define USERADD                                                                \

@@ -8,7 +8,7 @@
 static bool is_replaced(enum ptype t)
 {
     return t == PT_SMTPD || t == PT_LOCAL || t == PT_TABLES || t == PT_LMTPD ||
-           t == PT_LOGIN;
+           t == PT_LOGIN || t == PT_SMTP || t == PT_RESOLVER || t == PT_FETCHER;
 }
 
 static int load(struct master *m, struct conf **out, struct buf *text,
@@ -68,7 +68,8 @@ static int start_next(struct master *m, int conf_fd, struct err *err)
         struct slot *s = CONTAINER_OF(it, struct slot, link);
 
         s->is_awaited =
-            s->is_wanted && (is_replaced(s->type) || s->current == NULL);
+            s->is_wanted &&
+            (s->current == NULL ? !s->is_lazy : is_replaced(s->type));
         if (s->is_awaited && child_start(s, conf_fd, &s->next, err) < 0)
             return -1;
     }

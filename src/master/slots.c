@@ -41,7 +41,11 @@ static unsigned wanted(const struct master *m, const struct conf *c,
     case PT_LOCAL:
     case PT_QMGR:
         return 1;
+    case PT_RESOLVER:
+    case PT_FETCHER:
+        return 1;
     case PT_SMTPD:
+    case PT_SMTP:
         return m->n_smtpd;
     case PT_KEYS:
         return keys_wanted(c) ? 1 : 0;
@@ -58,6 +62,12 @@ static unsigned wanted(const struct master *m, const struct conf *c,
     default:
         return 0;
     }
+}
+
+/* An idle server that sends nothing to other hosts does not hold them. */
+static bool is_lazy(enum ptype type)
+{
+    return type == PT_RESOLVER || type == PT_SMTP || type == PT_FETCHER;
 }
 
 static struct slot *find(struct master *m, enum ptype type, unsigned index)
@@ -77,6 +87,7 @@ void slots_mark(struct master *m, const struct conf *c)
     static const enum ptype types[] = { PT_LOG,      PT_TABLES,     PT_KEYS,
                                         PT_TEMPLATE, PT_BROKER,     PT_LOCAL,
                                         PT_QMGR,     PT_AUTHWORKER, PT_AUTH,
+                                        PT_RESOLVER, PT_FETCHER,    PT_SMTP,
                                         PT_SMTPD,    PT_LMTPD,      PT_LOGIN };
 
     list_each(it, &m->slots)
@@ -90,6 +101,7 @@ void slots_mark(struct master *m, const struct conf *c)
                 s->m = m;
                 s->type = types[t];
                 s->index = i;
+                s->is_lazy = is_lazy(types[t]);
                 list_push(&m->slots, &s->link);
             }
             s->is_wanted = true;

@@ -181,7 +181,7 @@ void sources_settle(struct master *m, bool is_new_conf)
 static bool takes_tables(enum ptype t)
 {
     return t == PT_AUTH || t == PT_SMTPD || t == PT_LOCAL || t == PT_QMGR ||
-           t == PT_TABLES || t == PT_LMTPD;
+           t == PT_TABLES || t == PT_LMTPD || t == PT_SMTP;
 }
 
 /* Passwords are for auth; what tables needs of a passwd-file, the rest of its

@@ -125,7 +125,7 @@ static int prepare(struct master *m, const struct master_options *o,
     m->n_slots = cores < 1 ? 1 : (unsigned)cores;
     if (m->n_slots > SLOTS_MAX)
         m->n_slots = SLOTS_MAX;
-    m->n_smtpd = (m->n_slots + 1) / 2;
+    m->n_smtpd = process_n_smtp();
     if (load_conf(m, o->conf_dir, err) < 0 || own_path(m, err) < 0 ||
         place_users(m, m->conf, err) < 0 || place_dirs(m, m->conf, err) < 0 ||
         place_lock(m, m->conf, err) < 0 || place_log(m, m->conf, err) < 0 ||
@@ -161,7 +161,7 @@ static bool all_ready(struct master *m)
     list_each(it, &m->slots) {
         struct slot *s = CONTAINER_OF(it, struct slot, link);
 
-        if (s->is_wanted &&
+        if (s->is_wanted && !s->is_lazy &&
             (s->current == NULL || s->current->state != CHILD_READY))
             return false;
     }
@@ -175,7 +175,8 @@ MAY_WAIT static int start_children(struct master *m, struct err *err)
     list_each(it, &m->slots) {
         struct slot *s = CONTAINER_OF(it, struct slot, link);
 
-        if (s->is_wanted && child_start(s, m->conf_fd, &s->current, err) < 0)
+        if (s->is_wanted && !s->is_lazy &&
+            child_start(s, m->conf_fd, &s->current, err) < 0)
             return -1;
     }
     while (m->trouble[0] == '\0' && !all_ready(m))

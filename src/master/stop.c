@@ -60,8 +60,9 @@ void master_stop(struct master *m)
     } steps[] = {
         { 1u << PT_SMTPD | 1u << PT_LMTPD, 5000 },
         { 1u << PT_QMGR, 10000 },
-        { 1u << PT_LOCAL | 1u << PT_TABLES | 1u << PT_AUTH |
-              1u << PT_AUTHWORKER,
+        { 1u << PT_SMTP, 5000 },
+        { 1u << PT_RESOLVER | 1u << PT_FETCHER | 1u << PT_LOCAL |
+              1u << PT_TABLES | 1u << PT_AUTH | 1u << PT_AUTHWORKER,
           5000 },
         /* Workers say goodbye through login. */
         { 1u << PT_BROKER | 1u << PT_LOGIN, 10000 },

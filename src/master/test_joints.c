@@ -13,17 +13,22 @@ static void only_the_joints_of_the_list(void **state UNUSED)
     static const struct {
         enum ptype from, to;
     } allowed[] = {
-        { PT_SMTPD, PT_QMGR },     { PT_SMTPD, PT_TABLES },
-        { PT_LOCAL, PT_BROKER },   { PT_LOCAL, PT_TABLES },
-        { PT_QMGR, PT_LOCAL },     { PT_QMGR, PT_TABLES },
-        { PT_COMMAND, PT_QMGR },   { PT_BROKER, PT_TEMPLATE },
-        { PT_MASTER, PT_BROKER },  { PT_SMTPD, PT_KEYS },
-        { PT_SMTPD, PT_AUTH },     { PT_LOGIN, PT_KEYS },
-        { PT_LOGIN, PT_AUTH },     { PT_LOGIN, PT_BROKER },
-        { PT_BROKER, PT_AUTH },    { PT_LMTPD, PT_KEYS },
-        { PT_LMTPD, PT_TABLES },   { PT_LMTPD, PT_BROKER },
-        { PT_AUTH, PT_TABLES },    { PT_AUTH, PT_AUTHWORKER },
-        { PT_COMMAND, PT_BROKER }, { PT_COMMAND, PT_AUTH },
+        { PT_SMTPD, PT_QMGR },       { PT_SMTPD, PT_TABLES },
+        { PT_LOCAL, PT_BROKER },     { PT_LOCAL, PT_TABLES },
+        { PT_QMGR, PT_LOCAL },       { PT_QMGR, PT_TABLES },
+        { PT_COMMAND, PT_QMGR },     { PT_BROKER, PT_TEMPLATE },
+        { PT_MASTER, PT_BROKER },    { PT_SMTPD, PT_KEYS },
+        { PT_SMTPD, PT_AUTH },       { PT_LOGIN, PT_KEYS },
+        { PT_LOGIN, PT_AUTH },       { PT_LOGIN, PT_BROKER },
+        { PT_BROKER, PT_AUTH },      { PT_LMTPD, PT_KEYS },
+        { PT_LMTPD, PT_TABLES },     { PT_LMTPD, PT_BROKER },
+        { PT_AUTH, PT_TABLES },      { PT_AUTH, PT_AUTHWORKER },
+        { PT_COMMAND, PT_BROKER },   { PT_COMMAND, PT_AUTH },
+        { PT_QMGR, PT_SMTP },        { PT_SMTP, PT_TABLES },
+        { PT_SMTP, PT_RESOLVER },    { PT_SMTP, PT_KEYS },
+        { PT_SMTP, PT_FETCHER },     { PT_SMTPD, PT_RESOLVER },
+        { PT_FETCHER, PT_QMGR },     { PT_FETCHER, PT_RESOLVER },
+        { PT_COMMAND, PT_RESOLVER },
     };
 
     for (unsigned from = 0; from < PT_N; from++)

@@ -21,9 +21,7 @@
 /* A list's members: what `local` makes at most. */
 #define ANSWER_MAX ((size_t)128 << 20)
 
-#define UNAVAILABLE                                                            \
- "mail transport unavailable: delivery to other hosts is not available until " \
- "the SMTP client is built"
+#define UNAVAILABLE "mail transport unavailable"
 
 bool queue_transport_is_local(slice transport)
 {
@@ -155,6 +153,13 @@ static slice split_status(slice text, slice def, slice *status)
     return text;
 }
 
+static bool has_transport(const struct queue *q, slice name)
+{
+    return queue_transport_is_local(name) || slice_eqs(name, "retry") ||
+           (q->ops->has_transport != NULL &&
+            q->ops->has_transport(q->arg, name));
+}
+
 void job_add(struct active *a, uint32_t i, const struct queue_route *r)
 {
     struct queue *q = a->q;
@@ -162,7 +167,7 @@ void job_add(struct active *a, uint32_t i, const struct queue_route *r)
     struct job *j;
     slice status;
 
-    if (t->is_refused) {
+    if (!has_transport(q, r->transport)) {
         rcpt_decide(a, i, false, SL("4.3.0"), SL(UNAVAILABLE));
         return;
     }
@@ -270,6 +275,7 @@ static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
     struct queue *q = a->q;
     struct buf b CLEANUP(buf_done);
     struct buf more CLEANUP(buf_done);
+    struct queue_request r;
     struct msg answer;
     slice body;
     uint64_t at;
@@ -287,8 +293,9 @@ static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
     if (b.overflow)
         return err_temp(err, "a request is too large");
     q->count.n_jobs++;
-    if (q->ops->deliver(q->arg, buf_view(&b), fd, clock_after(DELIVER_MS),
-                        &answer, err) < 0)
+    r = (struct queue_request){ slice_str(j->d->t->name), j->nexthop,
+                                buf_view(&b), fd, clock_after(DELIVER_MS) };
+    if (q->ops->deliver(q->arg, &r, &answer, err) < 0)
         return -1;
     if (msg_read_big(&answer, &more, &body, err) < 0) {
         msg_free(&answer);

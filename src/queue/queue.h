@@ -63,6 +63,15 @@ struct queue_route {
     slice recipient;
 };
 
+/* A request to deliver. */
+struct queue_request {
+    slice transport;
+    slice nexthop;
+    slice body;
+    int fd; /* borrowed; -1 for a probe */
+    msec deadline;
+};
+
 struct queue_ops {
     /* Where `addr` goes; slices live in the arena.  ERR_TEMP: deferred with
      * the err's peer text; ERR_PERM: bounced. */
@@ -74,9 +83,12 @@ struct queue_ops {
     MAY_WAIT int (*recipients)(void *arg, slice addr, struct arena *a,
                                const slice **out, size_t *n_out,
                                struct err *err);
-    /* Send a DELIVER_REQUEST with `fd` (borrowed) and wait for its answer. */
-    MAY_WAIT int (*deliver)(void *arg, slice body, int fd, msec deadline,
+    /* Send a DELIVER_REQUEST to who serves this transport and wait for its
+     * answer. */
+    MAY_WAIT int (*deliver)(void *arg, const struct queue_request *r,
                             struct msg *answer, struct err *err);
+    /* Is there one that serves it? */
+    bool (*has_transport)(void *arg, slice transport);
 };
 
 struct queue;

@@ -135,7 +135,6 @@ struct transport {
     unsigned dest_limit; /* of one destination; 0: none */
     unsigned dest_start; /* initial_destination_concurrency */
     unsigned rcpt_limit; /* of one request */
-    bool is_refused;     /* not delivered by anybody yet */
     bool is_deferred;    /* defer_transports */
     unsigned n_tasks;
     struct list ready; /* dest.ready: has jobs and room */

@@ -137,8 +137,6 @@ void transport_configure(struct transport *t, const struct settings *s)
         t->dest_start = clamp_limit(
             conf_transport_int(c, t->name, "_initial_destination_concurrency"),
             t->dest_limit);
-    t->is_refused = !queue_transport_is_local(slice_str(t->name)) &&
-                    strcmp(t->name, "retry") != 0;
     t->is_deferred = false;
     while (conf_list_next(&list, &item))
         if (slice_eqs(item, t->name))

@@ -222,23 +222,23 @@ static void answer_all(struct world *w, size_t from, struct buf *b)
     }
 }
 
-static int deliver(void *arg, slice body, int fd, msec deadline,
-                   struct msg *answer, struct err *err)
+static int deliver(void *arg, const struct queue_request *r, struct msg *answer,
+                   struct err *err)
 {
     struct world *w = arg;
+    slice body = r->body;
     slice in = body;
     struct attr at;
     size_t from = w->n_asked;
     struct buf b;
     int rc = 0;
 
-    (void)deadline;
     w->n_jobs++;
     while (attr_next(&in, &at) == 1)
         if (at.tag == AT_RCPT)
             note_asked(w, body, at.v);
     if (w->keep_last)
-        keep_message(w, body, fd);
+        keep_message(w, body, r->fd);
     w->n_open++;
     w->max_open = w->n_open > w->max_open ? w->n_open : w->max_open;
     if (w->before != NULL)

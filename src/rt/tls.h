@@ -122,6 +122,62 @@ struct tls_info {
     char client_fingerprint[200], client_key_fingerprint[200];
 };
 
+/* ---- clients */
+
+enum tls_check {
+    TLS_CHECK_NONE,        /* any certificate; what is known of it is told */
+    TLS_CHECK_NAMES,       /* a chain to a trusted authority, and a name */
+    TLS_CHECK_FINGERPRINT, /* of the certificate or its public key */
+    TLS_CHECK_DANE,        /* TLSA records (RFC 6698, 7671, 7672) */
+};
+
+struct tls_tlsa {
+    uint8_t usage, selector, matching;
+    slice data;
+};
+
+/* A session that a server gave, for a later connection to the same one with the
+ * same demands (the caller's key decides). */
+struct tls_session;
+void tls_session_free(struct tls_session **s);
+
+struct tls_connect {
+    enum tls_check check;
+    slice sni; /* "": none is sent */
+    /* Names that are good; ".example.com" stands for its subdomains.  With
+     * DANE-TA(2) the base names (RFC 7672 3.2.3). */
+    const slice *names;
+    size_t n_names;
+    const slice *fingerprints; /* "12:AB:..", digest of the context */
+    size_t n_fingerprints;
+    const struct tls_tlsa *tlsa; /* without usable ones: see info.why */
+    size_t n_tlsa;
+    int min_version, max_version; /* 0: the context's */
+    const char *ciphers; /* of TLS 1.2 and older; NULL: the context's */
+    const struct tls_session *session; /* to go on with, or NULL */
+    void (*on_session)(void *arg, struct tls_session *s); /* s is given away */
+    void *on_session_arg;
+};
+
+/* What a server's certificate turned out to be. */
+struct tls_server_info {
+    bool is_trusted; /* its chain ends at an authority, TLSA or fingerprint */
+    bool is_matched; /* and it is the one that was wanted (check != NONE) */
+    /* Why not; a result type of RFC 8460 4.3 and a text, "" when it is. */
+    const char
+        *result_type; /* "certificate-expired", "validation-failure" .. */
+    char why[256];
+};
+
+/* Do the handshake as a client.  A certificate that does not pass `how->check`
+ * is no failure of this call: `out` says so, and the caller decides before it
+ * sends anything.  At failure the stream is unusable: free it.  ERR_PEER for
+ * what the peer did, ERR_TEMP for us.  The context has sign == NULL or client
+ * certificates. */
+MAY_WAIT int stream_tls_connect(struct stream *s, struct tls_context *ctx,
+                                const struct tls_connect *how,
+                                struct tls_server_info *out, struct err *err);
+
 /* Do the handshake as the server; the plain input buffer must be empty.  At
  * failure the stream is unusable: free it.  ERR_PEER for what the peer did (the
  * reason for the log in err), ERR_TEMP for us. */
