@@ -11,6 +11,101 @@
 #include "spool/envelope.h"
 #include "table/table.h"
 
+struct client_tls;
+struct filter;
+
+/* Settings of one transport: a line `unix ... smtp` or `lmtp` of master.cf, or
+ * one of Postfix's own without a line.  Made at the start, never changed. */
+struct client_service {
+    struct smtp_client *client;
+    const struct conf_service *line; /* NULL: none; for conf_*() */
+    const char *transport;           /* "smtp", "relay", "lmtp" .. */
+    bool is_lmtp;                    /* parameters are lmtp_* */
+    char log_name[64];               /* "smtp", "relay/smtp" */
+    struct client_tls *tls;
+
+    /* Milliseconds. */
+    msec connect_ms, helo_ms, mail_ms, rcpt_ms, data_init_ms, data_xfer_ms,
+        data_done_ms, rset_ms, quit_ms, xforward_ms, starttls_ms;
+    bool per_request_deadline;
+    uint64_t min_data_rate; /* bytes a second */
+
+    /* Where to */
+    uint16_t port;
+    bool randomize, balance, host_dns, host_native, dns_off;
+
+    enum client_preference { PREFER_ANY, PREFER_V4, PREFER_V6 } preference;
+
+    bool use_v4, use_v6;
+    unsigned address_limit, session_limit; /* 0: none */
+    bool defer_no_address, ignore_mx_error, cname_is_name;
+    slice fallback, best_mx;
+    slice bind4, bind6;
+    bool bind_enforce;
+
+    /* Dialogue */
+    slice helo_name;
+    bool always_ehlo, never_ehlo, skip_5xx, skip_4xx, assume_final, skip_quit;
+    bool quote_envelope, send_xforward, no_mime_out, probe_data, dummy_auth;
+    bool use_chunking;
+    size_t line_limit; /* 0: none */
+    slice discard_ehlo, pix_workarounds;
+    msec pix_threshold, pix_delay;
+
+    /* Sign-in (conn.c: key of the cache, session.c) */
+    bool sasl_enable, sasl_by_sender, sasl_soft_bounce;
+    struct table_list *sasl_passwords, *sasl_filter;
+
+    /* Tables; NULL: empty */
+    struct table_list *discard_ehlo_maps, *pix_maps, *reply_filter,
+        *status_filter, *dns_filter, *generic;
+    struct filter *checks;
+
+    /* Cache */
+    bool cache_on_demand;
+    struct table_match *cache_destinations; /* NULL: none */
+    msec cache_ms, reuse_ms;
+    unsigned reuse_count;
+};
+
+struct smtp_client {
+    uint32_t magic;
+    struct process *p;
+    struct conf *conf;
+    struct tables *tables;
+    struct dns *dns;
+    struct dns_hosts *hosts;
+    struct keyring *keyring;
+    struct arena *arena; /* of the settings */
+    struct address *address;
+    struct client_service **services;
+    size_t n_services;
+    struct client_cache *cache;
+    struct list peers;
+    size_t n_jobs;
+    uint64_t n_done, n_connects, n_reuses;
+    bool is_draining;
+    void (*on_idle)(void *arg);
+    void *on_idle_arg;
+};
+
+/* ---- service.c */
+CHECKED int client_services_new(struct smtp_client *c, struct err *err);
+void client_services_free(struct smtp_client *c);
+/* The service of a transport; NULL: it is not ours. */
+struct client_service *client_service_of(const struct smtp_client *c,
+                                         slice transport);
+/* "tls_security_level" -> "smtp_tls_security_level" or "lmtp_...", a literal
+ * that lives as long as the client. */
+const char *client_param(const struct client_service *s, const char *suffix);
+slice client_str(const struct client_service *s, const char *suffix);
+int64_t client_int(const struct client_service *s, const char *suffix);
+bool client_bool(const struct client_service *s, const char *suffix);
+int64_t client_time(const struct client_service *s, const char *suffix);
+/* The list of a table parameter; *out NULL when it is empty. */
+int client_tables(const struct client_service *s, const char *suffix,
+                  struct table_list **out, struct err *err);
+
 /* A host to try, in order. */
 struct client_host {
     slice name; /* as DNS calls it, or "192.0.2.1" of a literal */
@@ -23,6 +118,8 @@ struct client_host {
     bool host_secure; /* its address answer was validated */
     slice canonical;  /* its name behind CNAMEs, when host_secure */
     bool is_fallback; /* of smtp_fallback_relay */
+    bool is_tried;    /* deliver.c: was connected to, or refused */
+    slice nexthop;    /* the domain that led here, without brackets and port */
 };
 
 /* ---- policy.c: what TLS must be, for one host */
@@ -51,8 +148,6 @@ struct tls_policy {
     slice key;        /* all of the above as bytes: for the two caches */
 };
 
-struct client_service; /* settings of one transport (its -o), below */
-
 /* 0 with *out in the arena; -1: ERR_TEMP, a table failed. */
 MAY_WAIT int client_policy(struct smtp_client *c,
                            const struct client_service *s, slice nexthop,
@@ -64,7 +159,6 @@ void client_policy_report(struct smtp_client *c, const struct tls_policy *p,
                           slice nexthop, const struct client_host *h,
                           slice local_addr, const char *result, slice text);
 /* The authorities and contexts of a service; before the sandbox. */
-struct client_tls;
 CHECKED int client_tls_new(struct smtp_client *c, struct client_service *s,
                            struct client_tls **out, struct err *err);
 void client_tls_free(struct client_tls **t);
