@@ -53,7 +53,7 @@ struct asker {
     struct list link;
     struct process *p;
     struct chan *chan;
-    bool is_auth;
+    enum table_asker from;
 };
 
 static struct list askers = { &askers, &askers };
@@ -62,7 +62,7 @@ MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
 {
     const struct asker *a = arg;
 
-    table_server_answer(server, c, m, a->is_auth);
+    table_server_answer(server, c, m, a->from);
 }
 
 static void on_close(struct chan *c UNUSED, void *arg)
@@ -83,7 +83,9 @@ static void on_peer(struct process *p, enum ptype from, int fd)
 
     ops.max_tasks = table_server_ops()->max_tasks;
     a->p = p;
-    a->is_auth = from == PT_AUTH;
+    a->from = from == PT_AUTH   ? TABLE_ASKER_AUTH
+              : from == PT_SMTP ? TABLE_ASKER_SMTP
+                                : TABLE_ASKER_OTHER;
     list_push(&askers, &a->link);
     a->chan = chan_new(fd, &ops, a);
     if (p->is_draining)

@@ -62,6 +62,7 @@ struct source {
     bool is_alias;
     bool is_passwords; /* a passwd-file: for tables and auth alone */
     bool for_passdb;   /* named there: for auth */
+    bool for_smtp;     /* by smtp_sasl_password_maps: for smtp */
     bool for_others;   /* named elsewhere */
     bool is_wanted;
     bool is_set; /* named in a file, not by a default */

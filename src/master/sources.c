@@ -12,7 +12,7 @@
 struct wanted {
     struct master *m;
     bool is_alias;
-    bool is_passdb;
+    enum table_asker asker;
     bool is_set; /* in a file, not by a default */
 };
 
@@ -48,8 +48,9 @@ static void want_leaf(void *ctx, slice type, slice name, slice whole)
         list_push(&w->m->sources, &s->link);
     }
     s->is_wanted = true;
-    s->for_passdb |= w->is_passdb;
-    s->for_others |= !w->is_passdb;
+    s->for_passdb |= w->asker == TABLE_ASKER_AUTH;
+    s->for_smtp |= w->asker == TABLE_ASKER_SMTP;
+    s->for_others |= w->asker == TABLE_ASKER_OTHER;
     s->is_alias |= w->is_alias;
     s->is_set |= w->is_set;
 }
@@ -59,7 +60,7 @@ static void want_ref(void *ctx, const struct conf_table_ref *ref)
     struct wanted w = { .m = ctx,
                         .is_alias =
                             table_format_of(ref->param) == TABLE_POSTALIAS,
-                        .is_passdb = strcmp(ref->param, "passdb") == 0,
+                        .asker = table_asker_of(ref->param),
                         .is_set = ref->line > 0 };
     const struct conf_param *p = conf_param_find(slice_str(ref->param));
     char *spec;
@@ -79,7 +80,8 @@ static void mark_wanted(struct master *m, const struct conf *c)
     list_each(it, &m->sources) {
         struct source *s = CONTAINER_OF(it, struct source, link);
 
-        s->is_wanted = s->is_set = s->for_passdb = s->for_others = false;
+        s->is_wanted = s->is_set = false;
+        s->for_passdb = s->for_smtp = s->for_others = false;
     }
     conf_each_table(c, want_ref, m);
 }
@@ -184,12 +186,16 @@ static bool takes_tables(enum ptype t)
            t == PT_TABLES || t == PT_LMTPD || t == PT_SMTP;
 }
 
-/* Passwords are for auth; what tables needs of a passwd-file, the rest of its
- * lines, is for tables too. */
+/* Passwords are for auth, those of other servers for smtp; what tables needs of
+ * a passwd-file, the rest of its lines, is for tables too. */
 static bool may_have(const struct source *s, enum ptype t)
 {
-    if (t == PT_AUTH || !takes_tables(t))
-        return t == PT_AUTH;
+    if (!takes_tables(t))
+        return false;
+    if (t == PT_AUTH)
+        return s->for_passdb || s->for_others;
+    if (t == PT_SMTP && s->for_smtp)
+        return true;
     return s->for_others && (!s->is_passwords || t == PT_TABLES);
 }
 

@@ -13,14 +13,14 @@
 struct allowed {
     struct map_node node;
     char *whole;
-    bool for_all; /* else named by passdb alone: for auth */
+    bool is_for[3]; /* by enum table_asker; OTHER: for all */
 };
 
 struct table_server {
     uint32_t magic;
     struct tables *local;
     struct map allowed;
-    bool is_for_all; /* while the configuration is read */
+    enum table_asker naming; /* while the configuration is read */
     uint64_t n_lookups;
     uint64_t n_failed;
 };
@@ -75,13 +75,23 @@ static void allow_leaf(void *ctx, slice type, slice name, slice whole)
     if (table_kind(type) != TABLE_SERVED)
         return;
     if (n != NULL) {
-        CONTAINER_OF(n, struct allowed, node)->for_all |= s->is_for_all;
+        CONTAINER_OF(n, struct allowed, node)->is_for[s->naming] = true;
         return;
     }
     e = xcalloc(1, sizeof(*e));
     e->whole = slice_xstrdup(whole);
-    e->for_all = s->is_for_all;
+    e->is_for[s->naming] = true;
     map_put(&s->allowed, &e->node, slice_str(e->whole));
+}
+
+enum table_asker table_asker_of(const char *param)
+{
+    if (strcmp(param, "passdb") == 0)
+        return TABLE_ASKER_AUTH;
+    if (strcmp(param, "smtp_sasl_password_maps") == 0 ||
+        strcmp(param, "lmtp_sasl_password_maps") == 0)
+        return TABLE_ASKER_SMTP;
+    return TABLE_ASKER_OTHER;
 }
 
 static void allow_ref(void *ctx, const struct conf_table_ref *ref)
@@ -91,8 +101,8 @@ static void allow_ref(void *ctx, const struct conf_table_ref *ref)
     const char *spec =
         arena_printf(a, "%.*s:%.*s", SLF(ref->type), SLF(ref->name));
 
-    /* What only passdb names holds passwords. */
-    s->is_for_all = strcmp(ref->param, "passdb") != 0;
+    /* Some hold passwords, which are not for all. */
+    s->naming = table_asker_of(ref->param);
     if (spec != NULL)
         table_each_leaf(slice_str(spec), allow_leaf, ctx);
 }
@@ -100,7 +110,7 @@ static void allow_ref(void *ctx, const struct conf_table_ref *ref)
 void table_server_set_conf(struct table_server *s, const struct conf *c)
 {
     allowed_clear(s);
-    s->is_for_all = true;
+    s->naming = TABLE_ASKER_OTHER;
     table_each_leaf(SL("unix:passwd.byname"), allow_leaf, s);
     table_each_leaf(SL("unix:passwd.byuid"), allow_leaf, s);
     conf_each_table(c, allow_ref, s);
@@ -119,8 +129,15 @@ static slice without_password(struct arena *a, slice line)
     return slice_str(arena_printf(a, "%.*s:%.*s", SLF(name), SLF(rest)));
 }
 
-MAY_WAIT static int do_lookup(struct table_server *s, slice body, bool is_auth,
-                              struct arena *a, struct buf *out, struct err *err)
+static bool may_ask(const struct allowed *e, enum table_asker from)
+{
+    return e->is_for[TABLE_ASKER_OTHER] || e->is_for[from] ||
+           from == TABLE_ASKER_AUTH;
+}
+
+MAY_WAIT static int do_lookup(struct table_server *s, slice body,
+                              enum table_asker from, struct arena *a,
+                              struct buf *out, struct err *err)
 {
     struct map_node *n;
     slice spec;
@@ -134,13 +151,12 @@ MAY_WAIT static int do_lookup(struct table_server *s, slice body, bool is_auth,
         !table_canonical(spec, &type, &name, &whole))
         return err_perm(err, "malformed lookup");
     n = map_get(&s->allowed, whole);
-    if (n == NULL ||
-        (!is_auth && !CONTAINER_OF(n, struct allowed, node)->for_all))
+    if (n == NULL || !may_ask(CONTAINER_OF(n, struct allowed, node), from))
         return err_temp(err, "table %.*s is not one of the configuration",
                         SLF(slice_sub(whole, 0, 100)));
     if (table_lookup(s->local, whole, key, TABLE_NO_FOLD, a, &value, err) < 0)
         return -1;
-    if (table_is_served_file(type) && !is_auth)
+    if (table_is_served_file(type) && from != TABLE_ASKER_AUTH)
         value = without_password(a, value);
     if (value.p != NULL && !attr_put(out, AT_VALUE, value))
         return err_temp(err, "%.*s: value too long", SLF(whole));
@@ -169,7 +185,7 @@ MAY_WAIT static int do_user(struct table_server *s, slice body, struct arena *a,
 }
 
 void table_server_answer(struct table_server *s, struct chan *c, struct msg *m,
-                         bool is_auth)
+                         enum table_asker from)
 {
     struct arena *a CLEANUP(arena_free) = arena_new(4u << 20);
     struct buf out CLEANUP(buf_done);
@@ -180,7 +196,7 @@ void table_server_answer(struct table_server *s, struct chan *c, struct msg *m,
     buf_init(&out, CHAN_MAX_BYTES / 2);
     s->n_lookups++;
     if (m->type == TABLES_LOOKUP)
-        rc = do_lookup(s, m->body, is_auth, a, &out, &err);
+        rc = do_lookup(s, m->body, from, a, &out, &err);
     else if (m->type == TABLES_USER)
         rc = do_user(s, m->body, a, &out, &err);
     else
@@ -195,7 +211,7 @@ void table_server_answer(struct table_server *s, struct chan *c, struct msg *m,
 
 MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
 {
-    table_server_answer(arg, c, m, false);
+    table_server_answer(arg, c, m, TABLE_ASKER_OTHER);
 }
 
 static void on_close(struct chan *c, void *arg)

@@ -287,10 +287,15 @@ struct table_server *table_server_new(struct tables *local);
 void table_server_free(struct table_server **s);
 /* For chan_new(fd, table_server_ops(), server). */
 const struct chan_ops *table_server_ops(void);
+
 /* One question; what only passdb names, and the passwords of a passwd-file, are
- * for auth alone. */
+ * for auth alone; what only smtp_sasl_password_maps names, for smtp. */
+enum table_asker { TABLE_ASKER_OTHER, TABLE_ASKER_AUTH, TABLE_ASKER_SMTP };
+
 MAY_WAIT void table_server_answer(struct table_server *s, struct chan *c,
-                                  struct msg *m, bool is_auth);
+                                  struct msg *m, enum table_asker from);
+/* For whom a table is that this parameter names. */
+enum table_asker table_asker_of(const char *param);
 /* Which tables may be asked: those of the configuration (others: ERR_PERM). */
 void table_server_set_conf(struct table_server *s, const struct conf *c);
 void table_server_dump(const struct table_server *s, struct buf *out);

@@ -60,7 +60,7 @@ static const char *lookup(struct world *w, slice table, const char *key)
 
 MAY_WAIT static void answer_auth(struct chan *c, struct msg *m, void *arg)
 {
-    table_server_answer(arg, c, m, true);
+    table_server_answer(arg, c, m, TABLE_ASKER_AUTH);
 }
 
 static const struct chan_ops auth_ops = { .serve = answer_auth,

@@ -8,6 +8,7 @@
 #include "rt/stream.h"
 #include "rt/tls.h"
 #include "smtp/client/client.h"
+#include "smtp/client/sasl.h"
 #include "spool/envelope.h"
 #include "table/table.h"
 
@@ -52,9 +53,10 @@ struct client_service {
     slice discard_ehlo, pix_workarounds;
     msec pix_threshold, pix_delay;
 
-    /* Sign-in (conn.c: key of the cache, session.c) */
-    bool sasl_enable, sasl_by_sender, sasl_soft_bounce;
-    struct table_list *sasl_passwords, *sasl_filter;
+    /* Sign-in: client_login_new() with client_param()'s prefix; NULL: off.
+     * Connections are shared between senders unless
+     * client_login_by_sender(). */
+    struct client_login *login;
 
     /* Tables; NULL: empty */
     struct table_list *discard_ehlo_maps, *pix_maps, *reply_filter,
@@ -162,30 +164,5 @@ void client_policy_report(struct smtp_client *c, const struct tls_policy *p,
 CHECKED int client_tls_new(struct smtp_client *c, struct client_service *s,
                            struct client_tls **out, struct err *err);
 void client_tls_free(struct client_tls **t);
-
-/* ---- sasl.c: sign in to a server */
-struct client_sasl_wish {
-    slice mechs; /* as AUTH of EHLO offered them */
-    slice user, password;
-    slice host;     /* of the server, for mechanisms that bind to it */
-    slice security; /* properties, smtp_sasl_security_options .. */
-    slice filter;   /* smtp_sasl_mechanism_filter's list, or "" */
-};
-
-struct client_sasl;
-/* Choose a mechanism.  ERR_PERM: none is left (its text says why). */
-int client_sasl_new(const struct client_sasl_wish *w, struct client_sasl **out,
-                    struct err *err);
-void client_sasl_free(struct client_sasl **s); /* wipes */
-const char *client_sasl_mech(const struct client_sasl *s);
-/* The next base64 line to send for a server's challenge (base64, "" at first).
- * *has_line false with the first call: no initial response.  ERR_PERM: the
- * server's challenge is wrong, or it did not prove that it knows us. */
-int client_sasl_step(struct client_sasl *s, slice challenge, bool *has_line,
-                     struct buf *line, struct err *err);
-/* After 235: has the server proved what the mechanism demands (SCRAM)? */
-bool client_sasl_is_done(const struct client_sasl *s);
-/* dlopen of GNU SASL, before the sandbox. */
-CHECKED int client_sasl_setup(struct err *err);
 
 #endif
