@@ -24,6 +24,7 @@ static const struct {
     { "hato: lmtpd", daemon_lmtpd },
     { "hato: keys", daemon_keys },
     { "hato: login", daemon_login },
+    { "hato: resolver", daemon_resolver },
 };
 
 /* mail(1) calls sendmail with standard output closed: what is opened next must

@@ -14,10 +14,10 @@
  *                                            |                   authorities
  *                                            +--> cache, trust anchors
  *
- * Parameters (ours): resolver_forwarders ("addr[@port]" ..., empty: those of
- * /etc/resolv.conf; "root": from the root down), resolver_port (where to ask
- * for authorities and forwarders without one), resolver_trust_anchor_file,
- * resolver_cache_size, resolver_query_timeout.
+ * Parameters (ours): resolver_forwarders (those of /etc/resolv.conf when empty,
+ * "root": from the root down), resolver_port, resolver_dnssec,
+ * resolver_trust_anchor_file, resolver_insecure_zones, resolver_cache_size,
+ * resolver_query_timeout; doc/dns.md says more.
  *
  * Invariants: (1) an answer of DNS that fails validation is DNS_FAIL with
  * `is_bogus`, never data; (2) "does not exist" (DNS_NXDOMAIN, DNS_NODATA) is
@@ -25,7 +25,7 @@
  * (3) what is handed out was parsed whole: names are printable or escaped,
  * at most 255 bytes, records of another name or type are dropped; (4) at most
  * DNS_MAX_RECORDS records an answer, the rest is dropped; (5) CNAME chains are
- * followed by the resolver, at most 10.
+ * followed by libunbound, which ends them at 11 names.
  *
  * Waits: what is marked MAY_WAIT.  It never decides what an answer means for
  * mail.
@@ -113,7 +113,9 @@ typedef void dns_fake_fn(void *arg, const struct dns_question *q,
 struct dns *dns_new_fake(dns_fake_fn *fn, void *arg);
 
 /* ---- names (pure) */
-/* "1.2.0.192.in-addr.arpa", "...ip6.arpa"; family AF_INET or AF_INET6. */
+/* "1.2.0.192.in-addr.arpa", "...ip6.arpa"; family AF_INET or AF_INET6.  A
+ * suffix that is not NULL replaces the zone: "" gives the digits with a dot at
+ * the end, for DNSBLs.  What does not fit gives "". */
 void dns_reverse_name(int family, const uint8_t *ip, const char *suffix_v4,
                       const char *suffix_v6, char out[static 100]);
 /* The A-label form of a host or domain (IDNA 2008, non-transitional); -1 when
@@ -135,6 +137,7 @@ int dns_server_new(struct process *p, struct dns_server **out, struct err *err);
 void dns_server_on_peer(struct dns_server *s, int fd);
 void dns_server_drain(struct dns_server *s, void (*on_idle)(void *arg),
                       void *arg);
+void dns_server_free(struct dns_server **s); /* for tests: after the drain */
 void dns_server_dump(const struct dns_server *s, struct buf *out);
 
 #endif
