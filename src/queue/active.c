@@ -13,7 +13,7 @@ struct active *active_new(struct queue *q, struct qmsg *qm)
 {
     struct active *a = xcalloc(1, sizeof(*a));
 
-    CHECK(qm->active == NULL);
+    CHECK(qm->where == QM_NOWHERE && qm->by.active == NULL);
     a->magic = ACTIVE_MAGIC;
     a->q = q;
     a->qm = qm;
@@ -26,7 +26,7 @@ struct active *active_new(struct queue *q, struct qmsg *qm)
     spool_message_id(qm->sm, a->env.id);
     a->is_flushed = qm->is_flushed;
     qm->is_flushed = false;
-    qm->active = a;
+    qm->by.active = a;
     q->n_active++;
     return a;
 }
@@ -41,9 +41,11 @@ void active_drop(struct active **ap)
     list_remove(&a->link);
     list_remove(&a->ready);
     if (a->qm != NULL)
-        a->qm->active = NULL;
+        a->qm->by.active = NULL;
+    if (a->park != NULL)
+        dest_unref(q, a->park);
     q->n_active--;
-    q->n_active_rcpts -= a->n_charged;
+    q->n_active_rcpts -= a->n_counted;
     if (a->has_seen)
         map_done(&a->seen);
     free(a->v);
@@ -134,10 +136,17 @@ static void copy_plain(struct active *a, struct envelope *to,
     to->on_id = NULL;
 }
 
+/* A message with very many recipients does not count for more than a quarter of
+ * the limit: it is in memory anyhow, and others shall not wait for its end. */
 void active_charge(struct active *a, size_t n)
 {
+    size_t most = a->set->rcpt_limit / 4 + 1;
+    size_t counted;
+
     a->n_charged += n;
-    a->q->n_active_rcpts += n;
+    counted = min_size(a->n_charged, most);
+    a->q->n_active_rcpts += counted - a->n_counted;
+    a->n_counted = counted;
 }
 
 bool active_take(struct active *a, const struct envelope *e)
@@ -346,6 +355,7 @@ void active_unref(struct active *a)
 {
     struct queue *q = a->q;
     struct qmsg *qm;
+    struct dest *park;
     msec next_try;
 
     CHECK_OBJ(a, ACTIVE_MAGIC);
@@ -363,8 +373,14 @@ void active_unref(struct active *a)
         log_removed(a->env.id);
     qm = a->qm;
     next_try = a->next_try;
+    park = a->park;
+    a->park = NULL;
     active_drop(&a);
-    if (qm != NULL)
+    if (qm != NULL && park != NULL)
+        queue_msg_park(q, qm, park);
+    else if (qm != NULL)
         queue_msg_wait(q, qm, next_try);
+    else if (park != NULL)
+        dest_unref(q, park);
     queue_pump(q);
 }

@@ -342,9 +342,9 @@ void queue_partial(struct queue *q, slice body)
         return;
     m = spool_find(q->spool, seq);
     qm = m != NULL ? spool_message_user(m) : NULL;
-    if (qm == NULL || qm->active == NULL || qm->active->is_finishing)
+    a = qm != NULL ? queue_msg_active(qm) : NULL;
+    if (a == NULL || a->is_finishing)
         return;
-    a = qm->active;
     q->n_tasks++;
     active_ref(a);
     answer_apply(a, body);

@@ -5,8 +5,7 @@
 
 /*
  * Jobs: recipients of one message with one sender, transport and destination,
- * asked for by one request.  A transport runs `limit` jobs at once and gives
- * its turns to the destinations that have jobs and room, round and round.
+ * asked for by one request.  Whose turn it is says dest.c.
  */
 
 /* A request without an answer is made again: after 0.2 s, doubling to 5 s; 20
@@ -34,68 +33,6 @@ bool queue_transport_is_local(slice transport)
     return false;
 }
 
-/* --------------------------------------------- transports and destinations */
-
-struct transport *transport_get(struct queue *q, slice name)
-{
-    struct map_node *n = map_get(&q->transports, name);
-    struct transport *t;
-
-    if (n != NULL)
-        return CONTAINER_OF(n, struct transport, node);
-    t = xcalloc(1, sizeof(*t));
-    t->name = slice_xstrdup(name);
-    list_init(&t->ready);
-    transport_configure(t, q->set);
-    map_put(&q->transports, &t->node, slice_str(t->name));
-    return t;
-}
-
-static struct dest *dest_get(struct queue *q, struct transport *t, slice what)
-{
-    struct buf *key = &q->scratch;
-    struct map_node *n;
-    struct dest *d;
-
-    buf_clear(key);
-    (void)buf_puts(key, t->name);
-    (void)buf_byte(key, '\n');
-    (void)buf_slice(key, what);
-    n = map_get(&q->dests, buf_view(key));
-    if (n != NULL)
-        return CONTAINER_OF(n, struct dest, node);
-    d = xcalloc(1, sizeof(*d) + key->n);
-    memcpy(d->key, key->p, key->n);
-    d->t = t;
-    d->window = t->dest_start;
-    list_init(&d->ready);
-    list_init(&d->jobs);
-    map_put(&q->dests, &d->node, slice_of(d->key, key->n));
-    return d;
-}
-
-static void dest_unref(struct queue *q, struct dest *d)
-{
-    CHECK(d->n_refs > 0);
-    if (--d->n_refs > 0)
-        return;
-    list_remove(&d->ready);
-    map_del(&q->dests, &d->node);
-    free(d);
-}
-
-/* Is it its turn some time?  Call whenever jobs or room of d changed. */
-static void dest_update(struct dest *d)
-{
-    bool has_room = d->t->dest_limit == 0 || d->n_running < d->window;
-    bool is_ready = has_room && !list_empty(&d->jobs);
-
-    if (!is_ready)
-        list_remove(&d->ready);
-    else if (list_empty(&d->ready))
-        list_push(&d->t->ready, &d->ready);
-}
-
 /* -------------------------------------------------------------------- jobs */
 
 static struct job *job_new(struct active *a, struct dest *d,
@@ -108,6 +45,7 @@ static struct job *job_new(struct active *a, struct dest *d,
     j->sender = sender;
     j->nexthop = r->nexthop;
     list_init(&j->running);
+    list_init(&j->young);
     list_push(&a->jobs, &j->link);
     d->n_refs++;
     d->open = j;
@@ -115,11 +53,11 @@ static struct job *job_new(struct active *a, struct dest *d,
     return j;
 }
 
-/* The memory only; who calls has dealt with the active message. */
-static void job_free(struct queue *q, struct job *j)
+void job_free(struct queue *q, struct job *j)
 {
     list_remove(&j->link);
     list_remove(&j->running);
+    list_remove(&j->young);
     if (j->d->open == j)
         j->d->open = NULL;
     dest_unref(q, j->d);
@@ -160,32 +98,33 @@ static bool has_transport(const struct queue *q, slice name)
             q->ops->has_transport(q->arg, name));
 }
 
-void job_add(struct active *a, uint32_t i, const struct queue_route *r)
+/* Deferred or kept waiting without a request? */
+static bool is_settled_early(struct active *a, uint32_t i, struct transport *t,
+                             const struct queue_route *r)
 {
-    struct queue *q = a->q;
-    struct transport *t = transport_get(q, r->transport);
-    struct job *j;
     slice status;
 
-    if (!has_transport(q, r->transport)) {
+    if (!has_transport(a->q, r->transport)) {
         rcpt_decide(a, i, false, SL("4.3.0"), SL(UNAVAILABLE));
-        return;
-    }
-    if (t->is_deferred && !a->is_flushed) {
+    } else if (t->is_deferred && !a->is_flushed) {
         rcpt_decide(a, i, false, SL("4.3.2"), SL("deferred transport"));
-        return;
-    }
-    if (slice_eqs(r->transport, "retry")) {
+    } else if (slice_eqs(r->transport, "retry")) {
         slice text = split_status(r->nexthop, SL("4.3.0"), &status);
 
         rcpt_decide(a, i, false, status, text);
-        return;
+    } else if (t->dead_until > clock_mono()) {
+        rcpt_decide(a, i, false, SL("4.3.0"), SL(UNAVAILABLE));
+    } else {
+        return false;
     }
-    /* As in Postfix, where each recipient has a request of its own it is a
-     * destination of its own. */
-    j = job_for(a,
-                dest_get(q, t, t->rcpt_limit == 1 ? r->recipient : r->nexthop),
-                r, active_sender(a, &a->v[i]));
+    return true;
+}
+
+static void job_join(struct active *a, uint32_t i, const struct queue_route *r,
+                     struct dest *d)
+{
+    struct job *j = job_for(a, d, r, active_sender(a, &a->v[i]));
+
     if (j->n == j->size) {
         j->size = j->size != 0 ? j->size * 2 : 1;
         j->rcpts = xrealloc(j->rcpts, j->size * sizeof(*j->rcpts));
@@ -193,6 +132,32 @@ void job_add(struct active *a, uint32_t i, const struct queue_route *r)
     j->rcpts[j->n++] = i;
     a->v[i].to = r->recipient;
     a->v[i].state = RS_JOB;
+}
+
+void job_add(struct active *a, uint32_t i, const struct queue_route *r)
+{
+    struct queue *q = a->q;
+    struct transport *t = transport_get(q, r->transport);
+    struct dest *d;
+
+    if (is_settled_early(a, i, t, r))
+        return;
+    /* As in Postfix, where each recipient has a request of its own it is a
+     * destination of its own. */
+    d = dest_get(q, t, t->rcpt_limit == 1 ? r->recipient : r->nexthop);
+    if (d->dead_text != NULL) {
+        rcpt_decide(a, i, false, slice_str(d->dead_status),
+                    slice_str(d->dead_text));
+    } else if (a->park == d || (a->park == NULL && dest_is_congested(q, d))) {
+        /* It stays RS_PENDING. */
+        if (a->park == NULL) {
+            d->n_refs++;
+            a->park = d;
+        }
+    } else {
+        job_join(a, i, r, d);
+    }
+    dest_unref(q, d);
 }
 
 /* ---------------------------------------------------------------- requests */
@@ -267,6 +232,19 @@ static size_t put_request(struct buf *b, const struct job *j, uint64_t body_at,
     return n;
 }
 
+static void take_feedback(struct dest *d, slice body)
+{
+    slice status = SLICE_NONE;
+    slice text = SLICE_NONE;
+
+    if (!attr_find(body, AT_HOP_STATUS, &status)) {
+        dest_positive(d);
+        return;
+    }
+    (void)attr_find(body, AT_HOP_TEXT, &text);
+    dest_negative(d, status, text);
+}
+
 /* One request and its answer.  *n_left tells for how many recipients none came
  * (all, when -1 is returned). */
 static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
@@ -301,6 +279,7 @@ static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
         msg_free(&answer);
         return -1;
     }
+    take_feedback(j->d, body);
     if (!active_is_gone(a))
         answer_apply(a, body);
     msg_free(&answer);
@@ -313,12 +292,25 @@ static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
     return 0;
 }
 
-static void give_up(struct job *j)
+static void defer_all(struct job *j, slice status, slice text)
 {
     for (size_t i = 0; i < j->n && !active_is_gone(j->a); i++)
         if (j->a->v[j->rcpts[i]].state == RS_JOB)
-            rcpt_decide(j->a, j->rcpts[i], false, SL("4.3.0"),
-                        SL("mail transport unavailable"));
+            rcpt_decide(j->a, j->rcpts[i], false, status, text);
+}
+
+/* What waited for its turn while its destination or transport died. */
+static bool is_dead(struct job *j)
+{
+    if (j->d->dead_text != NULL) {
+        defer_all(j, slice_str(j->d->dead_status), slice_str(j->d->dead_text));
+        return true;
+    }
+    if (j->d->t->dead_until > clock_mono()) {
+        defer_all(j, SL("4.3.0"), SL(UNAVAILABLE));
+        return true;
+    }
+    return false;
 }
 
 static MAY_WAIT void job_run(struct job *j)
@@ -345,118 +337,105 @@ static MAY_WAIT void job_run(struct job *j)
         (void)waitq_wait(&q->kicked, clock_after(pause), &ignored);
         pause = pause * 2 < REPEAT_MAX_MS ? pause * 2 : REPEAT_MAX_MS;
     }
-    give_up(j);
+    transport_dead(j->d->t);
+    defer_all(j, SL("4.3.0"), SL(UNAVAILABLE));
 }
 
 /* ----------------------------------------------------------------- running */
 
-struct start {
-    struct queue *q;
-    struct transport *t;
-};
-
 static MAY_WAIT void job_task(void *arg);
 
-static void transport_pump(struct queue *q, struct transport *t)
+void transport_pump(struct transport *t)
 {
-    struct start *s;
+    struct queue *q = t->q;
 
     /* Called for each job that got its turn; a task that ends a job takes the
      * next one, so some tasks find nothing and end. */
-    if (q->is_closing || list_empty(&t->ready) || t->n_tasks >= t->limit)
+    if (q->is_closing || !transport_has_turn(t))
         return;
-    s = xmalloc(sizeof(*s));
-    *s = (struct start){ q, t };
     t->n_tasks++;
     q->n_tasks++;
-    (void)task_spawn("queue-job", job_task, s);
+    (void)task_spawn("queue-job", job_task, t);
 }
 
-static struct job *next_job(struct transport *t)
-{
-    struct list *l = list_pop(&t->ready);
-    struct dest *d;
-    struct job *j;
-
-    if (l == NULL)
-        return NULL;
-    d = CONTAINER_OF(l, struct dest, ready);
-    j = CONTAINER_OF(list_pop(&d->jobs), struct job, link);
-    d->n_running++;
-    dest_update(d);
-    return j;
-}
-
-static MAY_WAIT void job_end(struct job *j)
+static MAY_WAIT void job_end(struct job *j, bool was_tried)
 {
     struct active *a = j->a;
     struct queue *q = a->q;
     struct dest *d = j->d;
 
     d->n_running--;
-    if (d->window < d->t->dest_limit)
-        d->window++;
+    if (j->is_slow)
+        d->t->n_slow--;
+    if (was_tried)
+        dest_rest(d);
     dest_update(d);
-    if (!list_empty(&d->ready))
-        transport_pump(q, d->t); /* the window may have grown by one */
+    dest_unpark(q, d);
+    if (transport_has_turn(d->t))
+        transport_pump(d->t); /* the window may have grown by one */
     job_free(q, j);
     active_unref(a);
 }
 
 static MAY_WAIT void job_task(void *arg)
 {
-    struct start s = *(struct start *)arg;
+    struct transport *t = arg;
+    struct queue *q = t->q;
     struct job *j;
 
-    free(arg);
-    while (!s.q->is_closing) {
-        j = next_job(s.t);
+    while (!q->is_closing) {
+        bool was_tried;
+
+        j = transport_next(t);
         if (j == NULL)
             break;
         j->task = task_self();
-        list_push(&s.q->running, &j->running);
-        job_run(j);
-        job_end(j);
+        list_push(&q->running, &j->running);
+        was_tried = !is_dead(j);
+        if (was_tried)
+            job_run(j);
+        job_end(j, was_tried);
+        task_yield_if_long();
     }
-    s.t->n_tasks--;
-    queue_task_ended(s.q);
+    t->n_tasks--;
+    queue_task_ended(q);
+}
+
+/* How many requests the message makes of each transport: who makes many can be
+ * overtaken by who makes few. */
+static void job_class(struct job *j)
+{
+    const struct transport *t = j->d->t;
+    unsigned n = t->n_submitting;
+
+    j->kind = t->slot_cost > 0 && n / t->slot_cost >= t->min_slots ? JOBS_BIG
+                                                                   : JOBS_SMALL;
 }
 
 void jobs_submit(struct active *a)
 {
     struct list *l;
 
+    list_each(it, &a->jobs)
+        CONTAINER_OF(it, struct job, link)->d->t->n_submitting++;
+    list_each(it, &a->jobs) {
+        struct job *j = CONTAINER_OF(it, struct job, link);
+
+        job_class(j);
+        j->need = j->d->t->n_submitting;
+    }
     while ((l = list_pop(&a->jobs)) != NULL) {
         struct job *j = CONTAINER_OF(l, struct job, link);
         struct dest *d = j->d;
 
         if (d->open == j)
             d->open = NULL;
-        list_push(&d->jobs, &j->link);
-        dest_update(d);
-        transport_pump(a->q, d->t);
-    }
-}
-
-void jobs_configure(struct queue *q)
-{
-    struct map_node *n = NULL;
-    size_t pos = 0;
-
-    while ((n = map_next(&q->transports, &pos, n)) != NULL) {
-        struct transport *t = CONTAINER_OF(n, struct transport, node);
-
-        transport_configure(t, q->set);
-    }
-    pos = 0;
-    n = NULL;
-    while ((n = map_next(&q->dests, &pos, n)) != NULL) {
-        struct dest *d = CONTAINER_OF(n, struct dest, node);
-
-        if (d->window > d->t->dest_limit || d->window == 0)
-            d->window = d->t->dest_start;
-        dest_update(d);
-        transport_pump(q, d->t);
+        /* The first one pays for all. */
+        if (d->t->n_submitting == 0)
+            j->need = 0;
+        d->t->n_submitting = 0;
+        dest_put(d, j);
+        transport_pump(d->t);
     }
 }
 
@@ -468,34 +447,4 @@ void jobs_cancel(struct queue *q)
         task_cancel(j->task);
     }
     requests_cancel(q);
-}
-
-/* Jobs that never ran; their messages are freed by the caller. */
-static void dest_free(struct queue *q, struct dest *d)
-{
-    d->n_refs++;
-    list_each_safe(it, tmp, &d->jobs)
-        job_free(q, CONTAINER_OF(it, struct job, link));
-    dest_unref(q, d);
-}
-
-void jobs_free(struct queue *q)
-{
-    struct map_node *n = NULL;
-    size_t pos = 0;
-
-    CHECK(list_empty(&q->running));
-    while ((n = map_next(&q->dests, &pos, NULL)) != NULL) {
-        dest_free(q, CONTAINER_OF(n, struct dest, node));
-        pos = 0;
-    }
-    pos = 0;
-    while ((n = map_next(&q->transports, &pos, NULL)) != NULL) {
-        struct transport *t = CONTAINER_OF(n, struct transport, node);
-
-        map_del(&q->transports, n);
-        free(t->name);
-        free(t);
-        pos = 0;
-    }
 }

@@ -8,6 +8,7 @@
 #define SCRATCH_MAX  (CHAN_MAX_BYTES)
 
 static void on_pump(struct deferred *d);
+static void msg_unlink(struct queue *q, struct qmsg *qm);
 static MAY_WAIT void router_task(void *arg);
 
 /* ------------------------------------------------------------- the heap */
@@ -25,7 +26,7 @@ static struct qmsg *due(const struct queue *q)
 
     if (n == NULL || n->key > clock_wall())
         return NULL;
-    return CONTAINER_OF(n, struct qmsg, node);
+    return CONTAINER_OF(n, struct qmsg, in.node);
 }
 
 static bool has_work(const struct queue *q)
@@ -100,7 +101,7 @@ static struct active *next_active(struct queue *q)
     qm = due(q);
     if (qm == NULL)
         return NULL;
-    heap_del(&q->waiting, &qm->node);
+    msg_unlink(q, qm);
     return active_new(q, qm);
 }
 
@@ -125,20 +126,59 @@ static MAY_WAIT void router_task(void *arg)
     queue_task_ended(q);
 }
 
+struct active *queue_msg_active(const struct qmsg *qm)
+{
+    return qm->where == QM_PARKED ? NULL : qm->by.active;
+}
+
+/* Out of whatever it waits in. */
+static void msg_unlink(struct queue *q, struct qmsg *qm)
+{
+    if (qm->where == QM_WAITING) {
+        heap_del(&q->waiting, &qm->in.node);
+    } else if (qm->where == QM_PARKED) {
+        struct dest *d = qm->by.dest;
+
+        list_remove(&qm->in.parked);
+        qm->by.active = NULL;
+        d->n_parked--;
+        q->n_parked--;
+        dest_unref(q, d);
+    }
+    qm->where = QM_NOWHERE;
+}
+
 void queue_msg_wait(struct queue *q, struct qmsg *qm, msec at)
 {
-    heap_del(&q->waiting, &qm->node);
-    if (qm->active != NULL || spool_message_held(qm->sm))
+    msg_unlink(q, qm);
+    if (qm->by.active != NULL || spool_message_held(qm->sm))
         return;
-    heap_put(&q->waiting, &qm->node, at);
+    qm->in.node = (struct heap_node){ .at = 0 };
+    heap_put(&q->waiting, &qm->in.node, at);
+    qm->where = QM_WAITING;
     queue_pump(q);
+}
+
+void queue_msg_park(struct queue *q, struct qmsg *qm, struct dest *d)
+{
+    msg_unlink(q, qm);
+    if (spool_message_held(qm->sm)) {
+        dest_unref(q, d);
+        return;
+    }
+    list_push(&d->parked, &qm->in.parked);
+    qm->by.dest = d;
+    qm->where = QM_PARKED;
+    d->n_parked++;
+    q->n_parked++;
+    dest_unpark(q, d);
 }
 
 void queue_msg_gone(struct queue *q, struct qmsg *qm)
 {
-    heap_del(&q->waiting, &qm->node);
-    if (qm->active != NULL)
-        qm->active->qm = NULL;
+    msg_unlink(q, qm);
+    if (qm->by.active != NULL)
+        qm->by.active->qm = NULL;
     q->n_msgs--;
     free(qm);
 }
@@ -188,7 +228,7 @@ static void on_settled(struct spool *s, struct spool_message *m, uint32_t rcpt,
 {
     struct queue *q = arg;
     struct qmsg *qm = spool_message_user(m);
-    struct active *a = qm != NULL ? qm->active : NULL;
+    struct active *a = qm != NULL ? queue_msg_active(qm) : NULL;
     char id[MAIL_QUEUE_ID_SIZE];
 
     (void)s;
@@ -263,7 +303,7 @@ void queue_set_conf(struct queue *q, struct conf *c)
 {
     settings_unref(q->set);
     q->set = settings_new(c);
-    jobs_configure(q);
+    dests_configure(q);
     queue_pump(q);
 }
 
@@ -335,7 +375,7 @@ void queue_close(struct queue **qp)
         queue_stop(q, clock_mono());
     free_messages(q);
     forget_messages(q);
-    jobs_free(q);
+    dests_free(q);
     if (q->spool != NULL)
         spool_close(&q->spool);
     heap_done(&q->waiting);
@@ -351,6 +391,10 @@ void queue_status(const struct queue *q, struct buf *out)
 {
     (void)buf_printf(out, "messages %zu\nactive %zu\nwaiting %zu\n", q->n_msgs,
                      q->n_active, q->waiting.n);
+    (void)buf_printf(out,
+                     "parked %zu\ndestinations-busy %zu\n"
+                     "destinations-dead %zu\n",
+                     q->n_parked, q->n_busy_dests, q->n_dead_dests);
     (void)buf_printf(out, "active-recipients %zu\ntasks %zu\n",
                      q->n_active_rcpts, q->n_tasks);
     (void)buf_printf(out,

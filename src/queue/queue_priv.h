@@ -36,11 +36,25 @@ struct settings {
     char *double_bounce; /* full address */
 };
 
-/* A message that the spool keeps. */
+enum qmsg_where { QM_NOWHERE, QM_WAITING, QM_PARKED };
+
+/* A message that the spool keeps.  There may be a million of them: 40 bytes. */
 struct qmsg {
-    struct heap_node node;    /* in queue.waiting, by wall time */
+    union {
+        struct heap_node node; /* QM_WAITING: in queue.waiting, by wall time */
+        struct list parked;    /* QM_PARKED: in dest.parked */
+    } in;
     struct spool_message *sm; /* never NULL */
-    struct active *active;    /* NULL: waits, or is held */
+
+    union {
+        struct active *active; /* NULL: waits, or is held */
+        struct dest *dest;     /* QM_PARKED */
+    } by;
+
+    /* One bit for each domain of a recipient, by its hash; 0: not known, since
+     * the message was not read since the start. */
+    uint32_t sites;
+    uint8_t where;   /* enum qmsg_where */
     bool is_flushed; /* by the administrator: defer_transports passed over */
 };
 
@@ -67,9 +81,13 @@ struct queue {
     struct map dests;
     struct timer timer;
     struct deferred pump;
-    struct waitq kicked; /* jobs that wait for their deliverer */
-    struct waitq idle;   /* queue_close() */
-    struct buf scratch;  /* never kept across a wait */
+    size_t n_busy_dests; /* with jobs that wait for their turn */
+    size_t n_dead_dests;
+    size_t n_parked;
+    uint64_t n_submitted; /* jobs so far: their order */
+    struct waitq kicked;  /* jobs that wait for their deliverer */
+    struct waitq idle;    /* queue_close() */
+    struct buf scratch;   /* never kept across a wait */
 
     struct {
         uint64_t n_messages, n_jobs, n_sent, n_deferred, n_bounced, n_expanded,
@@ -117,37 +135,86 @@ struct active {
     msec next_try;     /* what active_finish() says; MSEC_NEVER: gone */
     struct qrcpt *v;   /* heap; index: the spool's */
     size_t n, size;
-    size_t n_charged; /* in queue.n_active_rcpts */
-    unsigned n_refs;  /* routing, jobs, answers */
-    msec since;       /* wall time when it became active */
-    struct list jobs; /* made, not submitted */
-    struct map seen;  /* addresses, when something was expanded */
+    size_t n_charged;  /* recipients */
+    size_t n_counted;  /* of these, in queue.n_active_rcpts */
+    struct dest *park; /* congested: wait for it (a reference) */
+    unsigned n_refs;   /* routing, jobs, answers */
+    msec since;        /* wall time when it became active */
+    struct list jobs;  /* made, not submitted */
+    struct map seen;   /* addresses, when something was expanded */
     bool has_seen;
     /* Lists that were expanded for who wants a report of success. */
     uint32_t *expanded;
     size_t n_expanded;
 };
 
+/* Numbers of Postfix with a fraction, in millionths. */
+#define FEEDBACK_ONE 1000000
+
+/* <transport>_destination_concurrency_positive_feedback and its like. */
+struct feedback {
+    enum { PER_DELIVERY, PER_CONCURRENCY, PER_ROOT } kind;
+
+    int64_t base; /* millionths */
+};
+
+/* How many deliveries to a destination may be on the way; feedback moves it. */
+struct window {
+    unsigned size;
+    int64_t success, failure, cohorts; /* millionths */
+};
+
+/* Jobs of small messages, and of messages that these may overtake. */
+enum { JOBS_SMALL, JOBS_BIG, N_JOB_KINDS };
+
 struct transport {
     struct map_node node;
+    struct queue *q;
     char *name;
     unsigned limit;      /* jobs at once */
+    bool is_limit_hard;  /* slow ones count as well */
+    bool has_windows;    /* its destinations have one */
     unsigned dest_limit; /* of one destination; 0: none */
     unsigned dest_start; /* initial_destination_concurrency */
     unsigned rcpt_limit; /* of one request */
+    size_t held_rcpts;   /* of one destination, held in memory */
     bool is_deferred;    /* defer_transports */
+    bool is_debugged;    /* destination_concurrency_feedback_debug */
+    struct feedback positive, negative;
+    unsigned cohort_limit;  /* 0: none */
+    msec retry_time;        /* transport_retry_time */
+    msec backoff;           /* how long a destination is dead */
+    msec dest_delay, delay; /* rate delays */
+    unsigned slot_cost, slot_loan, slot_discount, min_slots;
+
     unsigned n_tasks;
-    struct list ready; /* dest.ready: has jobs and room */
+    unsigned n_slow; /* jobs that run for long; they do not count */
+    unsigned n_running;
+    unsigned n_submitting;
+    int64_t slots;   /* hundredths, earned by big messages' deliveries */
+    msec dead_until; /* 0: alive */
+    bool is_resting; /* rate delay */
+    struct timer rest;
+    struct timer slow;
+    struct list young;              /* job.young: running, oldest first */
+    struct list ready[N_JOB_KINDS]; /* dest.ready: has jobs and room */
 };
 
 struct dest {
     struct map_node node; /* "transport\nnexthop" */
     struct transport *t;
-    struct list ready;
-    struct list jobs; /* READY ones */
-    unsigned n_refs;  /* jobs, submitted or not */
+    struct list ready[N_JOB_KINDS];
+    struct list jobs[N_JOB_KINDS]; /* READY ones */
+    size_t n_ready;                /* their number */
+    size_t n_rcpts;                /* and that of their recipients */
+    unsigned n_refs; /* jobs, submitted or not; parked messages; the timer */
     unsigned n_running;
-    unsigned window;
+    struct window window;
+    char *dead_status, *dead_text; /* NULL: alive */
+    bool is_resting;               /* rate delay */
+    struct timer timer;            /* until the end of death or rest */
+    struct list parked;            /* qmsg.in.parked */
+    size_t n_parked;
     struct job *open; /* takes more recipients; see job_for() */
     char key[];
 };
@@ -161,7 +228,13 @@ struct job {
     slice nexthop;
     uint32_t *rcpts; /* heap */
     size_t n, size;
+    uint64_t order; /* of its submission */
+    unsigned need;  /* slots, to overtake */
+    uint8_t kind;   /* JOBS_SMALL or _BIG */
+    bool is_slow;
+    msec since;          /* mono; it runs */
     struct list running; /* in queue.running */
+    struct list young;   /* in transport.young */
 };
 
 /* ---- settings.c */
@@ -173,6 +246,9 @@ void transport_configure(struct transport *t, const struct settings *s);
 /* ---- queue.c */
 /* (Re)schedule: waits until `at`, unless active or held. */
 void queue_msg_wait(struct queue *q, struct qmsg *qm, msec at);
+/* Wait until there is room for d's mail; takes the reference over. */
+void queue_msg_park(struct queue *q, struct qmsg *qm, struct dest *d);
+struct active *queue_msg_active(const struct qmsg *qm); /* NULL: none */
 /* The spool has forgotten it: forget it too. */
 void queue_msg_gone(struct queue *q, struct qmsg *qm);
 void queue_pump(struct queue *q);
@@ -212,14 +288,57 @@ MAY_WAIT void active_finish(struct active *a);
 /* Settle in the spool; a->qm is NULL after the last one. */
 void active_settle(struct active *a, uint32_t i, enum outcome how);
 
+/* ---- schedule.c, pure */
+/* "1", "0.5", "1/8", "1 / concurrency", "1 / sqrt(concurrency)"; false: wrong.
+ */
+bool feedback_parse(slice text, struct feedback *out);
+
+struct window_rules {
+    unsigned limit; /* 0: none */
+    unsigned start;
+    unsigned cohort_limit; /* 0: none */
+    struct feedback positive, negative;
+};
+
+/* A delivery succeeded while n_running were on the way. */
+void window_grow(struct window *w, const struct window_rules *r,
+                 unsigned n_running);
+/* The destination failed as a whole.  True: it is dead now. */
+bool window_shrink(struct window *w, const struct window_rules *r);
+
+/* ---- dest.c: transports and destinations */
+struct transport *transport_get(struct queue *q, slice name);
+/* With a reference more. */
+struct dest *dest_get(struct queue *q, struct transport *t, slice what);
+void dest_unref(struct queue *q, struct dest *d);
+/* Is it its turn some time?  Call whenever jobs or room of d changed. */
+void dest_update(struct dest *d);
+void dest_put(struct dest *d, struct job *j); /* READY */
+void dest_positive(struct dest *d);           /* an answer */
+void dest_negative(struct dest *d, slice status, slice text);
+/* A job of it has ended (n_running is less already). */
+void dest_rest(struct dest *d);
+/* Too much of the memory holds its mail: what else comes shall wait. */
+bool dest_is_congested(const struct queue *q, const struct dest *d);
+/* Let parked messages go on when there is room. */
+void dest_unpark(struct queue *q, struct dest *d);
+/* The transport's next job, running; NULL: none has its turn. */
+struct job *transport_next(struct transport *t);
+bool transport_has_turn(struct transport *t);
+void transport_dead(struct transport *t);
+/* The administrator wants all to be tried: nothing is dead. */
+void dests_revive(struct queue *q);
+void dests_configure(struct queue *q);
+void dests_free(struct queue *q); /* without jobs */
+
 /* ---- job.c */
 /* Put recipient i into a job for its route. */
 void job_add(struct active *a, uint32_t i, const struct queue_route *r);
-struct transport *transport_get(struct queue *q, slice name);
 void jobs_submit(struct active *a);
-void jobs_configure(struct queue *q);
+void transport_pump(struct transport *t);
 void jobs_cancel(struct queue *q); /* those that run, and commands */
-void jobs_free(struct queue *q);
+/* The memory only; who calls has dealt with the active message. */
+void job_free(struct queue *q, struct job *j);
 
 /* ---- view.c */
 void requests_cancel(struct queue *q);

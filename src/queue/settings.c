@@ -90,17 +90,25 @@ static bool is_transport_set(const struct conf *c, const char *name,
 }
 
 /* Deliveries at once: as many as Postfix would run processes (maxproc of the
- * service, else default_process_limit), times what our pipelining allows. */
-static unsigned job_limit(const struct transport *t, const struct conf *c)
+ * service, else default_process_limit), times what our pipelining allows.  A
+ * number in the line of a transport to other hosts is meant: so many
+ * connections and no more. */
+static void set_job_limit(struct transport *t, const struct conf *c,
+                          bool is_ours)
 {
     const struct conf_service *s = conf_service_find(c, t->name, "unix");
     int64_t n = conf_int(c, NULL, "default_process_limit");
+    bool has_number = s != NULL && s->maxproc != CONF_MAXPROC_DEFAULT;
 
-    if (s != NULL && s->maxproc != CONF_MAXPROC_DEFAULT)
+    if (has_number)
         n = s->maxproc;
+    has_number = has_number && n > 0;
     if (n <= 0 || n > 10000)
         n = n <= 0 ? 1000 : 10000;
-    return (unsigned)n * QUEUE_JOBS_PER_PROCESS;
+    t->is_limit_hard = is_ours || has_number;
+    t->limit = (unsigned)n;
+    if (is_ours || !has_number)
+        t->limit *= QUEUE_JOBS_PER_PROCESS;
 }
 
 static unsigned clamp_limit(int64_t v, unsigned high)
@@ -108,35 +116,102 @@ static unsigned clamp_limit(int64_t v, unsigned high)
     return v <= 0 || v > high ? high : (unsigned)v;
 }
 
-void transport_configure(struct transport *t, const struct settings *s)
+static const char *transport_str(const struct conf *c, const char *transport,
+                                 const char *suffix)
 {
-    const struct conf *c = s->conf;
-    bool is_local = strcmp(t->name, "local") == 0;
-    slice list = slice_str(s->defer_transports);
-    slice item;
+    char name[200];
+    int n = snprintf(name, sizeof(name), "%s%s", transport, suffix);
 
-    t->limit = job_limit(t, c);
+    if (n < 0 || (size_t)n >= sizeof(name))
+        (void)snprintf(name, sizeof(name), "x%s", suffix);
+    return conf_str(c, NULL, name);
+}
+
+static void set_feedback(struct feedback *f, const struct conf *c,
+                         const char *transport, const char *suffix)
+{
+    if (!feedback_parse(slice_str(transport_str(c, transport, suffix)), f))
+        *f = (struct feedback){ .base = FEEDBACK_ONE };
+    if (f->base > FEEDBACK_ONE)
+        f->base = FEEDBACK_ONE;
+}
+
+static void set_slots(struct transport *t, const struct conf *c)
+{
+    t->slot_cost =
+        (unsigned)conf_transport_int(c, t->name, "_delivery_slot_cost");
+    t->slot_loan =
+        (unsigned)conf_transport_int(c, t->name, "_delivery_slot_loan");
+    t->slot_discount =
+        clamp_limit(conf_transport_int(c, t->name, "_delivery_slot_discount"),
+                    100);
+    if (conf_transport_int(c, t->name, "_delivery_slot_discount") <= 0)
+        t->slot_discount = 0;
+    t->min_slots =
+        (unsigned)conf_transport_int(c, t->name, "_minimum_delivery_slots");
+    if (t->slot_cost == 1) /* as in Postfix: it would not be a cost */
+        t->slot_cost = 0;
+}
+
+/* A delivery by ourselves costs no process and no connection, so what Postfix
+ * limits by default for everybody (20 deliveries to a domain at once, of 50
+ * recipients) is limited there only where somebody wrote so; local's own limit,
+ * which keeps one user's commands from running all at once, always holds. */
+static void set_limits(struct transport *t, const struct conf *c, bool is_ours)
+{
+    bool is_strict = !is_ours || strcmp(t->name, "local") == 0;
+    int64_t n;
+
     t->dest_limit = 0;
+    t->has_windows =
+        is_strict ||
+        is_transport_set(c, t->name, "_destination_concurrency_limit");
+    n = conf_transport_int(c, t->name, "_destination_concurrency_limit");
+    if (t->has_windows && n > 0)
+        t->dest_limit = clamp_limit(n, 100000);
     t->rcpt_limit = QUEUE_JOB_RCPTS;
-    t->dest_start = 0;
-    /* A delivery costs no process here, so what Postfix limits by default for
-     * everybody (20 deliveries to a domain at once, of 50 recipients) is
-     * limited only where somebody wrote so; local's own limit, which keeps one
-     * user's commands from running all at once, always holds. */
-    if (is_local ||
-        is_transport_set(c, t->name, "_destination_concurrency_limit"))
-        t->dest_limit = clamp_limit(
-            conf_transport_int(c, t->name, "_destination_concurrency_limit"),
-            100000);
-    if (is_local ||
+    if (is_strict ||
         is_transport_set(c, t->name, "_destination_recipient_limit"))
         t->rcpt_limit = clamp_limit(
             conf_transport_int(c, t->name, "_destination_recipient_limit"),
             QUEUE_JOB_RCPTS);
-    if (t->dest_limit != 0)
-        t->dest_start = clamp_limit(
-            conf_transport_int(c, t->name, "_initial_destination_concurrency"),
-            t->dest_limit);
+    t->dest_start = clamp_limit(
+        conf_transport_int(c, t->name, "_initial_destination_concurrency"),
+        t->dest_limit != 0 ? t->dest_limit : 100000);
+}
+
+static size_t held_rcpts(const struct transport *t, const struct conf *c)
+{
+    int64_t n = conf_transport_int(c, t->name, "_recipient_limit");
+    int64_t extra = conf_transport_int(c, t->name, "_extra_recipient_limit");
+
+    return n <= 0 ? SIZE_MAX : (size_t)n + (size_t)(extra > 0 ? extra : 0);
+}
+
+void transport_configure(struct transport *t, const struct settings *s)
+{
+    const struct conf *c = s->conf;
+    bool is_ours = queue_transport_is_local(slice_str(t->name));
+    slice list = slice_str(s->defer_transports);
+    slice item;
+
+    set_job_limit(t, c, is_ours);
+    set_limits(t, c, is_ours);
+    set_slots(t, c);
+    set_feedback(&t->positive, c, t->name,
+                 "_destination_concurrency_positive_feedback");
+    set_feedback(&t->negative, c, t->name,
+                 "_destination_concurrency_negative_feedback");
+    t->cohort_limit = (unsigned)conf_transport_int(
+        c, t->name, "_destination_concurrency_failed_cohort_limit");
+    t->dest_delay =
+        conf_transport_time(c, t->name, "_destination_rate_delay") * 1000;
+    t->delay = conf_transport_time(c, t->name, "_transport_rate_delay") * 1000;
+    t->retry_time = conf_time(c, NULL, "transport_retry_time") * 1000;
+    t->backoff = s->times.min_backoff;
+    t->held_rcpts = held_rcpts(t, c);
+    t->is_debugged =
+        conf_bool(c, NULL, "destination_concurrency_feedback_debug");
     t->is_deferred = false;
     while (conf_list_next(&list, &item))
         if (slice_eqs(item, t->name))

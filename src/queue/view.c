@@ -31,7 +31,7 @@ static const char *kind_of(const struct spool_message *m)
 
     if (spool_message_held(m))
         return "hold";
-    if (qm != NULL && qm->active != NULL)
+    if (qm != NULL && queue_msg_active(qm) != NULL)
         return "active";
     return spool_message_attempts(m) == 0 ? "incoming" : "deferred";
 }
@@ -280,7 +280,7 @@ static void change_flush(struct queue *q, struct spool_message *m)
 {
     struct qmsg *qm = spool_message_user(m);
 
-    if (qm == NULL || qm->active != NULL || spool_message_held(m))
+    if (qm == NULL || queue_msg_active(qm) != NULL || spool_message_held(m))
         return;
     qm->is_flushed = true;
     schedule_now(q, m);
