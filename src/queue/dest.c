@@ -194,6 +194,8 @@ void dest_put(struct dest *d, struct job *j)
     if (d->n_ready++ == 0)
         q->n_busy_dests++;
     d->n_rcpts += j->n;
+    if (j->kind == JOBS_BIG)
+        d->t->n_big++;
     dest_update(d);
 }
 
@@ -201,6 +203,8 @@ static void dest_take(struct dest *d, struct job *j)
 {
     list_remove(&j->link);
     d->n_rcpts -= j->n;
+    if (j->kind == JOBS_BIG && --d->t->n_big == 0)
+        d->t->slots = 0; /* earned by who is gone */
     if (--d->n_ready == 0)
         queue_of(d)->n_busy_dests--;
     for (size_t i = 0; i < N_JOB_KINDS; i++)
@@ -296,10 +300,14 @@ void dest_negative(struct dest *d, slice status, slice text)
 
     if (d->dead_text != NULL)
         return;
-    if (window_shrink(&d->window, &r))
+    if (window_shrink(&d->window, &r)) {
         die(d, status, text);
-    else
-        log_window(d, "failure");
+        return;
+    }
+    log_window(d, "failure");
+    /* Remembered for as long, should no more mail be there just now. */
+    if (!d->is_resting)
+        start_timer(d, d->t->backoff);
 }
 
 /* covers: default_destination_rate_delay, default_transport_rate_delay */
@@ -343,8 +351,8 @@ static size_t share(const struct queue *q, const struct dest *d)
     size_t all = min_size(q->set->active_limit, q->set->rcpt_limit);
     size_t n = all / (q->n_busy_dests + 1);
 
-    n = min_size(n, all - all / 4);
     n = n > SHARE_MIN ? n : SHARE_MIN;
+    n = min_size(n, all - all / 4);
     return min_size(n, d->t->held_rcpts);
 }
 
@@ -417,10 +425,8 @@ static struct job *choose(struct transport *t)
     struct job *small = first_job(&t->ready[JOBS_SMALL], JOBS_SMALL);
     struct job *big = first_job(&t->ready[JOBS_BIG], JOBS_BIG);
 
-    if (big == NULL) {
-        t->slots = 0;
+    if (big == NULL)
         return small;
-    }
     if (small != NULL && may_overtake(t, small, big))
         return small;
     if (t->slot_cost > 0)

@@ -191,6 +191,7 @@ struct transport {
     unsigned n_slow; /* jobs that run for long; they do not count */
     unsigned n_running;
     unsigned n_submitting;
+    size_t n_big;    /* JOBS_BIG that wait */
     int64_t slots;   /* hundredths, earned by big messages' deliveries */
     msec dead_until; /* 0: alive */
     bool is_resting; /* rate delay */

@@ -219,6 +219,10 @@ static void answer_all(struct world *w, size_t from, struct buf *b)
         if (w->answer != NULL)
             w->answer(w, &w->asked[i], &t);
         put_told(b, &w->asked[i], &t);
+        if (t.hop_status != NULL && i == from) {
+            (void)attr_put_str(b, AT_HOP_STATUS, t.hop_status);
+            (void)attr_put_str(b, AT_HOP_TEXT, t.hop_text);
+        }
     }
 }
 
@@ -252,7 +256,16 @@ static int deliver(void *arg, const struct queue_request *r, struct msg *answer,
     return 0;
 }
 
-static const struct queue_ops ops = { .resolve = resolve, .deliver = deliver };
+static bool has_transport(void *arg, slice transport)
+{
+    const struct world *w = arg;
+
+    return w->has_smtp && slice_eqs(transport, "smtp");
+}
+
+static const struct queue_ops ops = { .resolve = resolve,
+                                      .deliver = deliver,
+                                      .has_transport = has_transport };
 
 /* --------------------------------------------------------------------- worlds
  */

@@ -41,6 +41,8 @@ struct told {
     const char *owner;      /* NULL: none */
     const char *members[8]; /* OUT_EXPANDED */
     bool is_silent;         /* leave it out of the answer */
+    const char *hop_status; /* the whole destination failed; NULL: not */
+    const char *hop_text;
 };
 
 struct world {
@@ -57,6 +59,7 @@ struct world {
     struct buf log;
     struct buf last; /* the last message that was asked for, as delivered */
     bool keep_last;
+    bool has_smtp; /* somebody serves far.example */
     void *arg;
 };
 

@@ -323,6 +323,8 @@ static MAY_WAIT void serve_change(struct request *r, change_fn *fn)
     struct err err;
 
     buf_init(&b, 64);
+    if (r->m->type == QUEUE_FLUSH)
+        dests_revive(r->q);
     for (size_t i = 0; i < n && !r->q->is_closing; i++) {
         struct spool_message *m;
 
