@@ -173,12 +173,12 @@ MAY_WAIT static void cmd_idle(struct imap_cmd *c)
 }
 
 const struct imap_command imap_basic_commands[] = {
-    { "CAPABILITY", IMAP_ANY, 0, cmd_capability },
-    { "NOOP", IMAP_ANY, 0, cmd_noop },
-    { "CHECK", IMAP_SELECTED, 0, cmd_check },
+    { "CAPABILITY", IMAP_ANY, IMAP_BESIDE, cmd_capability },
+    { "NOOP", IMAP_ANY, IMAP_BESIDE, cmd_noop },
+    { "CHECK", IMAP_SELECTED, IMAP_BESIDE, cmd_check },
     { "LOGOUT", IMAP_ANY, IMAP_NO_SYNC, cmd_logout },
     { "ENABLE", IMAP_ANY, 0, cmd_enable },
-    { "ID", IMAP_ANY, 0, cmd_id },
+    { "ID", IMAP_ANY, IMAP_BESIDE, cmd_id },
     { "IDLE", IMAP_ANY, 0, cmd_idle },
     { 0 },
 };

@@ -98,7 +98,7 @@ static void send_answer(struct imap_cmd *c)
         s->n_bad = 0;
         return;
     }
-    if (++s->n_bad >= IMAP_BAD_MAX)
+    if (++s->n_bad >= IMAP_BAD_MAX && !imap_work(s)->is_side)
         imap_bye(s, "Too many invalid IMAP commands.");
 }
 
@@ -187,15 +187,30 @@ MAY_WAIT static void news(struct imap_cmd *c)
         (flags & IMAP_NO_SYNC) || c->s->is_closing)
         return;
     /* RFC 9051 7.5.2 */
-    (void)imap_sync(c->s, c->is_uid || !(flags & IMAP_BY_SEQ));
+    if (imap_is_alone(c->s))
+        (void)imap_sync(c->s, c->is_uid || !(flags & IMAP_BY_SEQ));
+}
+
+unsigned imap_command_claims(const struct imap_session *s, slice line)
+{
+    struct imap_cmd c = { .in = { .rest = line } };
+
+    if (!parse_tag(&c))
+        return 0;
+    parse_name(&c);
+    if (c.def == NULL ||
+        !(c.def->states & (s->selected != NULL ? IMAP_SELECTED : IMAP_AUTH)))
+        return 0;
+    return imap_claims(s, c.def, c.in.rest);
 }
 
 void imap_command_run(struct imap_session *s)
 {
+    struct imap_work *w = imap_work(s);
     struct imap_cmd c = { .s = s };
 
     c.arena = arena_new(IMAP_ARENA_MAX);
-    c.in = (struct imap_cursor){ buf_view(&s->work->line), c.arena };
+    c.in = (struct imap_cursor){ buf_view(&w->line), c.arena };
     buf_init(&c.text, 4096);
     s->active_at = loop_now();
     if (!parse_tag(&c)) {
@@ -208,6 +223,8 @@ void imap_command_run(struct imap_session *s)
         c.tag = slice_dup(c.arena, c.tag);
         c.in.rest = slice_dup(c.arena, c.in.rest);
         parse_name(&c);
+        c.args = c.in.rest;
+        w->cmd = &c;
     }
     if (c.answer == IMAP_NONE && is_allowed(&c) && tell_missing(&c)) {
         c.def->fn(&c);
@@ -219,6 +236,7 @@ void imap_command_run(struct imap_session *s)
         news(&c);
         send_answer(&c);
     }
+    w->cmd = NULL;
     buf_done(&c.text);
     arena_free(&c.arena);
 }

@@ -2,6 +2,8 @@
  */
 #include "imap/imap_priv.h"
 
+enum { COPY_MANY = 100 }; /* then other commands may run beside it */
+
 /* UIDs of the set's messages, ascending; some may be gone by now: *any_gone. */
 static size_t choose(struct imap_cmd *c, struct imap_set *set, uint32_t *uids,
                      bool *any_gone)
@@ -116,6 +118,8 @@ MAY_WAIT static void copy(struct imap_cmd *c, bool is_move)
     }
     uids = arena_alloc(c->arena, room * sizeof *uids);
     n = uids == NULL ? 0 : choose(c, &set, uids, &any_gone);
+    if (n > COPY_MANY)
+        imap_side_by_side(s);
     pairs = arena_alloc(c->arena, (n + 1) * sizeof *pairs);
     job = (struct store_copy){ from, to, uids, n, 0, pairs, 0 };
     if (uids == NULL || pairs == NULL) {
@@ -146,7 +150,9 @@ MAY_WAIT static void cmd_move(struct imap_cmd *c)
 }
 
 const struct imap_command imap_copy_commands[] = {
-    { "COPY", IMAP_SELECTED, IMAP_UID | IMAP_BY_SEQ, cmd_copy },
+    { "COPY", IMAP_SELECTED,
+      IMAP_UID | IMAP_BY_SEQ | IMAP_BESIDE | IMAP_READS_FLAGS | IMAP_SETS_BOXES,
+      cmd_copy },
     { "MOVE", IMAP_SELECTED, IMAP_UID, cmd_move },
     { 0 },
 };

@@ -37,7 +37,7 @@ MAY_WAIT static bool say_live(struct fetch *f, size_t row, const char *name,
     if (ok) {
         imap_says(f->s, name);
         imap_says(f->s, " (");
-        ok = put(&f->s->work->out, m.root);
+        ok = put(imap_out(f->s), m.root);
         imap_says(f->s, ")");
     }
     fetch_close(&m);
@@ -80,7 +80,7 @@ static const struct {
 
 MAY_WAIT static bool say_string(struct fetch *f, size_t row, size_t i)
 {
-    struct buf *out = &f->s->work->out;
+    struct buf *out = imap_out(f->s);
     size_t was = out->n;
     slice v;
 
@@ -106,7 +106,7 @@ static void say_id(struct fetch *f, const char *name, const uint8_t *id)
         return;
     }
     imap_says(f->s, " (");
-    (void)hex_put(&f->s->work->out, slice_of(id, 16));
+    (void)hex_put(imap_out(f->s), slice_of(id, 16));
     imap_says(f->s, ")");
 }
 
@@ -228,7 +228,7 @@ static void say_head(struct fetch *f, const struct imap_walk *w)
 MAY_WAIT static int one_with_file(struct fetch *f, const struct imap_walk *w,
                                   bool more_flags, struct err *err)
 {
-    struct buf *out = &f->s->work->out;
+    struct buf *out = imap_out(f->s);
     struct fetch_message m;
     size_t was = out->n;
     size_t inner;
@@ -246,6 +246,7 @@ MAY_WAIT static int one_with_file(struct fetch *f, const struct imap_walk *w,
         fetch_close(&m);
         return 0;
     }
+    imap_work(f->s)->in_item = true;
     for (const struct fetch_section *sec = f->sections; sec != NULL;
          sec = sec->next) {
         if (out->n > inner || sec != f->sections)
@@ -254,13 +255,14 @@ MAY_WAIT static int one_with_file(struct fetch *f, const struct imap_walk *w,
             break;
     }
     imap_says(f->s, ")\r\n");
+    imap_work(f->s)->in_item = false;
     fetch_close(&m);
     return 0;
 }
 
 MAY_WAIT static void one_from_index(struct fetch *f, const struct imap_walk *w)
 {
-    struct buf *out = &f->s->work->out;
+    struct buf *out = imap_out(f->s);
     size_t was = out->n;
 
     say_head(f, w);
@@ -371,6 +373,7 @@ MAY_WAIT static void cmd_fetch(struct imap_cmd *c)
 }
 
 const struct imap_command imap_fetch_commands[] = {
-    { "FETCH", IMAP_SELECTED, IMAP_UID | IMAP_BY_SEQ, cmd_fetch },
+    { "FETCH", IMAP_SELECTED,
+      IMAP_UID | IMAP_BY_SEQ | IMAP_BESIDE | IMAP_FETCHES, cmd_fetch },
     { 0 },
 };

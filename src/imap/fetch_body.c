@@ -102,7 +102,7 @@ bool fetch_tree(struct fetch_message *m)
     while ((n = read_piece(m, at, UINT64_MAX)) > 0) {
         mail_mime_feed(mime, slice_of(m->f->piece, (size_t)n));
         at += (uint64_t)n;
-        task_yield_if_long();
+        imap_pause(m->f->s);
     }
     m->root = mail_mime_finish(mime);
     return n == 0;
@@ -319,7 +319,7 @@ MAY_WAIT static bool send_range(struct fetch_message *m,
     struct imap_memo *memo = &s->selected->memo;
     uint64_t end = r->at + r->stored;
     uint64_t pos_crlf = 0, pos = r->at;
-    struct sender w = { &s->work->out, from, count, false };
+    struct sender w = { imap_out(s), from, count, false };
 
     if (memo->uid == m->uid && memo->at == r->at && memo->stored == r->stored &&
         memo->pos_crlf <= from) {
@@ -335,9 +335,13 @@ MAY_WAIT static bool send_range(struct fetch_message *m,
         if (n <= 0 || s->is_broken)
             break;
         piece = slice_of(m->f->piece, (size_t)n);
-        memo->pos = pos;
-        memo->pos_crlf = pos_crlf;
-        memo->pos_cr = w.prev_cr;
+        /* Unless a command beside this one reads elsewhere by now. */
+        if (memo->uid == m->uid && memo->at == r->at &&
+            memo->stored == r->stored) {
+            memo->pos = pos;
+            memo->pos_crlf = pos_crlf;
+            memo->pos_cr = w.prev_cr;
+        }
         if (w.skip > 0 || count < UINT64_MAX) {
             bool cr = w.prev_cr;
 

@@ -234,6 +234,8 @@ MAY_WAIT static void cmd_store(struct imap_cmd *c)
 }
 
 const struct imap_command imap_store_commands[] = {
-    { "STORE", IMAP_SELECTED, IMAP_UID | IMAP_BY_SEQ, cmd_store },
+    { "STORE", IMAP_SELECTED,
+      IMAP_UID | IMAP_BY_SEQ | IMAP_BESIDE | IMAP_READS_FLAGS | IMAP_SETS_FLAGS,
+      cmd_store },
     { 0 },
 };

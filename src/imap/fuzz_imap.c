@@ -1,7 +1,7 @@
 /* A client's bytes against a whole session on a mailbox with three messages. */
 #include "conf/conf.h"
 #include "engine/engine.h"
-#include "imap/imap.h"
+#include "imap/imap_priv.h"
 #include "mail/mail.h"
 #include "rt/rt.h"
 #include "rt/stream.h"
@@ -107,6 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (f.n_runs % RUNS == 0)
         new_account();
     f.n_runs++;
+    f.server->is_eager = (size & 1) != 0; /* commands side by side */
     if (size > 16384)
         return 0;
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,

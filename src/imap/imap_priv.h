@@ -9,6 +9,7 @@
  *   input.c     lines and literals, counted and bounded
  *   output.c    responses: numbers, strings, tagged answers
  *   command.c   the table of commands; how one is run
+ *   lanes.c     commands side by side, while one takes long
  *   parse.c     atoms, strings, mailbox names, dates        pure
  *   set.c       sequence sets                               pure
  *   sync.c      news of the selected mailbox
@@ -52,6 +53,7 @@ enum {
     IMAP_PACK_ABOVE = 256,
     IMAP_QUIET_MS = 60000, /* then a session is parked */
     IMAP_QUIET_IDLE_MS = 1000,
+    IMAP_LANES_MAX = 4,     /* commands in flight */
     IMAP_STALL_MS = 300000, /* a client that neither reads nor writes */
 };
 
@@ -70,7 +72,8 @@ struct imap_server {
     msec quiet_ms, quiet_idle_ms;
     msec idle_notify_ms;
     size_t line_max;
-    bool no_sync; /* mail_fsync = never */
+    bool no_sync;  /* mail_fsync = never */
+    bool is_eager; /* tests: every command takes long */
 };
 
 /* The last piece of a message that was sent: who fetches a large one in pieces
@@ -98,10 +101,21 @@ struct imap_selected {
                          * the session was packed, to be told next */
 };
 
-/* What a session has only while its task runs. */
+struct imap_lanes;
+struct imap_cmd;
+
+/* What a session has only while its task runs; and each command that runs
+ * beside another (lanes.c). */
 struct imap_work {
     struct buf line; /* the command: line, literals, line ... */
     struct buf out;  /* not written yet */
+    struct task *task;
+    struct imap_lanes *lanes; /* of the main one; mostly NULL */
+    struct imap_cmd *cmd;     /* while one runs */
+    unsigned claims;          /* of it; 0: nothing may run beside it */
+    bool in_item;             /* the client has the beginning of an item */
+    bool wants_turn;          /* to write; waits */
+    bool is_side;
 };
 
 struct imap_session {
@@ -234,6 +248,14 @@ enum {
     IMAP_BY_SEQ = 2,  /* no EXPUNGE may be told at its end, unless UID */
     IMAP_STREAM = 4,  /* reads its literals itself: APPEND */
     IMAP_NO_SYNC = 8, /* no news at its end */
+    /* What may run beside others, and what it claims then. */
+    IMAP_BESIDE = 16,
+    IMAP_READS_FLAGS = 32,
+    IMAP_SETS_FLAGS = 64,
+    IMAP_READS_BOXES = 128, /* which there are, what they count */
+    IMAP_SETS_BOXES = 256,
+    IMAP_FETCHES = 512, /* its arguments say what it claims */
+    IMAP_CLAIMS = 16 | 32 | 64 | 128 | 256 | 512,
 };
 
 struct imap_command {
@@ -251,6 +273,7 @@ struct imap_cmd {
     struct arena *arena;
     slice tag, name;
     struct imap_cursor in;
+    slice args; /* where `in` was at first */
     bool is_uid;
     enum imap_answer answer;
     bool no_sync;    /* set by the command: no news at its end */
@@ -270,6 +293,40 @@ extern const struct imap_command imap_search_commands[];
 
 /* Run the command that lies in work->line. */
 MAY_WAIT void imap_command_run(struct imap_session *s);
+/* What the command of this line would claim; 0: it waits for its turn. */
+unsigned imap_command_claims(const struct imap_session *s, slice line);
+
+/* ---- lanes.c: commands side by side */
+
+/* The lane of the running task; for what it writes, imap_out(). */
+struct imap_work *imap_lane(const struct imap_session *s);
+
+static inline struct imap_work *imap_work(const struct imap_session *s)
+{
+    return s->work->lanes == NULL ? s->work : imap_lane(s);
+}
+
+static inline struct buf *imap_out(const struct imap_session *s)
+{
+    return &imap_work(s)->out;
+}
+
+unsigned imap_claims(const struct imap_session *s,
+                     const struct imap_command *def, slice args);
+bool imap_claims_clash(unsigned a, unsigned b);
+/* Is no other command in flight?  Else the view stays as it is. */
+bool imap_is_alone(const struct imap_session *s);
+/* The running command takes long: let others run beside it. */
+MAY_WAIT void imap_side_by_side(struct imap_session *s);
+/* The same, and others' turn, when it ran for 5 ms. */
+MAY_WAIT void imap_pause(struct imap_session *s);
+/* Wait for all that runs beside the main task, and for what comes to run
+ * beside those. */
+MAY_WAIT void imap_lanes_settle(struct imap_session *s);
+/* The right to write to the stream.  False: cancelled. */
+MAY_WAIT bool imap_turn_take(struct imap_session *s);
+void imap_turn_give(struct imap_session *s);
+bool imap_turn_is_ours(struct imap_session *s);
 
 /* ---- the answer, once for each command: `code` without brackets, or NULL.
  * Texts as Dovecot's. */
@@ -314,6 +371,11 @@ bool imap_has_line(struct imap_session *s);
 bool imap_has_input(const struct imap_session *s);
 /* Take what is there without waiting. */
 bool imap_fill_now(struct imap_session *s);
+/* For a reader beside a command: a whole line, not taken yet (1); none yet (0);
+ * one that is too long (-1).  Wait for more; false: there will be none. */
+int imap_input_line(const struct imap_session *s, slice *out);
+MAY_WAIT bool imap_input_wait(struct imap_session *s);
+void imap_input_consume(struct imap_session *s, size_t n);
 /* A line without its line end; NULL slice: gone or too long (then closed). */
 MAY_WAIT bool imap_read_line(struct imap_session *s, slice *out);
 

@@ -57,6 +57,39 @@ bool imap_fill_now(struct imap_session *s)
     return true;
 }
 
+int imap_input_line(const struct imap_session *s, slice *out)
+{
+    slice in = peek(s);
+    ssize_t at = slice_chr(in, '\n');
+
+    if (at < 0)
+        return in.n > s->server->line_max ? -1 : 0;
+    *out = slice_sub(in, 0, (size_t)at + 1);
+    return (size_t)at > s->server->line_max ? -1 : 1;
+}
+
+bool imap_input_wait(struct imap_session *s)
+{
+    struct err err;
+
+    if (stream_eof(s->stream))
+        return false;
+    stream_deadline(s->stream, clock_after(IMAP_STALL_MS));
+    if (stream_fill(s->stream, &err) < 0) {
+        /* The client is gone: what runs for it stops as well. */
+        if (err.class == ERR_PEER && !task_is_cancelled())
+            s->is_broken = true;
+        return false;
+    }
+    join(s);
+    return !stream_eof(s->stream) && !s->early.overflow;
+}
+
+void imap_input_consume(struct imap_session *s, size_t n)
+{
+    consume(s, n);
+}
+
 bool imap_has_input(const struct imap_session *s)
 {
     return peek(s).n > 0;

@@ -382,7 +382,8 @@ MAY_WAIT static void cmd_lsub(struct imap_cmd *c)
 }
 
 const struct imap_command imap_list_commands[] = {
-    { "LIST", IMAP_ANY, 0, cmd_list },
-    { "LSUB", IMAP_ANY, 0, cmd_lsub },
+    { "LIST", IMAP_ANY, IMAP_BESIDE | IMAP_READS_BOXES | IMAP_READS_FLAGS,
+      cmd_list },
+    { "LSUB", IMAP_ANY, IMAP_BESIDE | IMAP_READS_BOXES, cmd_lsub },
     { 0 },
 };

@@ -248,7 +248,7 @@ static uint64_t recent_of(struct store_mailbox *m)
 }
 
 /* RFC822.SIZEs of what strangers put there are not known until asked for. */
-MAY_WAIT static void fill_sizes(struct store_mailbox *m)
+MAY_WAIT static void fill_sizes(struct imap_session *s, struct store_mailbox *m)
 {
     struct err err;
 
@@ -259,7 +259,7 @@ MAY_WAIT static void fill_sizes(struct store_mailbox *m)
             continue;
         if (store_fill(m, uid, &err) < 0)
             log_warning("size of a message: %s", err.log);
-        task_yield_if_long();
+        imap_pause(s);
     }
 }
 
@@ -302,7 +302,7 @@ static void one_item(struct imap_session *s, struct store_mailbox *m,
     }
     default:
         imap_says(s, "(");
-        (void)hex_put(&s->work->out, slice_of(st->guid, sizeof st->guid));
+        (void)hex_put(imap_out(s), slice_of(st->guid, sizeof st->guid));
         imap_says(s, ")");
     }
 }
@@ -326,7 +326,7 @@ int imap_say_status(struct imap_session *s, slice name, unsigned items,
         return -1;
     }
     if (items & IMAP_ST_SIZE)
-        fill_sizes(m);
+        fill_sizes(s, m);
     store_mailbox_status(m, &st);
     imap_says(s, "* STATUS ");
     imap_say_mailbox(s, name);
@@ -368,7 +368,8 @@ const struct imap_command imap_mailboxes_commands[] = {
     { "RENAME", IMAP_ANY, 0, cmd_rename },
     { "SUBSCRIBE", IMAP_ANY, 0, cmd_subscribe },
     { "UNSUBSCRIBE", IMAP_ANY, 0, cmd_unsubscribe },
-    { "NAMESPACE", IMAP_ANY, 0, cmd_namespace },
-    { "STATUS", IMAP_ANY, 0, cmd_status },
+    { "NAMESPACE", IMAP_ANY, IMAP_BESIDE, cmd_namespace },
+    { "STATUS", IMAP_ANY, IMAP_BESIDE | IMAP_READS_BOXES | IMAP_READS_FLAGS,
+      cmd_status },
     { 0 },
 };

@@ -5,12 +5,12 @@
 
 void imap_say(struct imap_session *s, slice v)
 {
-    buf_slice(&s->work->out, v);
+    buf_slice(imap_out(s), v);
 }
 
 void imap_says(struct imap_session *s, const char *v)
 {
-    buf_put(&s->work->out, v, strlen(v));
+    buf_put(imap_out(s), v, strlen(v));
 }
 
 void imap_u64(struct buf *b, uint64_t n)
@@ -26,7 +26,7 @@ void imap_u64(struct buf *b, uint64_t n)
 
 void imap_say_u64(struct imap_session *s, uint64_t n)
 {
-    imap_u64(&s->work->out, n);
+    imap_u64(imap_out(s), n);
 }
 
 /* Can it stand between quotes?  Long ones, line ends and 8-bit cannot. */
@@ -45,7 +45,7 @@ static bool is_quotable(slice v)
 
 void imap_say_string(struct imap_session *s, slice v)
 {
-    struct buf *out = &s->work->out;
+    struct buf *out = imap_out(s);
 
     if (!is_quotable(v)) {
         buf_byte(out, '{');
@@ -99,7 +99,7 @@ static const struct {
 void imap_say_flags(struct imap_session *s, const struct store_mailbox *m,
                     uint32_t flags, uint64_t keywords, bool is_recent)
 {
-    struct buf *out = &s->work->out;
+    struct buf *out = imap_out(s);
     const char *space = "";
 
     for (size_t i = 0; flags != 0 && i < ARRAY_LEN(flag_names); i++) {
@@ -132,9 +132,9 @@ void imap_say_date_time(struct imap_session *s, int64_t unix_sec)
     char text[32];
 
     mail_date_imap(unix_sec, 0, text);
-    buf_byte(&s->work->out, '"');
+    buf_byte(imap_out(s), '"');
     imap_says(s, text);
-    buf_byte(&s->work->out, '"');
+    buf_byte(imap_out(s), '"');
 }
 
 static void push(struct imap_session *s, slice bytes)
@@ -145,17 +145,11 @@ static void push(struct imap_session *s, slice bytes)
         parts->push(parts->arg, s->handle, bytes);
 }
 
-MAY_WAIT static bool send_out(struct imap_session *s)
+/* With the turn to write. */
+MAY_WAIT static bool send_now(struct imap_session *s, struct buf *out)
 {
-    struct buf *out = &s->work->out;
     struct err err;
 
-    if (out->overflow)
-        s->is_broken = true;
-    if (s->is_broken)
-        buf_clear(out);
-    if (out->n == 0)
-        return !s->is_broken;
     s->told_at = loop_now();
     s->n_out += out->n;
     if (s->stream == NULL) {
@@ -173,24 +167,55 @@ MAY_WAIT static bool send_out(struct imap_session *s)
     return !s->is_broken;
 }
 
+MAY_WAIT static bool send_out(struct imap_session *s, struct buf *out)
+{
+    if (out->overflow)
+        s->is_broken = true;
+    if (s->is_broken)
+        buf_clear(out);
+    return out->n > 0 ? send_now(s, out) : !s->is_broken;
+}
+
+/* With lanes: whose turn it is, which ends between two items. */
+MAY_WAIT static bool send_in_turn(struct imap_session *s, bool to_the_end)
+{
+    struct imap_work *w = imap_work(s);
+    struct err err;
+    bool ok;
+
+    if (!imap_turn_take(s))
+        return false;
+    ok = send_out(s, &w->out);
+    if (ok && to_the_end && s->stream != NULL && stream_unsent(s->stream) > 0 &&
+        stream_flush(s->stream, &err) < 0)
+        s->is_broken = true;
+    if (!w->in_item)
+        imap_turn_give(s);
+    return !s->is_broken;
+}
+
+void imap_pause(struct imap_session *s)
+{
+    if (!s->server->is_eager && !task_is_long())
+        return;
+    imap_side_by_side(s);
+    task_yield();
+}
+
 bool imap_room(struct imap_session *s)
 {
-    if (s->work->out.n >= IMAP_OUT_FLUSH && !send_out(s))
+    struct imap_work *w = imap_work(s);
+
+    if ((w->out.n >= IMAP_OUT_FLUSH || (!w->in_item && imap_turn_is_ours(s))) &&
+        !send_in_turn(s, false))
         return false;
-    task_yield_if_long();
+    imap_pause(s);
     return !s->is_broken && !s->is_kicked;
 }
 
 bool imap_flush(struct imap_session *s)
 {
-    struct err err;
-
-    if (!send_out(s))
-        return false;
-    if (s->stream != NULL && stream_unsent(s->stream) > 0 &&
-        stream_flush(s->stream, &err) < 0)
-        s->is_broken = true;
-    return !s->is_broken;
+    return send_in_turn(s, true);
 }
 
 void imap_log(const struct imap_session *s, enum ev_level level,

@@ -220,6 +220,7 @@ MAY_WAIT static void cmd_search(struct imap_cmd *c)
 }
 
 const struct imap_command imap_search_commands[] = {
-    { "SEARCH", IMAP_SELECTED, IMAP_UID | IMAP_BY_SEQ, cmd_search },
+    { "SEARCH", IMAP_SELECTED,
+      IMAP_UID | IMAP_BY_SEQ | IMAP_BESIDE | IMAP_READS_FLAGS, cmd_search },
     { 0 },
 };

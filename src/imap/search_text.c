@@ -320,7 +320,7 @@ MAY_WAIT static bool in_parts(struct search_message *m,
         if (p->child == NULL && !p->is_multipart &&
             (p->is_text || !p->has_type) && in_part(m, p, body, k))
             return true;
-        task_yield_if_long();
+        imap_pause(m->s);
     }
     return false;
 }

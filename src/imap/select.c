@@ -87,7 +87,7 @@ static void code(struct imap_session *s, const char *name, uint64_t n,
 static void say_mailbox_id(struct imap_session *s, const uint8_t *guid)
 {
     imap_says(s, "* OK [MAILBOXID (");
-    (void)hex_put(&s->work->out, slice_of(guid, 16));
+    (void)hex_put(imap_out(s), slice_of(guid, 16));
     imap_says(s, ")] Ok\r\n");
 }
 

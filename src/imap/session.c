@@ -182,8 +182,11 @@ MAY_WAIT static void work_once(struct imap_session *s)
         end_idle(s);
         return;
     }
-    if (imap_read_command(s) > 0)
-        imap_command_run(s);
+    if (imap_read_command(s) <= 0)
+        return;
+    imap_command_run(s);
+    s->work->claims = 0;
+    imap_lanes_settle(s);
 }
 
 /* Before anything looks at the mailbox. */
@@ -352,6 +355,7 @@ MAY_WAIT static void run(struct imap_session *s, enum stream_why why, slice tag)
     timer_cancel(&s->timer);
     s->task = task_self();
     s->work = w;
+    w->task = s->task;
     buf_init(&w->line, (size_t)IMAP_COMMAND_MAX + 2 * s->server->line_max);
     buf_init(&w->out, IMAP_OUT_MAX);
     is_there = do_work(s, why, tag);

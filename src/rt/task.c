@@ -264,9 +264,14 @@ void task_yield(void)
     context_switch(&t->context, &rt_loop.context);
 }
 
+bool task_is_long(void)
+{
+    return current != NULL && real_ms() - current->run_since > LONG_RUN_MS;
+}
+
 void task_yield_if_long(void)
 {
-    if (current != NULL && real_ms() - current->run_since > LONG_RUN_MS)
+    if (task_is_long())
         task_yield();
 }
 

@@ -23,6 +23,8 @@ struct task *task_self(void); /* NULL outside any task */
 bool task_inside(void);
 /* Let others run, come back in this turn or the next. */
 MAY_WAIT void task_yield(void);
+/* Has it run for more than 5 ms since its last wait? */
+bool task_is_long(void);
 /* Yield if this task has run for more than 5 ms since its last wait. */
 MAY_WAIT void task_yield_if_long(void);
 MAY_WAIT int task_sleep(msec ms, struct err *err);
