@@ -18,7 +18,9 @@
 struct reply {
     uint32_t index;
     enum outcome outcome;
-    slice status, diag, owner, expansion;
+    slice status, diag, owner, expansion, remote_mta;
+    msec tried;
+    enum relayed relayed;
     bool has_owner;
 };
 
@@ -36,6 +38,9 @@ static bool parse_reply(slice in, struct reply *out)
     (void)attr_find(in, AT_STATUS, &out->status);
     (void)attr_find(in, AT_DIAG, &out->diag);
     (void)attr_find(in, AT_EXPANSION, &out->expansion);
+    (void)attr_find(in, AT_REMOTE_MTA, &out->remote_mta);
+    out->tried = (msec)attr_u64_or(in, AT_LAST_ATTEMPT, 0);
+    out->relayed = (enum relayed)attr_u64_or(in, AT_ACTION, RELAYED_DELIVERED);
     out->has_owner = attr_find(in, AT_OWNER, &out->owner);
     return true;
 }
@@ -288,7 +293,8 @@ static MAY_WAIT void expand(struct active *a, const struct reply *y)
     g.seen = xcalloc(max + 1, sizeof(struct seen *));
     grow_all(a, y, &g);
     if (g.n == 0)
-        rcpt_sent(a, y->index, SL("alias expanded")); /* all known already */
+        rcpt_sent(a, y->index, SLICE_NONE,
+                  SL("alias expanded")); /* all known already */
     else
         journal_expansion(a, y, &g);
     free(g.v);
@@ -297,14 +303,25 @@ static MAY_WAIT void expand(struct active *a, const struct reply *y)
 
 /* ----------------------------------------------------------------- answers */
 
+/* Who said it and when, for the report. */
+static void note_origin(struct active *a, const struct reply *y)
+{
+    struct qrcpt *r = &a->v[y->index];
+
+    r->remote_mta = active_dup(a, y->remote_mta);
+    r->tried = y->tried != 0 ? y->tried : clock_wall();
+    r->relayed = y->relayed;
+}
+
 static MAY_WAIT void apply_one(struct active *a, const struct reply *y)
 {
     /* A repetition, or what another answer settled. */
     if (y->index >= a->n || a->v[y->index].state != RS_JOB)
         return;
+    note_origin(a, y);
     switch (y->outcome) {
     case OUT_SENT:
-        rcpt_sent(a, y->index, y->diag);
+        rcpt_sent(a, y->index, y->status, y->diag);
         break;
     case OUT_DEFERRED:
         rcpt_deferred(a, y->index, y->status, y->diag);

@@ -61,21 +61,37 @@ static void put_wrapped(struct buf *b, slice s)
     (void)buf_byte(b, '\n');
 }
 
-/* "smtp; 550 no" is a foreign diagnostic (RFC 3464 2.3.6); other text is ours.
- * *type is empty then. */
+/* "smtp; 550 no" is a foreign diagnostic (RFC 3464 2.3.6); other text is ours,
+ * whatever stands in it.  *type is empty then. */
 static slice split_diag(slice diag, slice *type)
 {
+    static const char *const types[] = { "smtp", "x-unix" };
+
     ssize_t at = slice_chr(diag, ';');
     slice t = slice_sub(diag, 0, at < 0 ? 0 : (size_t)at);
 
     *type = SLICE_NONE;
-    if (at <= 0 || at > 16)
-        return diag;
-    for (size_t i = 0; i < t.n; i++)
-        if (!ascii_isalnum(t.p[i]) && t.p[i] != '-')
-            return diag;
-    *type = t;
-    return slice_trim(slice_from(diag, (size_t)at + 1));
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        if (slice_ieqs(t, types[i]))
+            *type = t;
+    return type->n == 0 ? diag : slice_trim(slice_from(diag, t.n + 1));
+}
+
+void dsn_put_reason(struct buf *b, slice diag, slice remote_mta)
+{
+    slice type;
+    slice text = split_diag(diag, &type);
+    slice host = remote_mta;
+    slice head;
+
+    if (slice_ieqs(type, "smtp") && remote_mta.n > 0) {
+        if (slice_cut(&host, ';', &head))
+            host = slice_trim(host);
+        else
+            host = remote_mta;
+        (void)buf_printf(b, "host %.*s said: ", SLF(host));
+    }
+    (void)buf_slice(b, text);
 }
 
 static const char *subject_of(const struct dsn *d)
@@ -99,6 +115,12 @@ static void put_header(struct buf *b, const struct dsn *d)
                      SLF(d->origin));
     (void)buf_printf(b, "Subject: %s\nTo: ", subject_of(d));
     put_addr(b, d->to, d->is_utf8);
+    if (d->references.n > 0) {
+        (void)buf_puts(b, "\nReferences: ");
+        put_clean(b, d->references, d->is_utf8);
+        (void)buf_puts(b, "\nIn-Reply-To: ");
+        put_clean(b, d->references, d->is_utf8);
+    }
     (void)buf_printf(b,
                      "\nAuto-Submitted: auto-replied\nMIME-Version: 1.0\n"
                      "Content-Type: multipart/report; "
@@ -145,11 +167,13 @@ static void put_reason(struct buf *b, const struct dsn *d,
                        const struct dsn_rcpt *r)
 {
     struct buf line;
-    slice type;
-    slice text = split_diag(r->diag, &type);
+    struct buf text;
     bool has_orig = r->orig.n > 0 && !slice_ieq(r->orig, r->addr);
 
-    buf_init(&line, 8192);
+    buf_init(&line, 16384);
+    buf_init(&text, 8192);
+    dsn_put_reason(&text, slice_sub(r->diag, 0, 4096),
+                   slice_sub(r->remote_mta, 0, 300));
     (void)buf_byte(&line, '<');
     put_clean(&line, r->addr, d->is_utf8);
     if (has_orig) {
@@ -159,10 +183,11 @@ static void put_reason(struct buf *b, const struct dsn *d,
     } else {
         (void)buf_puts(&line, ">: ");
     }
-    put_clean(&line, slice_sub(text, 0, 4096), d->is_utf8);
+    put_clean(&line, buf_view(&text), d->is_utf8);
     (void)buf_byte(b, '\n');
     put_wrapped(b, buf_view(&line));
     buf_done(&line);
+    buf_done(&text);
 }
 
 static void put_text_part(struct buf *b, const struct dsn *d)
@@ -252,8 +277,15 @@ static void put_per_rcpt(struct buf *b, const struct dsn *d,
     }
     (void)buf_printf(b, "Action: %s\nStatus: %.*s\n", r->action,
                      SLF(r->status));
+    if (r->remote_mta.n > 0) {
+        (void)buf_puts(b, "Remote-MTA: ");
+        put_clean(b, slice_sub(r->remote_mta, 0, 300), d->is_utf8);
+        (void)buf_byte(b, '\n');
+    }
     if (r->diag.n > 0)
         put_diagnostic(b, d, r->diag);
+    if (r->last_attempt > 0)
+        put_date(b, "Last-Attempt-Date", r->last_attempt);
     if (d->kind == DSN_DELAY)
         put_date(b, "Will-Retry-Until", d->retry_until);
 }

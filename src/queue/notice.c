@@ -224,7 +224,9 @@ static const char *action_of(const struct active *a, const struct notice *n,
         return "failed";
     if (n->kind == DSN_DELAY)
         return "delayed";
-    return a->v[i].state == RS_SENT ? "delivered" : "expanded";
+    if (a->v[i].state != RS_SENT)
+        return "expanded";
+    return a->v[i].relayed == RELAYED_DELIVERED ? "delivered" : "relayed";
 }
 
 /* RFC 6533 forms only where the sender's client could ask for them and there
@@ -260,6 +262,8 @@ static void set_dsn(struct maker *k)
             .orcpt = r->orcpt,
             .status = r->status,
             .diag = r->diag,
+            .remote_mta = r->remote_mta,
+            .last_attempt = r->tried,
             .action = action_of(a, n, n->idx[i]),
         };
     }
@@ -281,6 +285,7 @@ static void set_dsn(struct maker *k)
         .queue_id = slice_str(a->env.id),
         .sender = n->sender,
         .envid = a->env.envid,
+        .references = s->is_threaded ? a->env.message_id : SLICE_NONE,
         .boundary = k->boundary,
         .arrival = arrival,
         .retry_until = arrival + s->times.lifetime,

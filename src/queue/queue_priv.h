@@ -29,6 +29,8 @@ struct settings {
     uint64_t bounce_size;
     unsigned classes;
     bool soft_bounce;
+    bool confirms_cleared; /* confirm_delay_cleared */
+    bool is_threaded;      /* enable_threaded_bounces */
     const char *hostname;
     const char *origin;
     const char *mail_name;
@@ -110,6 +112,9 @@ struct qrcpt {
     slice addr, orig, orcpt, path, owner;
     slice to;           /* routed */
     slice status, diag; /* of the last answer */
+    slice remote_mta;   /* "dns; host": who said it; empty: ourselves */
+    msec tried;         /* wall; 0: not known */
+    enum relayed relayed;
     uint32_t notify;
     uint32_t depth;
     uint32_t parent; /* index, or UINT32_MAX */
@@ -277,7 +282,7 @@ bool queue_is_special(slice addr);
 slice queue_shown(slice addr, slice path);
 
 /* ---- settle.c: what became of a recipient */
-void rcpt_sent(struct active *a, uint32_t i, slice diag);
+void rcpt_sent(struct active *a, uint32_t i, slice status, slice diag);
 void rcpt_discarded(struct active *a, uint32_t i);
 void rcpt_deferred(struct active *a, uint32_t i, slice status, slice diag);
 void rcpt_bounced(struct active *a, uint32_t i, slice status, slice diag);
@@ -353,6 +358,8 @@ enum dsn_kind { DSN_FAILURE, DSN_DELAY, DSN_SUCCESS };
 
 struct dsn_rcpt {
     slice addr, orig, orcpt, status, diag;
+    slice remote_mta;   /* "dns; host", or empty */
+    msec last_attempt;  /* wall; 0: not known */
     const char *action; /* "failed" ... */
 };
 
@@ -365,6 +372,7 @@ struct dsn {
     slice hostname, origin, mail_name;
     slice to; /* internal */
     slice queue_id, sender, envid;
+    slice references; /* the returned message's Message-ID; empty: none */
     const char *boundary;
     msec arrival;       /* wall */
     msec retry_until;   /* wall; DSN_DELAY */
@@ -378,6 +386,8 @@ struct dsn {
 bool dsn_put_front(struct buf *b, const struct dsn *d);
 /* What follows it. */
 bool dsn_put_back(struct buf *b, const struct dsn *d);
+/* The reason as people read it: "host mx.example said: 550 no". */
+void dsn_put_reason(struct buf *b, slice diag, slice remote_mta);
 
 /* ---- notice.c */
 /* Send a report about the recipients idx[0..n), all of one sender, as one

@@ -52,6 +52,8 @@ struct settings *settings_new(struct conf *c)
         .bounce_size = conf_size(c, NULL, "bounce_size_limit"),
         .classes = classes_of(conf_slice(c, NULL, "notify_classes")),
         .soft_bounce = conf_bool(c, NULL, "soft_bounce"),
+        .confirms_cleared = conf_bool(c, NULL, "confirm_delay_cleared"),
+        .is_threaded = conf_bool(c, NULL, "enable_threaded_bounces"),
         .hostname = conf_str(c, NULL, "myhostname"),
         .origin = conf_str(c, NULL, "myorigin"),
         .mail_name = conf_str(c, NULL, "mail_name"),

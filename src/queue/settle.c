@@ -21,13 +21,27 @@ void active_settle(struct active *a, uint32_t i, enum outcome how)
 }
 
 /* RFC 3461 4.1: reports of success go to a sender who asked and exists. */
-static bool wants_success(const struct active *a, const struct qrcpt *r)
+static bool asked_success(const struct qrcpt *r)
 {
-    return (r->notify & ENV_NOTIFY_SUCCESS) != 0 && !r->has_owner &&
-           a->env.sender.n > 0;
+    /* The next host will report, or fail, by itself. */
+    return (r->notify & ENV_NOTIFY_SUCCESS) != 0 && r->relayed != RELAYED_DSN;
 }
 
-void rcpt_sent(struct active *a, uint32_t i, slice diag)
+/* confirm_delay_cleared: who was told that it is late hears that it arrived. */
+static bool is_cleared(const struct active *a, const struct qrcpt *r)
+{
+    return a->set->confirms_cleared &&
+           (r->notify == 0 || (r->notify & ENV_NOTIFY_DELAY) != 0) &&
+           (spool_message_attempts(a->qm->sm) & ATTEMPTS_WARNED) != 0;
+}
+
+static bool wants_success(const struct active *a, const struct qrcpt *r)
+{
+    return !active_is_gone(a) && (asked_success(r) || is_cleared(a, r)) &&
+           !r->has_owner && a->env.sender.n > 0;
+}
+
+void rcpt_sent(struct active *a, uint32_t i, slice status, slice diag)
 {
     struct qrcpt *r = &a->v[i];
 
@@ -41,7 +55,7 @@ void rcpt_sent(struct active *a, uint32_t i, slice diag)
         return;
     }
     r->state = RS_SENT;
-    r->status = SL("2.0.0");
+    r->status = status.n > 0 ? active_dup(a, status) : SL("2.0.0");
     r->diag = active_dup(a, diag);
 }
 
@@ -92,6 +106,8 @@ void rcpt_decide(struct active *a, uint32_t i, bool is_bounced, slice status,
 {
     const char *how = "deferred";
 
+    a->v[i].remote_mta = SLICE_NONE;
+    a->v[i].tried = clock_wall();
     if (is_bounced) {
         rcpt_bounced(a, i, status, text);
         how = a->v[i].state == RS_FAILED ? "bounced" : "SOFTBOUNCE";
@@ -311,9 +327,11 @@ static MAY_WAIT void report_success(struct active *a)
 static void expire(struct active *a, msec now)
 {
     const struct queue_times *t = &a->set->times;
-    msec limit = a->env.sender.n == 0 ? t->bounce_lifetime : t->lifetime;
+    msec limit = t->lifetime;
     bool is_first = true;
 
+    if (a->env.sender.n == 0 && t->bounce_lifetime < limit)
+        limit = t->bounce_lifetime;
     if (now - envelope_arrival_ms(&a->env) < limit)
         return;
     for (size_t i = 0; i < a->n; i++) {
@@ -368,8 +386,17 @@ static MAY_WAIT bool warn_delay(struct active *a, msec now)
     return true;
 }
 
-static size_t collect_deferred(const struct active *a,
-                               struct spool_deferral *out)
+/* The reason as mailq shows it. */
+static slice reason_of(struct active *a, const struct qrcpt *r)
+{
+    struct buf b CLEANUP(buf_done);
+
+    buf_init(&b, 8192);
+    dsn_put_reason(&b, slice_sub(r->diag, 0, 1000), r->remote_mta);
+    return active_dup(a, slice_sub(buf_view(&b), 0, 1000));
+}
+
+static size_t collect_deferred(struct active *a, struct spool_deferral *out)
 {
     size_t n = 0;
 
@@ -379,7 +406,7 @@ static size_t collect_deferred(const struct active *a,
         out[n++] = (struct spool_deferral){
             .rcpt = (uint32_t)i,
             .status = a->v[i].status,
-            .reason = slice_sub(a->v[i].diag, 0, 1000),
+            .reason = reason_of(a, &a->v[i]),
         };
     }
     return n;

@@ -1,6 +1,7 @@
 /*
  * covers: notify_classes bounce_notice_recipient 2bounce_notice_recipient
  * covers: double_bounce_sender bounce_size_limit mail_name
+ * covers: confirm_delay_cleared enable_threaded_bounces
  */
 #include "queue/test_util_queue.h"
 
@@ -135,6 +136,94 @@ static void success_in(struct world *w)
 }
 
 RUN(success, "");
+
+/* What another host said, and how far the mail is, as RFC 3464 2.3 tells. */
+static void far(struct world *w, const struct asked *r, struct told *out)
+{
+    (void)w;
+    if (strchr(r->sender, '@') == NULL)
+        return; /* our report */
+    out->remote_mta = "dns; mx.far.example";
+    out->tried = 1000000000000;
+    if (strncmp(r->addr, "no", 2) == 0) {
+        out->outcome = OUT_BOUNCED;
+        out->status = "5.7.26";
+        out->diag = "smtp; 550 5.7.26 not from you";
+    } else if (strncmp(r->addr, "late", 4) == 0) {
+        out->outcome = OUT_DEFERRED;
+        out->status = "4.2.1";
+        out->diag = "smtp; 450 4.2.1 not now";
+    } else {
+        out->status = "2.6.0";
+        out->diag = "smtp; 250 2.6.0 taken";
+        out->relayed =
+            strncmp(r->addr, "dsn", 3) == 0 ? RELAYED_DSN : RELAYED_NO_DSN;
+    }
+}
+
+static void foreign_in(struct world *w)
+{
+    const char *text = NULL;
+
+    begin(w);
+    w->answer = far;
+    send_one(w, "no@virtual.example", 0, ENV_RET_NONE);
+    text = buf_cstr(&w->last);
+    assert_has(text, "\n<no@virtual.example>: host mx.far.example said: 550 "
+                     "5.7.26 not from you\n");
+    assert_has(text, "Action: failed\nStatus: 5.7.26\n"
+                     "Remote-MTA: dns; mx.far.example\n"
+                     "Diagnostic-Code: smtp; 550 5.7.26 not from you\n"
+                     "Last-Attempt-Date: Sun, 9 Sep 2001 01:46:40 ");
+    send_one(w, "ok@virtual.example", ENV_NOTIFY_SUCCESS, ENV_RET_NONE);
+    assert_has(buf_cstr(&w->last),
+               "Action: relayed\nStatus: 2.6.0\nRemote-MTA: dns; mx.far.");
+    assert_int_equal(world_asked(w, "a@virtual.example"), 2);
+    /* A host that knows DSN reports by itself. */
+    send_one(w, "dsn@virtual.example", ENV_NOTIFY_SUCCESS, ENV_RET_NONE);
+    assert_int_equal(world_asked(w, "a@virtual.example"), 2);
+    assert_int_equal(world_count(w), 0);
+}
+
+RUN(foreign, "");
+
+/* The warning, and the good news after it; both belong to the original. */
+static void cleared_in(struct world *w)
+{
+    struct envelope_rcpt v[] = { { .addr = SL("late@virtual.example") },
+                                 { .addr = SL("late2@virtual.example"),
+                                   .notify = ENV_NOTIFY_FAILURE } };
+    struct envelope e = { .sender = SL("a@virtual.example"),
+                          .message_id = SL("<1@there.example>"),
+                          .rcpts = v,
+                          .n_rcpts = 2 };
+
+    begin(w);
+    w->answer = far;
+    world_mail_of(w, &e, "", SL("Subject: one\n\nsecret\n"));
+    world_settle(w);
+    assert_int_equal(world_asked(w, "a@virtual.example"), 0);
+    world_advance(2 * HOUR);
+    world_settle(w);
+    assert_int_equal(world_asked(w, "a@virtual.example"), 1);
+    assert_has(buf_cstr(&w->last), "Subject: Delayed Mail");
+    assert_has(buf_cstr(&w->last), "\nAction: delayed\nStatus: 4.2.1\n");
+    assert_has(buf_cstr(&w->last), "\nWill-Retry-Until: ");
+    assert_has(buf_cstr(&w->last), "\nReferences: <1@there.example>\n"
+                                   "In-Reply-To: <1@there.example>\n");
+    assert_has_not(buf_cstr(&w->last), "late2@");
+    w->answer = NULL;
+    world_advance(5 * HOUR);
+    world_settle(w);
+    assert_int_equal(world_count(w), 0);
+    assert_int_equal(world_asked(w, "a@virtual.example"), 2);
+    assert_has(buf_cstr(&w->last), "Subject: Successful Mail Delivery");
+    assert_has(buf_cstr(&w->last), "\nAction: delivered\n");
+    assert_has_not(buf_cstr(&w->last), "late2@");
+}
+
+RUN(cleared, "delay_warning_time = 1h\nconfirm_delay_cleared = yes\n"
+             "enable_threaded_bounces = yes\n");
 
 /* A bounce that fails is dropped, unless the postmaster wants to know. */
 static void null_sender_in(struct world *w)
@@ -424,6 +513,7 @@ int main(void)
         cmocka_unit_test(nested),        cmocka_unit_test(self),
         cmocka_unit_test(owner),         cmocka_unit_test(loop),
         cmocka_unit_test(special),       cmocka_unit_test(success_expanded),
+        cmocka_unit_test(foreign),       cmocka_unit_test(cleared),
     };
 
     world_main();

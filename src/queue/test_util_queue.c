@@ -178,6 +178,11 @@ static void put_told(struct buf *b, const struct asked *r, const struct told *t)
         (void)attr_put_str(&one, AT_STATUS, t->status);
     if (t->diag != NULL)
         (void)attr_put_str(&one, AT_DIAG, t->diag);
+    if (t->remote_mta != NULL)
+        (void)attr_put_str(&one, AT_REMOTE_MTA, t->remote_mta);
+    (void)attr_put_u64(&one, AT_ACTION, t->relayed);
+    if (t->tried != 0)
+        (void)attr_put_u64(&one, AT_LAST_ATTEMPT, (uint64_t)t->tried);
     if (t->owner != NULL)
         (void)attr_put_str(&one, AT_OWNER, t->owner);
     if (t->outcome == OUT_EXPANDED)

@@ -38,6 +38,9 @@ struct told {
     enum outcome outcome;
     const char *status;
     const char *diag;
+    const char *remote_mta; /* NULL: none */
+    enum relayed relayed;
+    msec tried;
     const char *owner;      /* NULL: none */
     const char *members[8]; /* OUT_EXPANDED */
     bool is_silent;         /* leave it out of the answer */

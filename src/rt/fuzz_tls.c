@@ -1,5 +1,6 @@
-/* Any bytes in the place of a TLS client, in any portions: the handshake ends,
- * nothing is taken for protected input, and memory stays bounded. */
+/* Any bytes in the place of a TLS client, or of a server, in any portions: the
+ * handshake ends, nothing is taken for protected input, and memory stays
+ * bounded. */
 #include "rt/rt.h"
 #include "rt/stream.h"
 #include "rt/tls.h"
@@ -14,7 +15,7 @@ struct run {
     size_t portion;
 };
 
-static struct tls_context *context;
+static struct tls_context *context, *client_context;
 static struct tls_key *key;
 
 /* The fuzzer's own prototype. */
@@ -60,6 +61,8 @@ static void make_context(void)
     one.chain = text_of(cert);
     CHECK(tls_key_new(text_of(pem), &key, &err) == 0);
     CHECK(tls_context_new(&set, &context, &err) == 0);
+    set = (struct tls_settings){ .ca = one.chain };
+    CHECK(tls_context_new(&set, &client_context, &err) == 0);
     EVP_PKEY_free(k);
     X509_free(x);
     (void)BIO_free(cert);
@@ -100,6 +103,27 @@ MAY_WAIT static void serve(void *arg)
     stream_free(&r->server);
 }
 
+MAY_WAIT static void call(void *arg)
+{
+    const slice name = SL("mx.example.org");
+    const struct tls_tlsa tlsa = { 3, 1, 1,
+                                   SL("01234567890123456789012345678901") };
+    const struct tls_connect how = { .check = TLS_CHECK_DANE,
+                                     .names = &name,
+                                     .n_names = 1,
+                                     .tlsa = &tlsa,
+                                     .n_tlsa = 1 };
+    struct tls_server_info info;
+    struct run *r = arg;
+    struct err err;
+
+    if (stream_tls_connect(r->server, client_context, &how, &info, &err) < 0)
+        CHECK(err.class == ERR_PEER);
+    else
+        CHECK(!info.is_matched);
+    stream_free(&r->server);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
     static bool is_ready;
@@ -115,7 +139,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     r = (struct run){ .data = slice_of(p + 1, n - 1),
                       .portion = (size_t)p[0] * 8 + 1 };
     stream_pair(&r.server, &r.client);
-    (void)task_spawn("serve", serve, &r);
+    if (p[0] & 1)
+        (void)task_spawn("call", call, &r);
+    else
+        (void)task_spawn("serve", serve, &r);
     (void)task_spawn("feed", feed, &r);
     loop_run_until_idle();
     return 0;

@@ -12,10 +12,6 @@
 
 #define CHAIN_MAX 20
 
-/* Ciphers whose handshake the process `keys` cannot do (it signs only), and
- * those without any key. */
-#define NEVER ":!kRSA:!aNULL:!eNULL:!PSK:!SRP"
-
 void tls_init(void)
 {
     static bool is_done;
@@ -360,13 +356,14 @@ static int set_client_certs(SSL_CTX *ctx, const struct tls_settings *s,
 
 /* ---- the context */
 
-static int set_ciphers(SSL_CTX *ctx, const char *list, struct err *err)
+static int set_ciphers(const struct tls_context *c, const char *list,
+                       struct err *err)
 {
     char *all CLEANUP(free_ptr) =
-        xasprintf("%s" NEVER,
-                  list != NULL && list[0] != '\0' ? list : "DEFAULT");
+        xasprintf("%s%s", list != NULL && list[0] != '\0' ? list : "DEFAULT",
+                  c->is_server ? TLS_NEVER_SERVER : TLS_NEVER_CLIENT);
 
-    if (SSL_CTX_set_cipher_list(ctx, all) != 1)
+    if (SSL_CTX_set_cipher_list(c->ctx, all) != 1)
         return tls_fail(err, ERR_PERM, "the cipher list");
     return 0;
 }
@@ -399,7 +396,7 @@ static int apply(struct tls_context *c, const struct tls_settings *s,
             ctx, s->min_version != 0 ? s->min_version : TLS1_2_VERSION) != 1 ||
         SSL_CTX_set_max_proto_version(ctx, s->max_version) != 1)
         return tls_fail(err, ERR_PERM, "the protocol versions");
-    if (set_ciphers(ctx, s->ciphers, err) < 0)
+    if (set_ciphers(c, s->ciphers, err) < 0)
         return -1;
     if (set_groups(ctx, s->groups) < 0)
         return tls_fail(err, ERR_PERM, "the groups");
@@ -416,9 +413,6 @@ static int apply_server(struct tls_context *c, const struct tls_settings *s,
     set_sessions(c->ctx, s);
     if (set_client_certs(c->ctx, s, err) < 0)
         return -1;
-    for (size_t i = 0; i < s->n_certs; i++)
-        if (add_cert(c, s, s->certs[i].chain, err) < 0)
-            return -1;
     c->by_name = s->by_name;
     c->by_name_arg = s->by_name_arg;
     SSL_CTX_set_tlsext_servername_callback(c->ctx, on_name);
@@ -430,6 +424,19 @@ static int apply_server(struct tls_context *c, const struct tls_settings *s,
     return 0;
 }
 
+static int apply_all(struct tls_context *c, const struct tls_settings *s,
+                     struct err *err)
+{
+    int rc = apply(c, s, err);
+
+    if (rc == 0)
+        rc = c->is_server ? apply_server(c, s, err)
+                          : tls_client_setup(c, s, err);
+    for (size_t i = 0; rc == 0 && s->sign != NULL && i < s->n_certs; i++)
+        rc = add_cert(c, s, s->certs[i].chain, err);
+    return rc;
+}
+
 int tls_context_new(const struct tls_settings *s, struct tls_context **out,
                     struct err *err)
 {
@@ -439,14 +446,14 @@ int tls_context_new(const struct tls_settings *s, struct tls_context **out,
     ERR_clear_error();
     c->magic = TLS_CONTEXT_MAGIC;
     c->refs = 1;
-    c->is_server = s->sign != NULL;
+    c->is_server = s->sign != NULL && !s->is_client;
     c->ctx =
         SSL_CTX_new(c->is_server ? TLS_server_method() : TLS_client_method());
     if (c->ctx == NULL) {
         free(c);
         return tls_fail(err, ERR_TEMP, "no TLS context");
     }
-    if (apply(c, s, err) < 0 || (c->is_server && apply_server(c, s, err) < 0)) {
+    if (apply_all(c, s, err) < 0) {
         tls_context_unref(&c);
         return -1;
     }

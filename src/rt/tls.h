@@ -56,13 +56,20 @@ struct tls_settings {
     const char *groups;
     bool server_ciphers_first;
     bool ask_client_cert; /* without demanding one */
-    slice ca;             /* PEM of authorities, for client certificates */
+    slice ca; /* PEM of authorities, for client certificates; of a client: for
+               * servers' */
     unsigned verify_depth;
     const char *digest; /* of fingerprints: "sha256" (also for ""), "md5" ... */
     unsigned session_sec; /* how long a ticket is good; 0: none are made */
     const char *alpn;  /* "imap", "pop3", ...: chosen when offered; NULL none */
-    tls_sign_fn *sign; /* NULL: a context for clients */
+    tls_sign_fn *sign; /* NULL: a context for clients without certificates */
     void *sign_arg;
+    bool is_client; /* with `sign`: its certificates are shown to servers */
+    bool is_ca_any; /* of a client: `ca` may also hold intermediate ones,
+                     * and servers' own certificates */
+    bool wildcard_multi; /* of a client: "*.a.org" stands for x.y.a.org too */
+    const char *dane_digests; /* of a client: "sha512 sha256", the best first;
+                               * NULL or "": these two */
     /* The context for a name of SNI, or NULL: this one.  Borrowed. */
     struct tls_context *(*by_name)(void *arg, slice name);
     void *by_name_arg;
@@ -114,6 +121,8 @@ struct tls_info {
     char sni[256];
     bool was_resumed;
     bool was_cut;
+    /* At the client's end these tell of the server's certificate, and
+     * client_cert_ok says nothing: see struct tls_server_info. */
     bool has_client_cert, client_cert_ok;
     /* The names are those of CN ("" when there is none that is printable);
      * fingerprints are "12:AB:...", of the certificate and of its public key.
@@ -150,7 +159,7 @@ struct tls_connect {
     size_t n_names;
     const slice *fingerprints; /* "12:AB:..", digest of the context */
     size_t n_fingerprints;
-    const struct tls_tlsa *tlsa; /* without usable ones: see info.why */
+    const struct tls_tlsa *tlsa; /* without usable ones nothing matches */
     size_t n_tlsa;
     int min_version, max_version; /* 0: the context's */
     const char *ciphers; /* of TLS 1.2 and older; NULL: the context's */
@@ -158,6 +167,11 @@ struct tls_connect {
     void (*on_session)(void *arg, struct tls_session *s); /* s is given away */
     void *on_session_arg;
 };
+
+/* How many of these records RFC 7672 can use: DANE-TA(2) and DANE-EE(3), of
+ * known selector and digest, well formed. */
+size_t tls_tlsa_usable(struct tls_context *ctx, const struct tls_tlsa *tlsa,
+                       size_t n);
 
 /* What a server's certificate turned out to be. */
 struct tls_server_info {

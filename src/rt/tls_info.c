@@ -67,6 +67,7 @@ static void tell_signature(const EVP_PKEY *key, int digest, const char *who,
 /* Only TLS 1.3's cipher names leave these out. */
 static void tell_details(SSL *ssl, struct tls_info *out)
 {
+    bool is_server = SSL_is_server(ssl) == 1;
     X509 *peer;
     int digest = NID_undef;
 
@@ -75,14 +76,20 @@ static void tell_details(SSL *ssl, struct tls_info *out)
     tell_key_exchange(ssl, out);
     if (out->was_resumed)
         return;
-    (void)SSL_get_signature_nid(ssl, &digest);
-    tell_signature(SSL_get_privatekey(ssl), digest, "server", out);
     peer = SSL_get0_peer_certificate(ssl);
-    if (peer == NULL)
-        return;
+    if (is_server) {
+        (void)SSL_get_signature_nid(ssl, &digest);
+        tell_signature(SSL_get_privatekey(ssl), digest, "server", out);
+    }
+    if (peer != NULL) {
+        digest = NID_undef;
+        (void)SSL_get_peer_signature_nid(ssl, &digest);
+        tell_signature(X509_get0_pubkey(peer), digest,
+                       is_server ? "client" : "server", out);
+    }
     digest = NID_undef;
-    (void)SSL_get_peer_signature_nid(ssl, &digest);
-    tell_signature(X509_get0_pubkey(peer), digest, "client", out);
+    if (!is_server && SSL_get_signature_nid(ssl, &digest) == 1)
+        tell_signature(SSL_get_privatekey(ssl), digest, "client", out);
 }
 
 /* ---- the client's certificate */

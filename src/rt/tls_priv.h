@@ -18,6 +18,11 @@
 #define TLS_CONTEXT_MAGIC MAGIC('T', 'L', 'S', 'C')
 #define TLS_CERTS_MAX     8
 
+/* Ciphers that are never used: those without any key, and, of a server, those
+ * whose handshake the process `keys` cannot do (it signs only). */
+#define TLS_NEVER_CLIENT ":!aNULL:!eNULL:!PSK:!SRP"
+#define TLS_NEVER_SERVER ":!kRSA" TLS_NEVER_CLIENT
+
 struct tls_context {
     uint32_t magic;
     unsigned refs;
@@ -27,6 +32,7 @@ struct tls_context {
     uint8_t ids[TLS_CERTS_MAX][32];
     char alpn[16];
     const EVP_MD *digest; /* of fingerprints */
+    unsigned host_flags;  /* X509_CHECK_FLAG_* of a client */
     struct tls_context *(*by_name)(void *arg, slice name);
     void *by_name_arg;
 };
@@ -40,6 +46,7 @@ struct tls_conn {
     bool saw_end;   /* the io beneath has ended */
     bool was_cut;   /* ... without close_notify */
     bool is_up;     /* the handshake is done and nothing fatal came since */
+    struct tls_judge *judge; /* of a client (tls_client.c) */
 };
 
 /* Once for each process, before its sandbox: OpenSSL reads its configuration
@@ -56,7 +63,14 @@ int tls_pkey_id(EVP_PKEY *key, uint8_t id[static 32], struct err *err);
 /* Fill err from the first error of OpenSSL's queue, and clear it. */
 int tls_fail(struct err *err, enum err_class class, const char *what);
 
-/* tls_ticket.c */
-void tls_ticket_setup(SSL_CTX *ctx);
+/* What a client's context has beside: authorities, DANE, sessions. */
+int tls_client_setup(struct tls_context *c, const struct tls_settings *s,
+                     struct err *err);
+void tls_judge_free(struct tls_judge **j);
+
+/* Put TLS on the stream, whose input in the clear is forgotten. */
+struct tls_conn *tls_attach(struct stream *s, struct tls_context *ctx);
+/* A failure of it is told in err, and the stream is broken. */
+MAY_WAIT int tls_handshake(struct stream *s, struct err *err);
 
 #endif

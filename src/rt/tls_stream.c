@@ -197,6 +197,7 @@ static void tls_close(struct stream *s)
     if (s->broken == 0 && !s->out_shut)
         say_bye(t);
     SSL_free(t->ssl);
+    tls_judge_free(&t->judge);
     tls_context_unref(&t->context);
     s->tls = NULL;
     s->io = t->io;
@@ -232,7 +233,7 @@ static int handshake_failed(struct stream *s, struct err *err)
     return tls_fail(err, ERR_PEER, "");
 }
 
-MAY_WAIT static int handshake(struct stream *s, struct err *err)
+int tls_handshake(struct stream *s, struct err *err)
 {
     struct tls_conn *t = s->tls;
 
@@ -255,6 +256,24 @@ MAY_WAIT static int handshake(struct stream *s, struct err *err)
     }
 }
 
+struct tls_conn *tls_attach(struct stream *s, struct tls_context *ctx)
+{
+    struct tls_conn *t = xcalloc(1, sizeof(*t));
+    BIO *b;
+
+    iobuf_free(&s->in); /* invariant 1 */
+    s->scanned = 0;
+    t->ssl = SSL_new(ctx->ctx);
+    CHECK(t->ssl != NULL);
+    t->context = tls_context_ref(ctx);
+    t->io = s->io;
+    s->tls = t;
+    s->io = &tls_io;
+    b = under_new(s);
+    SSL_set_bio(t->ssl, b, b);
+    return t;
+}
+
 int stream_tls_accept(struct stream *s, struct tls_context *ctx,
                       struct err *err)
 {
@@ -268,22 +287,9 @@ int stream_tls_accept(struct stream *s, struct tls_context *ctx,
         return -1;
     if (s->eof)
         return err_peer(err, "lost connection");
-    iobuf_free(&s->in); /* invariant 1 */
-    s->scanned = 0;
-    t = xcalloc(1, sizeof(*t));
-    t->ssl = SSL_new(ctx->ctx);
-    CHECK(t->ssl != NULL);
-    t->context = tls_context_ref(ctx);
-    t->io = s->io;
-    s->tls = t;
-    s->io = &tls_io;
-    {
-        BIO *b = under_new(s);
-
-        SSL_set_bio(t->ssl, b, b);
-    }
+    t = tls_attach(s, ctx);
     SSL_set_accept_state(t->ssl);
-    if (handshake(s, err) < 0)
+    if (tls_handshake(s, err) < 0)
         return -1;
     t->is_up = true;
     s->in_ready |= SSL_has_pending(t->ssl) != 0;
