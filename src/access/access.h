@@ -32,6 +32,7 @@
 #include "address/address.h"
 #include "base/base.h"
 #include "conf/conf.h"
+#include "ipc/proto.h"
 #include "rt/rt.h"
 #include "table/table.h"
 
@@ -70,6 +71,12 @@ struct access_effects {
     size_t n_bcc;
 };
 
+/* What address verification knows of an address. */
+struct access_verified {
+    enum verify_status status;
+    slice text; /* why, in the session's arena */
+};
+
 struct access_session {
     /* ---- filled in by the SMTP server */
     const struct peer_addr *peer;
@@ -92,6 +99,11 @@ struct access_session {
     slice etrn;           /* argument of ETRN or VRFY */
     bool has_early_input; /* the client sent more than this command already and
                            * must not have (no PIPELINING, or DATA) */
+    /* Ask the queue about an address (VERIFY_ASK); NULL: nobody can be asked.
+     */
+    MAY_WAIT int (*verify)(void *arg, slice addr, struct arena *a,
+                           struct access_verified *out, struct err *err);
+    void *verify_arg;
     const char *queue_id; /* NULL: "NOQUEUE" in the log */
     struct arena *arena;  /* of the message (or session): effects, replies */
     /* ---- kept by access; zeroed at the start */

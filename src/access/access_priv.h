@@ -160,6 +160,12 @@ enum verdict check_permit_all_clientcerts(struct check *c,
 MAY_WAIT enum verdict check_ccert_access(struct check *c, const struct rule *r);
 enum verdict check_reject_plaintext(struct check *c, const struct rule *r);
 
+/* ---- verify.c */
+MAY_WAIT enum verdict check_unverified_recipient(struct check *c,
+                                                 const struct rule *r);
+MAY_WAIT enum verdict check_unverified_sender(struct check *c,
+                                              const struct rule *r);
+
 /* ---- result.c: what access(5) says for `value`, found for `key`. */
 MAY_WAIT enum verdict check_result(struct check *c, const struct rule *r,
                                    slice key, slice value);

@@ -276,6 +276,7 @@ static enum verdict apply_if_permit(struct check *c, enum access_stage stage)
     slice rest = c->if_permit.line;
     slice code;
     slice status;
+    uint64_t number;
     char text[8];
 
     if (!c->if_permit.is_active || c->s->effects.discard ||
@@ -286,7 +287,9 @@ static enum verdict apply_if_permit(struct check *c, enum access_stage stage)
     slice_cut(&rest, ' ', &status);
     if (!slice_copy_to(status, text, sizeof(text)))
         (void)snprintf(text, sizeof(text), "4.7.0");
-    return check_refuse(c, false, 450, text, "%.*s", SLF(rest));
+    if (!slice_u64(code, &number))
+        number = 450;
+    return check_refuse(c, false, (int)number, text, "%.*s", SLF(rest));
 }
 
 int access_check(const struct access *a, struct access_session *s,

@@ -37,6 +37,10 @@ struct map;
 struct address;
 int address_new(const struct conf *c, const struct conf_service *service,
                 struct tables *t, struct address **out, struct err *err);
+/* The same with address_verify_transport_maps for transport_maps and so on: the
+ * rules by which a probe finds its way. */
+int address_new_probe(const struct conf *c, struct tables *t,
+                      struct address **out, struct err *err);
 void address_free(struct address **a);
 
 /* ---- trivial rewriting (pure) */

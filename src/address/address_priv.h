@@ -72,6 +72,7 @@ struct address {
     size_t n_own;
     struct maps transport, relocated, sender_transport, sender_relayhost;
     bool transport_parents;
+    bool is_probe; /* address_new_probe() */
     slice local_transport, virtual_transport, relay_transport,
         default_transport, relayhost;
     /* ---- existence */

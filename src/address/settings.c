@@ -138,14 +138,39 @@ static void own_init(struct address *a)
     a->n_own = conf_own_addrs(a->conf, true, a->own, ADDRESS_OWN_MAX);
 }
 
+/* A probe may go another way than mail. */
+static const char *way_of(const struct address *a, const char *param)
+{
+    static const struct {
+        const char *mail;
+        const char *probe;
+    } names[] = {
+        { "local_transport", "address_verify_local_transport" },
+        { "virtual_transport", "address_verify_virtual_transport" },
+        { "relay_transport", "address_verify_relay_transport" },
+        { "default_transport", "address_verify_default_transport" },
+        { "relayhost", "address_verify_relayhost" },
+        { "transport_maps", "address_verify_transport_maps" },
+        { "sender_dependent_default_transport_maps",
+          "address_verify_sender_dependent_default_transport_maps" },
+        { "sender_dependent_relayhost_maps",
+          "address_verify_sender_dependent_relayhost_maps" },
+    };
+
+    for (size_t i = 0; a->is_probe && i < ARRAY_LEN(names); i++)
+        if (strcmp(names[i].mail, param) == 0)
+            return names[i].probe;
+    return param;
+}
+
 static int routes_init(struct address *a, struct err *err)
 {
     own_init(a);
-    a->local_transport = text_of(a, "local_transport");
-    a->virtual_transport = text_of(a, "virtual_transport");
-    a->relay_transport = text_of(a, "relay_transport");
-    a->default_transport = text_of(a, "default_transport");
-    a->relayhost = text_of(a, "relayhost");
+    a->local_transport = text_of(a, way_of(a, "local_transport"));
+    a->virtual_transport = text_of(a, way_of(a, "virtual_transport"));
+    a->relay_transport = text_of(a, way_of(a, "relay_transport"));
+    a->default_transport = text_of(a, way_of(a, "default_transport"));
+    a->relayhost = text_of(a, way_of(a, "relayhost"));
     a->transport_parents =
         has_word(a, "parent_domain_matches_subdomains", "transport_maps");
     if (match_init(a, &a->mydestination, "mydestination", err) < 0 ||
@@ -155,12 +180,14 @@ static int routes_init(struct address *a, struct err *err)
                    err) < 0 ||
         match_init(a, &a->relay_domains, "relay_domains", err) < 0)
         return -1;
-    if (maps_init(a, &a->transport, "transport_maps", NULL, err) < 0 ||
+    if (maps_init(a, &a->transport, way_of(a, "transport_maps"), NULL, err) <
+            0 ||
         maps_init(a, &a->relocated, "relocated_maps", NULL, err) < 0 ||
         maps_init(a, &a->sender_transport,
-                  "sender_dependent_default_transport_maps", NULL, err) < 0 ||
-        maps_init(a, &a->sender_relayhost, "sender_dependent_relayhost_maps",
-                  NULL, err) < 0)
+                  way_of(a, "sender_dependent_default_transport_maps"), NULL,
+                  err) < 0 ||
+        maps_init(a, &a->sender_relayhost,
+                  way_of(a, "sender_dependent_relayhost_maps"), NULL, err) < 0)
         return -1;
     /* transport(5): $1 in these would let a stranger choose a command. */
     a->transport.flags = TABLE_NO_REGSUB;
@@ -190,8 +217,9 @@ static int existence_init(struct address *a, struct err *err)
     return match_init(a, &a->mynetworks, "mynetworks", err);
 }
 
-int address_new(const struct conf *c, const struct conf_service *service,
-                struct tables *t, struct address **out, struct err *err)
+static int compile(const struct conf *c, const struct conf_service *service,
+                   struct tables *t, bool is_probe, struct address **out,
+                   struct err *err)
 {
     struct address *a = xcalloc(1, sizeof(*a));
 
@@ -200,6 +228,7 @@ int address_new(const struct conf *c, const struct conf_service *service,
            sizeof(void *)); /* a reference changes only the count */
     (void)conf_ref(a->conf);
     a->service = service;
+    a->is_probe = is_probe;
     a->tables = t;
     a->arena = arena_new(16u << 20);
     rewriting_init(a);
@@ -210,6 +239,18 @@ int address_new(const struct conf *c, const struct conf_service *service,
     }
     *out = a;
     return 0;
+}
+
+int address_new(const struct conf *c, const struct conf_service *service,
+                struct tables *t, struct address **out, struct err *err)
+{
+    return compile(c, service, t, false, out, err);
+}
+
+int address_new_probe(const struct conf *c, struct tables *t,
+                      struct address **out, struct err *err)
+{
+    return compile(c, NULL, t, true, out, err);
 }
 
 void address_free(struct address **ap)

@@ -1,8 +1,7 @@
 /* The words of restriction lists, and what can be said of them at load. */
 #include "conf/conf_priv.h"
 
-#define DNS  "it needs DNS, which is not there yet"
-#define VRFY "addresses are not verified yet"
+#define DNS "it needs DNS, which is not there yet"
 
 static const struct conf_restriction words[] = {
     { "check_address_map", CONF_ARG_TABLE, CONF_OK, "" },
@@ -86,8 +85,8 @@ static const struct conf_restriction words[] = {
     { "reject_unknown_sender_domain", CONF_ARG_NONE, CONF_REFUSE, DNS },
     { "reject_unlisted_recipient", CONF_ARG_NONE, CONF_OK, "" },
     { "reject_unlisted_sender", CONF_ARG_NONE, CONF_OK, "" },
-    { "reject_unverified_recipient", CONF_ARG_NONE, CONF_REFUSE, VRFY },
-    { "reject_unverified_sender", CONF_ARG_NONE, CONF_REFUSE, VRFY },
+    { "reject_unverified_recipient", CONF_ARG_NONE, CONF_OK, "" },
+    { "reject_unverified_sender", CONF_ARG_NONE, CONF_OK, "" },
     { "sleep", CONF_ARG_NUMBER, CONF_OK, "" },
     { "warn_if_reject", CONF_ARG_NONE, CONF_OK, "" },
 };

@@ -32,8 +32,10 @@ static void writer_msg(struct chan *c, struct msg *m, void *arg)
 {
     struct writer *w = arg;
 
-    (void)c;
-    spool_serve(w->peer, m);
+    if (m->type == VERIFY_ASK && queue != NULL)
+        queue_verify(queue, c, m);
+    else
+        spool_serve(w->peer, m);
 }
 
 static void writer_close(struct chan *c, void *arg)

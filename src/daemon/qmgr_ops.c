@@ -11,6 +11,7 @@
 
 struct rules {
     struct address *address;
+    struct address *probes; /* the ways of address verification */
     struct conf *conf;
     unsigned n_users;
 };
@@ -27,6 +28,7 @@ static void rules_unref(struct rules *r)
     if (r == NULL || --r->n_users > 0)
         return;
     address_free(&r->address);
+    address_free(&r->probes);
     conf_unref(&r->conf);
     free(r);
 }
@@ -35,7 +37,9 @@ int qmgr_rules_set(struct conf *c, struct err *err)
 {
     struct rules *r = xcalloc(1, sizeof(*r));
 
-    if (address_new(c, NULL, fed_tables(), &r->address, err) < 0) {
+    if (address_new(c, NULL, fed_tables(), &r->address, err) < 0 ||
+        address_new_probe(c, fed_tables(), &r->probes, err) < 0) {
+        address_free(&r->address);
         free(r);
         return -1;
     }
@@ -46,22 +50,34 @@ int qmgr_rules_set(struct conf *c, struct err *err)
     return 0;
 }
 
-static MAY_WAIT int resolve(void *arg, slice sender, slice addr,
-                            struct arena *a, struct queue_route *out,
-                            struct err *err)
+static MAY_WAIT int resolve_by(struct rules *r, const struct address *address,
+                               slice sender, slice addr, struct arena *a,
+                               struct queue_route *out, struct err *err)
 {
-    struct rules *r = rules;
     struct address_route route;
     int rc;
 
-    (void)arg;
     r->n_users++;
-    rc = address_resolve(r->address, sender, addr, a, &route, err);
+    rc = address_resolve(address, sender, addr, a, &route, err);
     rules_unref(r);
     if (rc == 0)
         *out = (struct queue_route){ route.transport, route.nexthop,
                                      route.recipient };
     return rc;
+}
+
+static MAY_WAIT int resolve(void *arg UNUSED, slice sender, slice addr,
+                            struct arena *a, struct queue_route *out,
+                            struct err *err)
+{
+    return resolve_by(rules, rules->address, sender, addr, a, out, err);
+}
+
+static MAY_WAIT int resolve_probe(void *arg UNUSED, slice sender, slice addr,
+                                  struct arena *a, struct queue_route *out,
+                                  struct err *err)
+{
+    return resolve_by(rules, rules->probes, sender, addr, a, out, err);
 }
 
 static MAY_WAIT int expand(struct address *address, slice addr,
@@ -165,7 +181,7 @@ static MAY_WAIT int deliver(void *arg UNUSED, const struct queue_request *r,
 }
 
 const struct queue_ops qmgr_queue_ops = { resolve, recipients, deliver,
-                                          has_transport };
+                                          has_transport, resolve_probe };
 
 static MAY_WAIT void local_serve(struct chan *c, struct msg *m, void *arg)
 {

@@ -10,7 +10,7 @@ static slice job_header(struct local_job *j)
     size_t n = (size_t)min_size(j->body_bytes, HEADER_READ);
     char *p;
 
-    if (j->has_header)
+    if (j->has_header || j->body_fd < 0)
         return j->header;
     j->has_header = true;
     p = arena_alloc(j->arena, n + 1);
@@ -388,7 +388,8 @@ MAY_WAIT static void user_route(struct local_job *j, struct local_rcpt *r,
         ask_luser(j, r, &names);
         return;
     }
-    if (!to_mailbox && try_forward(j, r, &u, &r->place, ext, domain))
+    if (!to_mailbox && !j->is_probe &&
+        try_forward(j, r, &u, &r->place, ext, domain))
         return;
     r->has_place = true;
 }

@@ -85,6 +85,9 @@ void local_log(struct local_job *j, struct local_rcpt *r)
 {
     static const char *const words[] = { "sent", "deferred", "bounced",
                                          "expanded", "sent" };
+    static const char *const probes[] = { "deliverable", "undeliverable",
+                                          "undeliverable", "deliverable",
+                                          "deliverable" };
     const char *service = slice_eqs(j->transport, "virtual")   ? "virtual"
                           : slice_eqs(j->transport, "error")   ? "error"
                           : slice_eqs(j->transport, "discard") ? "discard"
@@ -105,7 +108,8 @@ void local_log(struct local_job *j, struct local_rcpt *r)
     f[n++] = ev_str("delay", slice_str(delay));
     f[n++] = ev_str("delays", delays(j, total));
     f[n++] = ev_str("dsn", slice_str(r->status));
-    f[n++] = ev_str("status", slice_str(words[r->outcome]));
+    f[n++] =
+        ev_str("status", slice_str((j->is_probe ? probes : words)[r->outcome]));
     tail = arena_printf(j->arena, "(%.*s)", SLF(slice_sub(r->diag, 0, 1000)));
     f[n++] = ev_tail(slice_str(tail));
     event_log(EV_INFO, service, "delivered", j->queue_id, f, n);
@@ -170,9 +174,10 @@ static int parse(struct local_job *j, struct msg *m, struct err *err)
     slice id = SLICE_NONE;
     slice head;
 
-    if (m->n_fds < 1 || m->fds[0] < 0)
+    j->is_probe = (attr_u64_or(body, AT_FLAGS, 0) & DELIVER_PROBE) != 0;
+    if (!j->is_probe && (m->n_fds < 1 || m->fds[0] < 0))
         return err_temp(err, "a delivery request has no message");
-    j->body_fd = m->fds[0];
+    j->body_fd = m->n_fds > 0 ? m->fds[0] : -1;
     (void)attr_find(body, AT_QUEUE_ID, &id);
     (void)attr_find(body, AT_SENDER, &j->sender);
     (void)attr_find(body, AT_TRANSPORT, &j->transport);
@@ -330,6 +335,27 @@ MAY_WAIT static void route(struct local_job *j, struct local_rcpt *r)
     }
 }
 
+/* A probe: what would be done is known now, and is not done. */
+static void probe_done(struct local_job *j, struct local_rcpt *r)
+{
+    char *to;
+
+    r->relay = r->relay.n > 0 ? r->relay : slice_str("local");
+    if (r->outcome == OUT_EXPANDED && r->is_done) {
+        to = arena_printf(j->arena, "aliased to %.*s%s",
+                          SLF(slice_sub(r->others[0], 0, 200)),
+                          r->n_others > 1 ? ", ..." : "");
+        local_sent(r, to != NULL && !local_is_special(r->others[0])
+                          ? to
+                          : "aliased");
+        r->n_others = 0;
+    } else if (!r->is_done && r->has_place) {
+        local_sent(r, r->place.kind == LMTP_MAILBOX ? "delivers to mailbox"
+                      : r->place.kind == LMTP_FILE  ? "delivers to file"
+                                                    : "delivers to command");
+    }
+}
+
 /* A peer that heard our goodbye closes when its last call is answered; until
  * then more calls may be on their way. */
 static void tell_idle(struct local *l)
@@ -368,6 +394,8 @@ MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
     } else {
         for (size_t i = 0; i < j.n_rcpts; i++)
             route(&j, &j.rcpts[i]);
+        for (size_t i = 0; j.is_probe && i < j.n_rcpts; i++)
+            probe_done(&j, &j.rcpts[i]);
         local_deliver(&j);
         answer(&j, m->id);
     }

@@ -288,6 +288,7 @@ int queue_open(struct queue *q, const struct spool_conf *conf, struct err *err)
     CHECK_OBJ(q, QUEUE_MAGIC);
     if (spool_open(conf, &spool_side, q, &q->spool, err) < 0)
         return -1;
+    verify_open(q, conf->dir);
     q->epoch = clock_wall();
     q->is_open = true;
     queue_pump(q);
@@ -345,6 +346,7 @@ void queue_stop(struct queue *q, msec deadline)
     q->is_closing = true;
     timer_cancel(&q->timer);
     deferred_cancel(&q->pump);
+    verify_stop(q);
     waitq_wake_all(&q->kicked);
     while (q->n_tasks > 0 && waitq_wait(&q->idle, deadline, &err) == 0)
         continue;
@@ -373,6 +375,7 @@ void queue_close(struct queue **qp)
     *qp = NULL;
     if (!q->is_closing)
         queue_stop(q, clock_mono());
+    verify_free(q);
     free_messages(q);
     forget_messages(q);
     dests_free(q);

@@ -68,7 +68,7 @@ struct queue_request {
     slice transport;
     slice nexthop;
     slice body;
-    int fd; /* borrowed; -1 for a probe */
+    int fd; /* borrowed; -1 for a probe of verify.c */
     msec deadline;
 };
 
@@ -89,6 +89,11 @@ struct queue_ops {
                             struct msg *answer, struct err *err);
     /* Is there one that serves it? */
     bool (*has_transport)(void *arg, slice transport);
+    /* As resolve(), by the rules for probes (address_verify_relayhost ...).
+     * NULL: the same. */
+    MAY_WAIT int (*resolve_probe)(void *arg, slice sender, slice addr,
+                                  struct arena *a, struct queue_route *out,
+                                  struct err *err);
 };
 
 struct queue;
@@ -107,6 +112,12 @@ void queue_kick(struct queue *q);
 MAY_WAIT void queue_partial(struct queue *q, slice body);
 /* Serve a QUEUE_* message of a command (in a task: chan_ops.serve). */
 MAY_WAIT void queue_serve(struct queue *q, struct chan *c, struct msg *m);
+
+/* Answer a VERIFY_ASK at once: what is known of an address; who is not known,
+ * or for too long, is probed meanwhile (verify.c). */
+void queue_verify(struct queue *q, struct chan *c, const struct msg *m);
+/* Append the sender of probes, "" the null sender. */
+void queue_verify_sender(const struct conf *c, msec now, struct buf *out);
 
 /* Begin nothing new and wait until `deadline` for the jobs on the way; those
  * that are not done are cancelled.  What was not answered is asked again after

@@ -75,6 +75,7 @@ struct queue {
     struct list actives; /* active.link: all of them */
     struct list running; /* job.running */
     struct list serving; /* request.link: commands that are answered */
+    struct verify *verify;
     size_t n_active;
     size_t n_active_rcpts;
     size_t n_routers;
@@ -408,6 +409,11 @@ struct notice {
 CHECKED MAY_WAIT int notice_send(struct active *a, const struct notice *n,
                                  char id_out[static MAIL_QUEUE_ID_SIZE],
                                  struct err *err);
+
+/* ---- verify.c; `dir` is where the cache is kept */
+void verify_open(struct queue *q, const char *dir);
+void verify_stop(struct queue *q); /* cancel the probes */
+MAY_WAIT void verify_free(struct queue *q);
 
 /* ---- log.c */
 void log_active(const struct active *a);

@@ -111,6 +111,11 @@ struct spool_writer *spool_writer_link(struct process *p,
 /* Seals what it holds; drafts must be gone.  Waits for a segment that is under
  * way. */
 MAY_WAIT void spool_writer_free(struct spool_writer **w);
+/* Ask the owner's process something else over the same link (VERIFY_ASK,
+ * QUEUE_ETRN).  msg_free() the answer.  ERR_TEMP without a link. */
+CHECKED MAY_WAIT int spool_writer_ask(struct spool_writer *w, uint16_t type,
+                                      slice body, msec deadline,
+                                      struct msg *answer, struct err *err);
 /* Tell again what the owner may not know: after its restart. */
 void spool_writer_announce(struct spool_writer *w);
 

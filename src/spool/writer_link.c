@@ -124,5 +124,14 @@ struct spool_writer *spool_writer_link(struct process *p,
     ls->writer = spool_writer_new(&link_source, ls, conf);
     ls->writer->on_free = ls_free;
     ls->link = link_new(p, PT_QMGR, &link_ops, ls, ls_up);
+    ls->writer->link = ls->link;
     return ls->writer;
+}
+
+int spool_writer_ask(struct spool_writer *w, uint16_t type, slice body,
+                     msec deadline, struct msg *answer, struct err *err)
+{
+    if (w->link == NULL)
+        return err_temp(err, "there is no link to the queue");
+    return link_call(w->link, type, body, NULL, 0, deadline, answer, err);
 }

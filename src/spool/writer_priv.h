@@ -45,6 +45,7 @@ struct spool_writer {
     struct buf note;    /* scratch */
     struct spool_writer_stats stats;
     void (*on_free)(void *arg);
+    struct link *link; /* spool_writer_link()'s */
 };
 
 struct spool_draft {

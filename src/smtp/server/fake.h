@@ -64,6 +64,17 @@ void spool_coming_over(struct spool_coming *c)
     (void)c;
 }
 
+int spool_writer_ask(struct spool_writer *w, uint16_t type, slice body,
+                     msec deadline, struct msg *answer, struct err *err)
+{
+    (void)w;
+    (void)type;
+    (void)body;
+    (void)deadline;
+    (void)answer;
+    return err_temp(err, "nobody to ask");
+}
+
 uint64_t spool_draft_bytes(const struct spool_draft *d)
 {
     return d->body.n;

@@ -245,6 +245,9 @@ void smtp_tls_policy(const struct smtp *s, struct smtp_tx *tx);
 void smtp_tls_received(const struct smtp *s, struct buf *out);
 MAY_WAIT int smtp_cmd_starttls(struct smtp *s, slice args);
 
+/* ---- verify.c */
+void smtp_verify_policy(const struct smtp *s, struct smtp_tx *tx);
+
 /* ---- server.c: open or shut the listeners of a service by its limit */
 void smtp_service_limit(struct smtp_service *service);
 

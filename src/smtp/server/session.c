@@ -78,6 +78,7 @@ struct smtp_tx *smtp_tx_get(struct smtp *s)
         }
         s->tx = tx;
         smtp_tls_policy(s, tx);
+        smtp_verify_policy(s, tx);
     }
     tx->policy.helo = slice_str(s->helo);
     tx->policy.sasl_user = slice_str(s->sasl_user);
