@@ -13,7 +13,7 @@
  * probes that find it out.  A probe is a DELIVER_REQUEST without a message,
  * made here; it never sees the spool.
  *
- *     unknown --asked--> TODO (probe waits or runs) --answer--> OK, BOUNCE or
+ *     unknown --asked--> ASKED (probe waits or runs) --answer--> OK, BOUNCE or
  *     DEFER --expired--> unknown;  --refresh time, asked--> probed again
  *
  * What is known is kept in a file of the spool's directory, written now and
