@@ -90,23 +90,25 @@ class Hostile:
             threading.Thread(target=target, daemon=True).start()
 
     def stop(self):
-        for s in self.sockets:
+        sockets, self.sockets = self.sockets, []
+        for s in sockets:
             try:
                 s.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
             s.close()
-        self.sockets = []
 
     def serve_udp(self):
         s = self.sockets[0]
         while True:
             try:
                 query, peer = s.recvfrom(4096)
-                out = self.answer(query, False)
+                out = self.answer(query, False) if len(query) > 16 else None
                 if out:
                     s.sendto(out, peer)
             except OSError:
+                return
+            if not self.sockets:
                 return
 
     def serve_tcp(self):

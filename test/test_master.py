@@ -282,6 +282,7 @@ NEEDS = {
     "smtpd": set(),
     "auth": set(),
     "login": set(),
+    "resolver": {"inet"},
     "mailbox": {"open", "create"},  # as its user; the uid is the limit
     # What a user's programs may need: what no program needs is refused.
     "command": {"open", "create", "inet", "unix", "fork", "exec"},
@@ -290,7 +291,8 @@ NEEDS = {
 AUTH_LINE = f"auth unix - - n - - auth\n{free_port()} inet n - n - - imapd\n"
 RUNS_AS = {"log": "hato-log", "tables": "hato-tables", "broker": "hato-broker",
            "qmgr": "hato", "local": "hato", "smtpd": "hato-smtp",
-           "auth": "hato-auth", "login": "hato-login"}
+           "auth": "hato-auth", "login": "hato-login", "resolver": "hato-dns"}
+NO_DNS = {"resolver_forwarders": "127.0.0.1@1", "resolver_dnssec": "no"}
 
 
 def probe(h, name):
@@ -300,7 +302,8 @@ def probe(h, name):
 
 @needs_root
 def test_each_process_has_its_uid_and_sandbox(where):
-    with Hato(where, mode="users", master=MASTER_CF + AUTH_LINE) as h:
+    with Hato(where, NO_DNS, mode="users", master=MASTER_CF + AUTH_LINE) as h:
+        h.command("dns", "localhost", check=True)  # starts the resolver
         for name, (pid, _) in h.all_ready().items():
             kind = name.split("/")[0]
             s = status_of(pid)
@@ -316,7 +319,7 @@ def test_each_process_has_its_uid_and_sandbox(where):
             assert s["Groups"].split() in ([], list(uids))
             assert int(s["CapEff"], 16) == 0
             assert (s["NoNewPrivs"], s["Seccomp"]) == ("1", "2")
-            if not NEEDS[kind] and kind != "qmgr":
+            if kind == "resolver" or (not NEEDS[kind] and kind != "qmgr"):
                 assert os.readlink(f"/proc/{pid}/root") == h.path("q/empty")
         for name, needs in NEEDS.items():
             text, allowed = probe(h, name)
@@ -325,7 +328,8 @@ def test_each_process_has_its_uid_and_sandbox(where):
 
 
 def test_one_user_has_sandboxes_too(where):
-    with Hato(where, master=MASTER_CF + AUTH_LINE) as h:
+    with Hato(where, NO_DNS, master=MASTER_CF + AUTH_LINE) as h:
+        h.command("dns", "localhost", check=True)
         for name, needs in NEEDS.items():
             if name in ("template", "command"):
                 continue  # a filter without no_new_privs takes root

@@ -23,6 +23,7 @@ static const struct {
     { "who", command_who, false },
     { "kick", command_kick, false },
     { "mailbox", command_mailbox, false },
+    { "dns", command_dns, false },
 };
 
 void command_print_names(void)

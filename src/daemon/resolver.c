@@ -6,7 +6,7 @@
 
 static struct dns_server *server;
 
-static int on_start(struct process *p, struct err *err)
+MAY_WAIT static int on_start(struct process *p, struct err *err)
 {
     /* What it reads, it reads here: later there are sockets only. */
     if (dns_server_new(p, &server, err) < 0)

@@ -9,7 +9,8 @@
 
 struct dns {
     uint32_t magic;
-    struct link *link;
+    struct link *link; /* or */
+    struct chan *chan;
     struct map asked;
     msec timeout_ms;
     dns_fake_fn *fake;
@@ -46,6 +47,18 @@ struct dns *dns_new(struct process *p)
     return d;
 }
 
+struct dns *dns_new_socket(int fd, msec timeout_ms)
+{
+    struct dns *d = xcalloc(1, sizeof *d);
+
+    d->magic = DNS_MAGIC;
+    d->n_refs = 1;
+    d->timeout_ms = timeout_ms;
+    d->chan = chan_new(fd, &ops, d);
+    map_init(&d->asked, false);
+    return d;
+}
+
 struct dns *dns_new_fake(dns_fake_fn *fn, void *arg)
 {
     struct dns *d = xcalloc(1, sizeof *d);
@@ -76,6 +89,7 @@ void dns_free(struct dns **dp)
         return;
     CHECK_OBJ(d, DNS_MAGIC);
     link_free(&d->link);
+    chan_free(&d->chan);
     dns_unref(d);
 }
 
@@ -98,6 +112,9 @@ MAY_WAIT static int ask_twice(struct asked *k, slice body)
     msec deadline = clock_after(k->dns->timeout_ms + DNS_GRACE_MS);
     int rc = -1;
 
+    if (k->dns->chan != NULL)
+        return chan_call(k->dns->chan, DNS_QUERY, body, NULL, 0, deadline,
+                         &k->answer, &k->err);
     for (int i = 0; i < 2 && rc < 0 && k->dns->link != NULL; i++)
         rc = link_call(k->dns->link, DNS_QUERY, body, NULL, 0, deadline,
                        &k->answer, &k->err);

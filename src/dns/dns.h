@@ -90,6 +90,8 @@ struct dns_answer {
 /* ---- asking */
 struct dns;
 struct dns *dns_new(struct process *p);
+/* For commands: over a socket to the resolver, which it takes over. */
+struct dns *dns_new_socket(int fd, msec timeout_ms);
 void dns_free(struct dns **d);
 /* Everything lives in the arena.  0 with *out (also for failures of DNS, which
  * are a result); -1 only when cancelled (ERR_PEER) or the arena is full. */
@@ -112,6 +114,12 @@ typedef void dns_fake_fn(void *arg, const struct dns_question *q,
                          struct arena *a, struct dns_answer *out);
 struct dns *dns_new_fake(dns_fake_fn *fn, void *arg);
 
+/* A record as a zone file has it: "MX 10 mx.example.com."; bytes that are not
+ * printable as \DDD. */
+void dns_rr_print(const struct dns_rr *rr, struct buf *out);
+const char *dns_type_name(enum dns_type type); /* "MX", "TYPE9" */
+bool dns_type_find(slice name, enum dns_type *out);
+
 /* ---- names (pure) */
 /* "1.2.0.192.in-addr.arpa", "...ip6.arpa"; family AF_INET or AF_INET6.  A
  * suffix that is not NULL replaces the zone: "" gives the digits with a dot at
@@ -133,7 +141,9 @@ void dns_hosts_find(struct dns_hosts *h, slice name, struct arena *a,
 
 /* ---- the process `resolver` */
 struct dns_server;
-int dns_server_new(struct process *p, struct dns_server **out, struct err *err);
+/* Reads what the parameters name, and leaves nothing to be opened later. */
+MAY_WAIT int dns_server_new(struct process *p, struct dns_server **out,
+                            struct err *err);
 void dns_server_on_peer(struct dns_server *s, int fd);
 void dns_server_drain(struct dns_server *s, void (*on_idle)(void *arg),
                       void *arg);

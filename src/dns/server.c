@@ -418,27 +418,60 @@ void dns_server_on_peer(struct dns_server *s, int fd)
 
 /* ---- life */
 
+static int open_engines(struct dns_server *s, struct err *err)
+{
+    bool wants_strict = s->settings.dnssec != DNSSEC_NO;
+    bool wants_plain = !wants_strict || (s->settings.dnssec == DNSSEC_AUTO &&
+                                         s->settings.is_system);
+
+    if (dns_engine_load(err) < 0)
+        return -1;
+    if (wants_strict && dns_engine_new(&s->settings, true, &s->strict, err) < 0)
+        return -1;
+    if (wants_plain && dns_engine_new(&s->settings, false, &s->plain, err) < 0)
+        return -1;
+    return 0;
+}
+
+/* libunbound wants more stack than a task has, and a thread for it would be
+ * one too many for the sandbox: it is opened on the loop's own stack. */
+struct opening {
+    struct deferred deferred;
+    struct dns_server *server;
+    struct task *task;
+    struct err *err;
+    int rc;
+    bool is_done;
+};
+
+static void open_on_loop(struct deferred *d)
+{
+    struct opening *o = CONTAINER_OF(d, struct opening, deferred);
+
+    o->rc = open_engines(o->server, o->err);
+    o->is_done = true;
+    task_wake(o->task);
+}
+
 int dns_server_new(struct process *p, struct dns_server **out, struct err *err)
 {
     struct dns_server *s = xcalloc(1, sizeof *s);
-    bool wants_strict, wants_plain;
+    struct opening o = { .server = s, .task = task_self(), .err = err };
 
     s->arena = arena_new(1u << 20);
     list_init(&s->held);
     list_init(&s->peers);
     map_init(&s->questions, false);
     *out = s;
-    if (dns_engine_load(err) < 0 ||
-        dns_settings_read(p->conf, s->arena, &s->settings, err) < 0)
+    if (dns_settings_read(p->conf, s->arena, &s->settings, err) < 0)
         return -1;
-    wants_strict = s->settings.dnssec != DNSSEC_NO;
-    wants_plain = !wants_strict ||
-                  (s->settings.dnssec == DNSSEC_AUTO && s->settings.is_system);
-    if (wants_strict && dns_engine_new(&s->settings, true, &s->strict, err) < 0)
-        return -1;
-    if (wants_plain && dns_engine_new(&s->settings, false, &s->plain, err) < 0)
-        return -1;
-    return 0;
+    if (o.task == NULL)
+        return open_engines(s, err);
+    deferred_set(&o.deferred, open_on_loop);
+    while (!o.is_done)
+        if (task_wait(MSEC_NEVER, err) < 0)
+            task_uncancel(); /* it runs in this turn */
+    return o.rc;
 }
 
 void dns_server_free(struct dns_server **sp)

@@ -1,6 +1,9 @@
 /* The control socket: what commands ask of the running master. */
 #include "master/master_priv.h"
 
+#define LAZY_START_MS 10000
+#define LAZY_LOOK_MS  20
+
 /* -------------------------------------------------------------------- status
  */
 
@@ -125,14 +128,20 @@ static const struct {
     { CTL_FLUSH, false, flush },
 };
 
-static void serve_connect(struct master *master, struct chan *c, struct msg *m)
+/* A process that is started when first asked for takes its time. */
+MAY_WAIT static void serve_connect(struct master *master, struct chan *c,
+                                   struct msg *m)
 {
-    uint64_t to = attr_u64_or(m->body, AT_PTYPE, PT_NONE);
+    uint64_t number = attr_u64_or(m->body, AT_PTYPE, PT_NONE);
+    enum ptype to = number < PT_N ? (enum ptype)number : PT_NONE;
+    msec deadline = clock_after(LAZY_START_MS);
     struct err err;
     int fd = -1;
 
-    if (child_connect(master, PT_COMMAND, to < PT_N ? (enum ptype)to : PT_NONE,
-                      &fd, &err) < 0) {
+    while (child_connect(master, PT_COMMAND, to, &fd, &err) < 0) {
+        if (err.class == ERR_TEMP && slot_is_lazy(to) &&
+            clock_mono() < deadline && task_sleep(LAZY_LOOK_MS, NULL) == 0)
+            continue;
         chan_fail(c, m->id, &err);
         return;
     }

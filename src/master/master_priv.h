@@ -165,6 +165,8 @@ MAY_WAIT int source_build(struct master *m, struct source *s, int source_fd,
 /* slots.c */
 /* Slots for what `c` wants; those it does not want stay and are not filled. */
 void slots_mark(struct master *m, const struct conf *c);
+/* Is it started when somebody asks for it only? */
+bool slot_is_lazy(enum ptype type);
 bool slots_has_command(const struct conf *c, const char *command);
 
 /* keyfiles.c: certificates and keys.  Called by sources.c, at the same times.

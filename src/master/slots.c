@@ -65,7 +65,7 @@ static unsigned wanted(const struct master *m, const struct conf *c,
 }
 
 /* An idle server that sends nothing to other hosts does not hold them. */
-static bool is_lazy(enum ptype type)
+bool slot_is_lazy(enum ptype type)
 {
     return type == PT_RESOLVER || type == PT_SMTP || type == PT_FETCHER;
 }
@@ -101,7 +101,7 @@ void slots_mark(struct master *m, const struct conf *c)
                 s->m = m;
                 s->type = types[t];
                 s->index = i;
-                s->is_lazy = is_lazy(types[t]);
+                s->is_lazy = slot_is_lazy(types[t]);
                 list_push(&m->slots, &s->link);
             }
             s->is_wanted = true;
