@@ -68,6 +68,8 @@ class Hato:
             "mynetworks": "127.0.0.0/8",
             "alias_maps": "",
             "local_recipient_maps": "",
+            # Nobody listens there: mail for elsewhere waits, and nobody asks DNS.
+            "relayhost": "[127.0.0.1]:1",
             **(main or {}),
         }
         self.master = master

@@ -16,6 +16,7 @@ int daemon_broker(void);
 int daemon_qmgr(void);
 int daemon_local(void);
 int daemon_smtpd(void);
+int daemon_smtp(void);
 int daemon_keys(void);
 int daemon_auth(void);
 int daemon_authworker(void);

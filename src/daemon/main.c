@@ -18,6 +18,7 @@ static const struct {
     { "hato: qmgr", daemon_qmgr },
     { "hato: local", daemon_local },
     { "hato: smtpd", daemon_smtpd },
+    { "hato: smtp", daemon_smtp },
     { "hato: auth", daemon_auth },
     { "hato: authworker", daemon_authworker },
     { "hato: authcheck", daemon_authcheck },

@@ -267,10 +267,8 @@ static MAY_WAIT void journal_expansion(struct active *a, const struct reply *y,
     a->q->count.n_expanded++;
     a->v[y->index].state = RS_NONE;
     active_charge(a, g->n);
-    if (adopt(a, y, g, first)) {
-        active_note_sites(a, first);
+    if (adopt(a, y, g, first))
         active_route(a, first, g->n);
-    }
 }
 
 static MAY_WAIT void expand(struct active *a, const struct reply *y)

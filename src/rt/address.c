@@ -200,21 +200,28 @@ static int take_fd(int *fd)
     return taken;
 }
 
-int socket_connect(slice where, msec deadline, int *fd_out, struct err *err)
+int socket_connect_from(slice where, slice from, msec deadline, int *fd_out,
+                        struct err *err)
 {
     int fd CLEANUP(close_fd) = -1;
     struct sockaddr_storage sa;
+    struct sockaddr_storage own;
     socklen_t len = 0;
+    socklen_t own_len = 0;
     const int on = 1;
     int rc;
 
     if (address_parse(where, &sa, &len, err) < 0)
+        return -1;
+    if (from.n > 0 && address_parse(from, &own, &own_len, err) < 0)
         return -1;
     fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return err_sys(err, "socket for %.*s", SLF(where));
     if (sa.ss_family != AF_UNIX)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (from.n > 0 && bind(fd, (const void *)&own, own_len) < 0)
+        return err_sys(err, "bind %.*s", SLF(from));
 
     do
         rc = connect_try(fd, &sa, len, where, deadline, err);
@@ -223,6 +230,11 @@ int socket_connect(slice where, msec deadline, int *fd_out, struct err *err)
         return -1;
     *fd_out = take_fd(&fd);
     return 0;
+}
+
+int socket_connect(slice where, msec deadline, int *fd_out, struct err *err)
+{
+    return socket_connect_from(where, SLICE_NONE, deadline, fd_out, err);
 }
 
 /* ---- listening */

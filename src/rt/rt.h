@@ -129,6 +129,9 @@ int local_addr_of(int fd, struct peer_addr *out, struct err *err);
  * `where`: "unix:/path", "inet:127.0.0.1:25", "inet:[::1]:25". */
 MAY_WAIT int socket_connect(slice where, msec deadline, int *fd_out,
                             struct err *err);
+/* The same from an address of ours ("inet:192.0.2.1:0"; "": any). */
+MAY_WAIT int socket_connect_from(slice where, slice from, msec deadline,
+                                 int *fd_out, struct err *err);
 
 enum { LISTEN_REUSEPORT = 1 };
 

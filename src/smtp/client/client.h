@@ -50,6 +50,7 @@ struct smtp_client_parts {
 
 CHECKED int smtp_client_new(const struct smtp_client_parts *parts,
                             struct smtp_client **out, struct err *err);
+void smtp_client_free(struct smtp_client **c);
 /* qmgr connected: serve DELIVER_REQUEST on fd. */
 void smtp_client_on_peer(struct smtp_client *c, int fd);
 /* Finish what is under way, take no more, then call on_idle(arg). */

@@ -80,6 +80,8 @@ struct smtp_client {
     struct keyring *keyring;
     struct arena *arena; /* of the settings */
     struct address *address;
+    struct conf_addr *own; /* of this machine, and of its proxies */
+    size_t n_own;
     struct client_service **services;
     size_t n_services;
     struct client_cache *cache;

@@ -1,0 +1,232 @@
+#include "smtp/client/job.h"
+
+#include "ipc/event.h"
+
+/* Hosts one after the other until no recipient is left, and what a failure
+ * means: Postfix's smtp_connect.c and smtp_trouble.c. */
+
+/* ------------------------------------------------------------------- reasons
+ */
+
+void client_why_set(struct client_job *j, const char *status, const char *fmt,
+                    ...)
+{
+    char text[1200];
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    j->why = (struct client_why){ .status = "" };
+    (void)snprintf(j->why.status, sizeof j->why.status, "%s", status);
+    j->why.text = slice_dup(j->arena, n < 0 ? SL("trouble") : slice_str(text));
+}
+
+void client_why_reply(struct client_job *j, const struct client_conn *conn,
+                      const struct client_reply *reply, const char *fmt, ...)
+{
+    struct buf b CLEANUP(buf_done);
+    va_list ap;
+
+    buf_init(&b, CLIENT_REPLY_MAX + 1024);
+    va_start(ap, fmt);
+    (void)buf_vprintf(&b, fmt, ap);
+    va_end(ap);
+    j->why = (struct client_why){ .status = "" };
+    (void)snprintf(j->why.status, sizeof j->why.status, "%s", reply->status);
+    /* Neither 4 nor 5: the server is out of its mind. */
+    if (reply->status[0] != '4' && reply->status[0] != '5')
+        (void)snprintf(j->why.status, sizeof j->why.status, "4.5.0");
+    j->why.text = slice_dup(j->arena, buf_view(&b));
+    j->why.diag =
+        slice_str(arena_printf(j->arena, "smtp; %.*s", SLF(reply->text)));
+    j->why.remote = slice_dup(j->arena, conn->host.name);
+}
+
+/* ------------------------------------------------------------------ failures
+ */
+
+void client_throttle(struct client_job *j)
+{
+    if (j->hop_status[0] != '\0' || !client_why_is_soft(&j->why))
+        return;
+    (void)snprintf(j->hop_status, sizeof j->hop_status, "%s", j->why.status);
+    j->hop_text = j->why.text;
+}
+
+/* Another host may still take it. */
+static bool is_kept(const struct client_job *j, bool soft_only)
+{
+    return !j->is_final_server && (!soft_only || client_why_is_soft(&j->why));
+}
+
+void client_rcpt_fail(struct client_job *j, struct client_rcpt *r,
+                      const struct client_conn *conn)
+{
+    if (is_kept(j, true)) {
+        event_text(EV_INFO, j->service->log_name, j->queue_id, "%.*s",
+                   SLF(j->why.text));
+        return;
+    }
+    client_fail(j, r, conn);
+}
+
+void client_bulk_fail(struct client_job *j, const struct client_conn *conn,
+                      bool throttle)
+{
+    if (is_kept(j, true)) {
+        event_text(EV_INFO, j->service->log_name, j->queue_id, "%.*s",
+                   SLF(j->why.text));
+    } else {
+        for (size_t i = 0; i < j->n_rcpts; i++)
+            if (!j->rcpts[i].is_done)
+                client_fail(j, &j->rcpts[i], conn);
+    }
+    if (throttle)
+        client_throttle(j);
+}
+
+void client_broken(struct client_job *j, struct client_conn *conn,
+                   const struct err *err, const char *doing)
+{
+    conn->is_dead = true;
+    if (err->class == ERR_TEMP && err->sys == 0)
+        client_why_set(j, "4.4.2", "conversation with %s timed out while %s",
+                       conn->name, doing);
+    else if (err->class == ERR_TEMP)
+        client_why_set(j, "4.3.0", "local data error while talking to %s",
+                       conn->name);
+    else
+        client_why_set(j, "4.4.2", "lost connection with %s while %s",
+                       conn->name, doing);
+    client_bulk_fail(j, conn, true);
+}
+
+/* ------------------------------------------------------------------ sessions
+ */
+
+MAY_WAIT static void transfer(struct client_job *j, struct client_conn **conn)
+{
+    if (client_transfer(j, *conn) < 0)
+        (*conn)->is_dead = true;
+    client_conn_put(j, conn);
+}
+
+/* With what is open already.  A failure is not the last word: the connection
+ * may just have been too old. */
+MAY_WAIT static void reuse(struct client_job *j)
+{
+    struct client_conn *conn;
+
+    j->is_final_server = false;
+    while (j->n_left > 0 && (conn = client_cache_take(j)) != NULL) {
+        j->connected = loop_now();
+        transfer(j, &conn);
+    }
+}
+
+/* A new connection to one of the hosts; false: there is none left. */
+MAY_WAIT static bool session(struct client_job *j, struct client_host *hosts,
+                             size_t n, size_t *n_addresses)
+{
+    struct tls_policy policy = { .level = TLS_LEVEL_NONE };
+    struct client_conn *conn = client_connect(j, hosts, n, n_addresses);
+    bool is_last = true;
+
+    if (conn == NULL)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        is_last &= hosts[i].is_tried;
+    j->is_final_server =
+        j->is_final_nexthop && (is_last || j->is_final_server ||
+                                (j->service->address_limit > 0 &&
+                                 *n_addresses >= j->service->address_limit));
+    j->connected = loop_now();
+    if (client_hello(j, conn, &policy) == HELLO_OK) {
+        j->connected = loop_now();
+        transfer(j, &conn);
+    } else {
+        client_conn_put(j, &conn);
+    }
+    return true;
+}
+
+MAY_WAIT static void try_dest(struct client_job *j, slice dest,
+                              bool is_fallback)
+{
+    struct client_host *hosts;
+    size_t n = 0;
+    size_t n_addresses = 0;
+    size_t n_sessions = 0;
+
+    if (client_hosts(j, dest, &hosts, &n) < 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        hosts[i].is_fallback = is_fallback;
+    if (n == 0 && j->is_loop)
+        j->is_final_nexthop = true; /* a fallback would only prolong it */
+    j->is_final_server = false;
+    while (j->n_left > 0 && clock_mono() < j->deadline) {
+        n_sessions++;
+        if (j->service->session_limit > 0 &&
+            n_sessions >= j->service->session_limit && j->is_final_nexthop)
+            j->is_final_server = true;
+        if (!session(j, hosts, n, &n_addresses))
+            return;
+        if (j->service->session_limit > 0 &&
+            n_sessions >= j->service->session_limit)
+            return;
+    }
+}
+
+/* Whoever is left after all hosts. */
+MAY_WAIT static void leftovers(struct client_job *j, bool had_fallback)
+{
+    slice relayhost =
+        conf_slice(j->client->conf, j->service->line, "relayhost");
+
+    if (j->why.status[0] == '\0')
+        client_why_set(j, "4.3.0",
+                       "server unavailable or unable to receive mail");
+    if (!client_why_is_soft(&j->why)) {
+        const char *blamed = NULL;
+
+        if (had_fallback)
+            blamed = client_param(j->service, "fallback_relay");
+        else if (relayhost.n > 0 && slice_eq(j->nexthop, relayhost))
+            blamed = "relayhost";
+        if (blamed != NULL) {
+            event_text(EV_WARNING, j->service->log_name, j->queue_id,
+                       "%s configuration problem", blamed);
+            j->why.status[0] = '4';
+        }
+    }
+    j->is_final_server = true;
+    client_bulk_fail(j, NULL, true);
+}
+
+void client_deliver(struct client_job *j)
+{
+    slice rest = j->nexthop;
+    slice fallback = j->service->fallback;
+    slice dest;
+    bool had_fallback = false;
+
+    client_dest_begin(j);
+    reuse(j);
+    while (j->n_left > 0 && conf_list_next(&rest, &dest)) {
+        j->is_final_nexthop =
+            slice_trim(rest).n == 0 && slice_trim(fallback).n == 0;
+        try_dest(j, dest, false);
+    }
+    rest = j->is_loop ? SLICE_NONE : fallback;
+    while (j->n_left > 0 && conf_list_next(&rest, &dest)) {
+        had_fallback = true;
+        j->is_final_nexthop = slice_trim(rest).n == 0;
+        try_dest(j, dest, true);
+    }
+    if (j->n_left > 0)
+        leftovers(j, had_fallback);
+    client_dest_end(j);
+}
