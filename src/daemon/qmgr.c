@@ -28,14 +28,39 @@ static void writer_free(struct writer *w)
     free(w);
 }
 
+struct etrn {
+    struct chan *chan;
+    struct msg *m;
+};
+
+static MAY_WAIT void etrn_task(void *arg)
+{
+    struct etrn *e = arg;
+
+    if (queue != NULL)
+        queue_etrn(queue, e->chan, e->m);
+    msg_delete(&e->m);
+    chan_unref(&e->chan);
+    free(e);
+}
+
 static void writer_msg(struct chan *c, struct msg *m, void *arg)
 {
     struct writer *w = arg;
+    struct etrn *e;
 
-    if (m->type == VERIFY_ASK && queue != NULL)
+    if (m->type == VERIFY_ASK && queue != NULL) {
         queue_verify(queue, c, m);
-    else
+        return;
+    }
+    if (m->type != QUEUE_ETRN) {
         spool_serve(w->peer, m);
+        return;
+    }
+    e = xcalloc(1, sizeof *e);
+    e->chan = chan_ref(c);
+    e->m = msg_take(m);
+    (void)task_spawn("qmgr-etrn", etrn_task, e);
 }
 
 static void writer_close(struct chan *c, void *arg)

@@ -13,6 +13,7 @@ struct rules {
     struct address *address;
     struct address *probes; /* the ways of address verification */
     struct conf *conf;
+    struct table_match *fast_flush;
     unsigned n_users;
 };
 
@@ -29,6 +30,7 @@ static void rules_unref(struct rules *r)
         return;
     address_free(&r->address);
     address_free(&r->probes);
+    table_match_free(&r->fast_flush);
     conf_unref(&r->conf);
     free(r);
 }
@@ -38,7 +40,10 @@ int qmgr_rules_set(struct conf *c, struct err *err)
     struct rules *r = xcalloc(1, sizeof(*r));
 
     if (address_new(c, NULL, fed_tables(), &r->address, err) < 0 ||
-        address_new_probe(c, fed_tables(), &r->probes, err) < 0) {
+        address_new_probe(c, fed_tables(), &r->probes, err) < 0 ||
+        table_match_new(fed_tables(), c, NULL, "fast_flush_domains",
+                        &r->fast_flush, err) < 0) {
+        address_free(&r->probes);
         address_free(&r->address);
         free(r);
         return -1;
@@ -180,8 +185,26 @@ static MAY_WAIT int deliver(void *arg UNUSED, const struct queue_request *r,
                      r->deadline, answer, err);
 }
 
-const struct queue_ops qmgr_queue_ops = { resolve, recipients, deliver,
-                                          has_transport, resolve_probe };
+static MAY_WAIT int is_fast_flush(void *arg UNUSED, slice domain, bool *out,
+                                  struct err *err)
+{
+    struct rules *r = rules;
+    int rc;
+
+    r->n_users++;
+    rc = table_match_domain(r->fast_flush, domain, out, err);
+    rules_unref(r);
+    return rc;
+}
+
+const struct queue_ops qmgr_queue_ops = {
+    .resolve = resolve,
+    .recipients = recipients,
+    .deliver = deliver,
+    .has_transport = has_transport,
+    .resolve_probe = resolve_probe,
+    .is_fast_flush = is_fast_flush,
+};
 
 static MAY_WAIT void local_serve(struct chan *c, struct msg *m, void *arg)
 {

@@ -149,6 +149,12 @@ void active_charge(struct active *a, size_t n)
     a->n_counted = counted;
 }
 
+void active_note_sites(struct active *a, size_t from)
+{
+    for (size_t i = from; i < a->n; i++)
+        a->qm->sites |= queue_site_bit(a->v[i].addr);
+}
+
 bool active_take(struct active *a, const struct envelope *e)
 {
     struct envelope copy;
@@ -185,6 +191,7 @@ bool active_take(struct active *a, const struct envelope *e)
         };
     }
     a->is_loaded = true;
+    active_note_sites(a, 0);
     active_charge(a, a->n);
     return true;
 }
@@ -220,6 +227,7 @@ static MAY_WAIT int load(struct active *a, struct err *err)
         n_pending += s->settled ? 0 : 1;
     }
     a->is_loaded = true;
+    active_note_sites(a, 0);
     active_charge(a, n_pending);
     return 0;
 }

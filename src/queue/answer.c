@@ -267,8 +267,10 @@ static MAY_WAIT void journal_expansion(struct active *a, const struct reply *y,
     a->q->count.n_expanded++;
     a->v[y->index].state = RS_NONE;
     active_charge(a, g->n);
-    if (adopt(a, y, g, first))
+    if (adopt(a, y, g, first)) {
+        active_note_sites(a, first);
         active_route(a, first, g->n);
+    }
 }
 
 static MAY_WAIT void expand(struct active *a, const struct reply *y)

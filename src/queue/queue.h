@@ -94,6 +94,9 @@ struct queue_ops {
     MAY_WAIT int (*resolve_probe)(void *arg, slice sender, slice addr,
                                   struct arena *a, struct queue_route *out,
                                   struct err *err);
+    /* Is this one of the fast_flush_domains?  NULL: none is. */
+    MAY_WAIT int (*is_fast_flush)(void *arg, slice domain, bool *out,
+                                  struct err *err);
 };
 
 struct queue;
@@ -110,6 +113,8 @@ void queue_kick(struct queue *q);
 
 /* A DELIVER_PARTIAL's body. */
 MAY_WAIT void queue_partial(struct queue *q, slice body);
+/* Serve a QUEUE_ETRN of smtpd: answers, and then tries what waits. */
+MAY_WAIT void queue_etrn(struct queue *q, struct chan *c, struct msg *m);
 /* Serve a QUEUE_* message of a command (in a task: chan_ops.serve). */
 MAY_WAIT void queue_serve(struct queue *q, struct chan *c, struct msg *m);
 

@@ -87,6 +87,7 @@ struct queue {
     size_t n_busy_dests; /* with jobs that wait for their turn */
     size_t n_dead_dests;
     size_t n_parked;
+    unsigned n_etrns;     /* that look for their mail */
     uint64_t n_submitted; /* jobs so far: their order */
     struct waitq kicked;  /* jobs that wait for their deliverer */
     struct waitq idle;    /* queue_close() */
@@ -271,7 +272,8 @@ MAY_WAIT void active_route(struct active *a, size_t from, size_t n);
 void active_ref(struct active *a);
 MAY_WAIT void active_unref(struct active *a);
 void active_charge(struct active *a, size_t n); /* n more recipients */
-void active_drop(struct active **a);            /* at the end of the process */
+void active_note_sites(struct active *a, size_t from);
+void active_drop(struct active **a); /* at the end of the process */
 struct qrcpt *active_rcpt(struct active *a, uint32_t index); /* grows */
 bool active_is_gone(const struct active *a);
 slice active_sender(const struct active *a, const struct qrcpt *r);
@@ -348,6 +350,8 @@ void jobs_cancel(struct queue *q); /* those that run, and commands */
 void job_free(struct queue *q, struct job *j);
 
 /* ---- view.c */
+/* The bit of an address's domain in qmsg.sites; 0: it has none. */
+uint32_t queue_site_bit(slice addr);
 void requests_cancel(struct queue *q);
 
 /* ---- answer.c */

@@ -87,6 +87,29 @@ static size_t chosen(struct request *r, uint64_t **out)
 }
 
 /* `postqueue -s site`: has it a waiting recipient there? */
+uint32_t queue_site_bit(slice addr)
+{
+    slice local;
+    slice domain;
+    uint32_t h = 2166136261u; /* FNV-1a, without regard to case */
+
+    if (!mail_addr_split(addr, &local, &domain))
+        return 0;
+    for (size_t i = 0; i < domain.n; i++)
+        h = (h ^ (uint8_t)(domain.p[i] | 0x20)) * 16777619u;
+    return 1u << (h >> 27);
+}
+
+static uint32_t site_bit(slice site)
+{
+    struct buf b CLEANUP(buf_done);
+
+    buf_init(&b, 8192);
+    (void)buf_puts(&b, "x@");
+    (void)buf_slice(&b, site);
+    return queue_site_bit(buf_view(&b));
+}
+
 static bool has_site(const struct spool_detail *d, slice site)
 {
     for (size_t i = 0; i < d->n_rcpts; i++) {
@@ -286,18 +309,31 @@ static void change_flush(struct queue *q, struct spool_message *m)
     schedule_now(q, m);
 }
 
-static MAY_WAIT bool is_at_site(struct request *r, uint64_t seq)
+/* Most of a long queue is for other sites, which shows without a look at the
+ * disk once a message was read. */
+static MAY_WAIT bool is_message_at(struct queue *q, uint64_t seq, slice site)
 {
     struct arena *a CLEANUP(arena_free) = NULL;
-    struct spool_message *m = spool_find(r->q->spool, seq);
+    struct spool_message *m = spool_find(q->spool, seq);
+    struct qmsg *qm = m != NULL ? spool_message_user(m) : NULL;
     struct spool_detail d;
     struct err err;
 
-    if (r->site.n == 0)
-        return true;
+    if (qm == NULL || (qm->sites != 0 && (qm->sites & site_bit(site)) == 0))
+        return false;
     a = arena_new(VIEW_MESSAGE_MAX);
-    return m != NULL && spool_load(r->q->spool, m, a, &d, &err) == 0 &&
-           has_site(&d, r->site);
+    if (spool_load(q->spool, m, a, &d, &err) < 0)
+        return false;
+    m = spool_find(q->spool, seq); /* we may have waited */
+    qm = m != NULL ? spool_message_user(m) : NULL;
+    for (size_t i = 0; qm != NULL && i < d.n_rcpts; i++)
+        qm->sites |= queue_site_bit(d.rcpts[i].addr);
+    return has_site(&d, site);
+}
+
+static MAY_WAIT bool is_at_site(struct request *r, uint64_t seq)
+{
+    return r->site.n == 0 || is_message_at(r->q, seq, r->site);
 }
 
 /* Does the change make sense for this message? */
@@ -345,6 +381,66 @@ static MAY_WAIT void serve_change(struct request *r, change_fn *fn)
     }
     (void)attr_put_u64(&b, AT_SIZE, n_done);
     chan_answer(r->c, r->m->id, buf_view(&b), NULL, 0);
+}
+
+/* -------------------------------------------------------------------- ETRN */
+
+/* Searches of a long queue at once. */
+#define ETRNS_MAX 4
+
+static MAY_WAIT void flush_site(struct queue *q, slice site)
+{
+    uint64_t *seqs CLEANUP(free_ptr) = NULL;
+    size_t n = spool_seqs(q->spool, &seqs);
+
+    dests_revive(q);
+    for (size_t i = 0; i < n && !q->is_closing; i++) {
+        struct spool_message *m;
+
+        task_yield_if_long();
+        if (!is_message_at(q, seqs[i], site))
+            continue;
+        m = spool_find(q->spool, seqs[i]);
+        if (m != NULL)
+            change_flush(q, m);
+    }
+}
+
+/* FLAGS of the answer. */
+enum { ETRN_STARTED = 0, ETRN_NOT_HERE = 2 };
+
+static void answer_etrn(struct chan *c, const struct msg *m, uint64_t flags)
+{
+    struct buf b CLEANUP(buf_done);
+
+    buf_init(&b, 64);
+    (void)attr_put_u64(&b, AT_FLAGS, flags);
+    chan_answer(c, m->id, buf_view(&b), NULL, 0);
+}
+
+void queue_etrn(struct queue *q, struct chan *c, struct msg *m)
+{
+    slice site = SLICE_NONE;
+    bool is_ours = false;
+    struct err err;
+
+    (void)attr_find(m->body, AT_NAME, &site);
+    if (!q->is_open || q->is_closing || q->n_etrns >= ETRNS_MAX) {
+        (void)err_temp(&err, "the queue is busy");
+        chan_fail(c, m->id, &err);
+        return;
+    }
+    q->n_tasks++;
+    q->n_etrns++;
+    if (q->ops->is_fast_flush != NULL && site.n > 0 &&
+        q->ops->is_fast_flush(q->arg, site, &is_ours, &err) < 0)
+        chan_fail(c, m->id, &err);
+    else
+        answer_etrn(c, m, is_ours ? ETRN_STARTED : ETRN_NOT_HERE);
+    if (is_ours)
+        flush_site(q, site);
+    q->n_etrns--;
+    queue_task_ended(q);
 }
 
 /* ----------------------------------------------------------------- dispatch */

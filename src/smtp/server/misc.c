@@ -1,5 +1,7 @@
 #include "smtp/server/server_priv.h"
 
+#include "mail/domain.h"
+
 /* RSET NOOP QUIT VRFY ETRN HELP: RFC 5321 4.1.1, RFC 1985. */
 
 int smtp_cmd_rset(struct smtp *s, slice args)
@@ -64,10 +66,38 @@ int smtp_cmd_vrfy(struct smtp *s, slice args)
     return r;
 }
 
-/* ETRN: fast flush needs mail for elsewhere, which stays in the queue until
- * the SMTP client is there; the queue is asked to try all of it. */
+#define ETRN_MS 10000
+
+/* qmgr begins to deliver what waits for that domain. */
+static MAY_WAIT int start_etrn(struct smtp *s, slice name)
+{
+    struct msg m;
+    struct buf b CLEANUP(buf_done);
+    struct err err;
+    uint64_t says;
+
+    buf_init(&b, 1024);
+    (void)attr_put(&b, AT_NAME, name);
+    if (spool_writer_ask(s->service->server->parts.spool, QUEUE_ETRN,
+                         buf_view(&b), clock_after(ETRN_MS), &m, &err) < 0)
+        return smtp_reply(s, 458, NULL, "Unable to queue messages");
+    says = attr_u64_or(m.body, AT_FLAGS, 2);
+    msg_free(&m);
+    if (says == 2)
+        return smtp_reply(s, 459, NULL, "<%.*s>: service unavailable",
+                          SLF(name));
+    return smtp_reply(s, 250, NULL, "Queuing started");
+}
+
+/* ETRN, RFC 1985, with Postfix's fast flush behind it. */
 int smtp_cmd_etrn(struct smtp *s, slice args)
 {
+    slice name = args;
+    uint8_t ip[16];
+    int family;
+    bool ok;
+    int r;
+
     if (s->service->ehlo_off & EHLO_ETRN)
         return smtp_reply(s, 502, "5.5.1", "Error: command not implemented");
     if (s->helo == NULL)
@@ -76,6 +106,15 @@ int smtp_cmd_etrn(struct smtp *s, slice args)
         return smtp_reply(s, 503, NULL, "Error: MAIL transaction in progress");
     if (args.n == 0)
         return smtp_reply(s, 500, NULL, "Syntax: ETRN domain");
-    return smtp_reply(s, 459, "4.7.0", "<%.*s>: service unavailable",
-                      SLF(slice_sub(args, 0, 200)));
+    /* As Postfix does, subdomains and queues are taken for domains. */
+    if (name.p[0] == '@' || name.p[0] == '#')
+        name = slice_from(name, 1);
+    if (!mail_domain_valid(name) && !mail_literal_parse(name, &family, ip))
+        return smtp_reply(s, 501, NULL, "Error: invalid parameter syntax");
+    smtp_tx_get(s)->policy.etrn = name;
+    r = smtp_check(s, ACCESS_ETRN, &ok);
+    if (r == 0 && ok)
+        r = start_etrn(s, name);
+    smtp_tx_reset(s);
+    return r;
 }
