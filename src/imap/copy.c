@@ -40,36 +40,25 @@ static void copy_uid(struct buf *b, const struct store_mailbox *to,
 }
 
 /* The originals go once their copies are durable: a crash between the two
- * leaves them in both, never in none. */
-MAY_WAIT static int remove_originals(struct imap_cmd *c,
-                                     const struct store_copied *pairs, size_t n,
+ * loses nothing, and store ends what it has interrupted. */
+MAY_WAIT static int remove_originals(struct imap_cmd *c, struct store_copy *job,
                                      struct err *err)
 {
-    struct store_mailbox *from = c->s->selected->view.mailbox;
-    uint32_t *uids = arena_alloc(c->arena, (n + 1) * sizeof *uids);
-    uint64_t modseq;
-
-    if (uids == NULL)
-        return err_temp(err, "no memory for a list of messages");
-    for (size_t i = 0; i < n; i++)
-        uids[i] = pairs[i].from;
-    if (store_expunge(from, uids, n, &modseq, err) < 0)
+    if (store_move_end(job, true, err) < 0)
         return -1;
-    c->s->n_expunged += n;
-    return imap_durable(c->s, from, err);
+    c->s->n_expunged += job->n_out;
+    return imap_durable(c->s, job->from, err);
 }
 
-MAY_WAIT static void done(struct imap_cmd *c, struct store_mailbox *to,
-                          const struct store_copied *pairs, size_t n,
-                          bool is_move)
+MAY_WAIT static void done(struct imap_cmd *c, struct store_copy *job)
 {
     struct imap_session *s = c->s;
     struct buf b CLEANUP(buf_done) = { 0 };
     struct err err;
 
     buf_init(&b, 1u << 20);
-    copy_uid(&b, to, pairs, n);
-    if (!is_move) {
+    copy_uid(&b, job->to, job->out, job->n_out);
+    if (!(job->flags & STORE_MOVE)) {
         imap_answer_begin(c, IMAP_OK);
         c->text.max = b.n + 100;
         (void)buf_slice(&c->text, buf_view(&b));
@@ -80,10 +69,29 @@ MAY_WAIT static void done(struct imap_cmd *c, struct store_mailbox *to,
     imap_says(s, "* OK ");
     imap_say(s, buf_view(&b));
     imap_says(s, "Moved UIDs.\r\n");
-    if (remove_originals(c, pairs, n, &err) < 0)
+    if (remove_originals(c, job, &err) < 0)
         imap_fail(c, &err);
     else
         imap_ok(c, NULL, "Move completed.");
+}
+
+/* Durable copies, that may be told; of a move the end is to come, if there is
+ * anything to move. */
+MAY_WAIT static int make_copies(struct imap_session *s, struct store_copy *job,
+                                struct err *err)
+{
+    bool is_move = (job->flags & STORE_MOVE) != 0;
+    int rc = 0;
+
+    if (store_copy(job, err) < 0)
+        return -1;
+    if (job->n_out > 0 &&
+        (imap_durable(s, job->to, err) < 0 ||
+         store_mailbox_reserve(job->to, IMAP_RESERVE, err) < 0))
+        rc = -1;
+    if (is_move && (rc < 0 || job->n_out == 0))
+        (void)store_move_end(job, false, NULL);
+    return rc;
 }
 
 MAY_WAIT static void copy(struct imap_cmd *c, bool is_move)
@@ -121,20 +129,23 @@ MAY_WAIT static void copy(struct imap_cmd *c, bool is_move)
     if (n > COPY_MANY)
         imap_side_by_side(s);
     pairs = arena_alloc(c->arena, (n + 1) * sizeof *pairs);
-    job = (struct store_copy){ from, to, uids, n, 0, pairs, 0 };
+    job = (struct store_copy){ .from = from,
+                               .to = to,
+                               .uids = uids,
+                               .n = n,
+                               .flags = is_move ? STORE_MOVE : 0,
+                               .out = pairs };
     if (uids == NULL || pairs == NULL) {
         imap_no(c, "LIMIT", "Too many messages at once.");
     } else if (any_gone) {
         imap_no(c, "EXPUNGEISSUED",
                 "Some of the requested messages no longer exist.");
-    } else if (n > 0 &&
-               (store_copy(&job, &err) < 0 || imap_durable(s, to, &err) < 0 ||
-                store_mailbox_reserve(to, IMAP_RESERVE, &err) < 0)) {
+    } else if (n > 0 && make_copies(s, &job, &err) < 0) {
         imap_fail(c, &err);
     } else if (job.n_out == 0) {
         imap_ok(c, NULL, "No messages found.");
     } else {
-        done(c, to, pairs, job.n_out, is_move);
+        done(c, &job);
     }
     store_mailbox_unref(&to);
 }

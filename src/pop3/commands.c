@@ -121,9 +121,16 @@ int pop3_update(struct pop3_session *s, struct err *err)
             uids[n++] = s->messages[i].uid;
     r = n > 0 ? store_expunge(s->mailbox, uids, n, NULL, err) : 0;
     if (r == 0 && n > 0) {
+        size_t before = SIZE_MAX;
+        size_t left;
+
+        /* What cannot be unlinked stays for later. */
         r = make_durable(s, err);
-        while (r == 0 && store_mailbox_tidy(s->mailbox, 256) > 0)
+        while (r == 0 && (left = store_mailbox_tidy(s->mailbox, 256)) > 0 &&
+               left < before) {
+            before = left;
             task_yield_if_long();
+        }
     }
     if (r == 0)
         s->n.deleted = n;

@@ -66,6 +66,16 @@ bool account_has_guid(struct store_account *a, const uint8_t *guid)
     return entry_by_guid(a, (const char *)guid) != NULL;
 }
 
+bool account_name_of(struct store_account *a, const uint8_t *guid, slice *name)
+{
+    const struct mailbox_entry *e = entry_by_guid(a, (const char *)guid);
+
+    if (!e)
+        return false;
+    *name = slice_str(e->name);
+    return true;
+}
+
 static bool apply_mailbox(struct store_account *a, slice p)
 {
     struct mailbox_entry *e;

@@ -29,7 +29,10 @@ void arrival_name(struct store_mailbox *to, struct arrival *a)
         .host = to->account->store->host
     };
 
-    random_bytes(row->id, ID_BYTES);
+    if (id_is_zero(a->id))
+        random_bytes(row->id, ID_BYTES);
+    else
+        memcpy(row->id, a->id, ID_BYTES);
     memcpy(parts.id, row->id, ID_BYTES);
     base_name_make(a->base, sizeof a->base, &parts);
     row->sdate = clock_wall() / 1000;

@@ -99,7 +99,7 @@ int store_mailbox_compact(struct store_mailbox *m, struct err *err)
     int rc;
 
     CHECK_OBJ(m, MAILBOX_MAGIC);
-    if (m->compacting || m->is_gone)
+    if (m->compacting || m->is_gone || m->moves) /* which it does not hold */
         return 0;
     m->compacting = true;
     m->pins++;

@@ -14,6 +14,7 @@ struct copying {
     struct arrival *list;
     uint32_t *uids; /* of the originals, as list[] */
     size_t n;
+    uint8_t (*ids)[ID_BYTES]; /* of a move's copies, as they were asked for */
     unsigned char bit[N_KEYWORDS]; /* of the target; 255: not asked yet */
 };
 
@@ -125,10 +126,13 @@ static int describe(struct copying *c, size_t r, struct arrival *a,
 }
 
 /* Put the copy of one message into place; passes over what is gone. */
-static int copy_one(struct copying *c, uint32_t uid, struct err *err)
+static int copy_one(struct copying *c, uint32_t uid, const uint8_t *id,
+                    struct err *err)
 {
     struct arrival *a = &c->list[c->n];
 
+    if (id)
+        memcpy(a->id, id, ID_BYTES);
     for (int tries = 0; tries < FIND_TRIES; tries++) {
         size_t r = row_find(c->from, uid);
         int done;
@@ -158,7 +162,7 @@ MAY_WAIT static int copy_files(struct copying *c, const uint32_t *uids,
     for (size_t i = 0; i < n; i++) {
         if (mailbox_check_there(c->from, err) < 0 ||
             mailbox_check_there(c->to, err) < 0 ||
-            copy_one(c, uids[i], err) < 0)
+            copy_one(c, uids[i], c->ids ? c->ids[i] : NULL, err) < 0)
             return -1;
         if (task_inside())
             task_yield_if_long();
@@ -184,22 +188,42 @@ static void find_strings(struct copying *c)
 }
 
 MAY_WAIT static int copy_all(struct copying *c, const uint32_t *uids, size_t n,
-                             unsigned flags, struct err *err)
+                             struct err *err)
 {
     if (copy_files(c, uids, n, err) < 0) {
         arrival_undo(c->to, c->list, c->n);
         return -1;
     }
     find_strings(c);
-    if (arrival_record(c->to, c->list, c->n, err) < 0)
+    return arrival_record(c->to, c->list, c->n, err);
+}
+
+/* Before the first file is in place it is known what is to become of it. */
+static int begin_move(struct copying *c, struct store_copy *job,
+                      struct err *err)
+{
+    c->ids = xcalloc(job->n + 1, sizeof *c->ids);
+    for (size_t i = 0; i < job->n; i++)
+        random_bytes(c->ids[i], ID_BYTES);
+    return move_begin(job, (const uint8_t(*)[ID_BYTES])c->ids, err);
+}
+
+/* Not inlined: paths lie in the frames below. */
+MAY_WAIT __attribute__((noinline)) static int run(struct copying *c,
+                                                  struct store_copy *job,
+                                                  struct err *err)
+{
+    bool is_move = (job->flags & STORE_MOVE) != 0;
+    int rc;
+
+    if (is_move && begin_move(c, job, err) < 0)
         return -1;
-    if (!(flags & STORE_MOVE) || c->n == 0)
-        return 0;
-    if (store_expunge(c->from, c->uids, c->n, NULL, err) < 0) {
-        arrival_undo(c->to, c->list, c->n);
-        return -1;
-    }
-    return 0;
+    arrival_begin(c->to);
+    rc = copy_all(c, job->uids, job->n, err);
+    arrival_end(c->to);
+    if (rc < 0 && is_move)
+        move_end(c->from, job->key);
+    return rc;
 }
 
 int store_copy(struct store_copy *job, struct err *err)
@@ -216,13 +240,12 @@ int store_copy(struct store_copy *job, struct err *err)
     memset(c.bit, UINT8_MAX, sizeof c.bit);
     c.list = xcalloc(job->n + 1, sizeof *c.list);
     c.uids = xcalloc(job->n + 1, sizeof *c.uids);
-    arrival_begin(c.to);
-    rc = copy_all(&c, job->uids, job->n, job->flags, err);
-    arrival_end(c.to);
+    rc = run(&c, job, err);
     for (size_t i = 0; rc == 0 && i < c.n; i++)
         job->out[job->n_out++] =
             (struct store_copied){ c.uids[i], c.list[i].row.uid };
     free(c.list);
     free(c.uids);
+    free(c.ids);
     return rc;
 }

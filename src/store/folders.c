@@ -345,6 +345,16 @@ static int rename_all(struct renaming *w, struct err *err)
     return 0;
 }
 
+MAY_WAIT static int move_all(struct store_copy *job, struct err *err)
+{
+    int rc = store_copy(job, err);
+
+    if (rc < 0)
+        return -1;
+    rc = store_mailbox_durable(job->to, err);
+    return store_move_end(job, rc == 0, rc == 0 ? err : NULL) < 0 ? -1 : rc;
+}
+
 /* INBOX stays, its messages move (RFC 9051 6.3.6). */
 MAY_WAIT static int move_inbox(struct store_account *a, slice to,
                                struct err *err)
@@ -366,13 +376,13 @@ MAY_WAIT static int move_inbox(struct store_account *a, slice to,
         if (!row_is_hole(inbox, r))
             uids[n++] = ROW_FIELD(inbox, r, uid);
     if (store_mailbox_open(a, to, 0, &m, err) == 0)
-        rc = store_copy(&(struct store_copy){ .from = inbox,
-                                              .to = m,
-                                              .uids = uids,
-                                              .n = n,
-                                              .flags = STORE_MOVE,
-                                              .out = pairs },
-                        err);
+        rc = move_all(&(struct store_copy){ .from = inbox,
+                                            .to = m,
+                                            .uids = uids,
+                                            .n = n,
+                                            .flags = STORE_MOVE,
+                                            .out = pairs },
+                      err);
     store_mailbox_unref(&m);
     store_mailbox_unref(&inbox);
     free(uids);

@@ -131,6 +131,25 @@ static bool apply_file(struct store_mailbox *m, slice payload)
             continue;
         ROW_FIELD(m, r, letters) = get_u32(p + 4);
         ROW_FIELD(m, r, state) = get_u32(p + 8) & ~(uint32_t)ROW_HOLE;
+        renamed_del(m, get_u32(p));
+    }
+    return n >= 0;
+}
+
+/* As IR_FILE, and what the letters were before. */
+static bool apply_renamed(struct store_mailbox *m, slice payload)
+{
+    ssize_t n = list_count(payload, 0, 16);
+
+    for (ssize_t i = 0; i < n; i++) {
+        const char *p = payload.p + 16 * i;
+        size_t r = row_find(m, get_u32(p));
+
+        if (r >= rows_count(m))
+            continue;
+        ROW_FIELD(m, r, letters) = get_u32(p + 4);
+        ROW_FIELD(m, r, state) = get_u32(p + 8) & ~(uint32_t)ROW_HOLE;
+        renamed_add(m, get_u32(p), get_u32(p + 12));
     }
     return n >= 0;
 }
@@ -203,6 +222,12 @@ bool index_apply(struct store_mailbox *m, uint16_t type, slice payload,
         return apply_flags(m, payload);
     case IR_FILE:
         return apply_file(m, payload);
+    case IR_MOVE:
+        return moves_apply(m, payload);
+    case IR_MOVED:
+        return moves_apply_end(m, payload);
+    case IR_RENAMED:
+        return apply_renamed(m, payload);
     case IR_KEYWORD:
         return payload.n > 4 &&
                keyword_set(m, get_u32(payload.p), slice_from(payload, 4));

@@ -315,8 +315,9 @@ int mailbox_get(struct store_account *a, slice name, unsigned flags,
             return -1;
         }
         m->loaded = true;
-        if (m->n_doomed > 0)
+        if (m->n_doomed + m->n_renamed > 0)
             tidy_later(m);
+        moves_finish(m);
         mailbox_compact_if_due(m);
         if (m->is_inbox)
             a->fresh = false;

@@ -100,7 +100,7 @@ static int forget(struct store_mailbox *m, size_t row, struct err *err)
         return -1;
     CHECK(index_apply(m, IR_EXPUNGE, payload, 0));
     /* At once: the new file may get the same name. */
-    (void)store_mailbox_tidy(m, SIZE_MAX);
+    tidy_unlink_all(m);
     mailbox_changed(m);
     return 0;
 }

@@ -84,6 +84,11 @@ static int rewrite_rows(struct store_mailbox *m, struct engine_log *log,
     return 0;
 }
 
+static int put_move(void *arg, slice payload, struct err *err)
+{
+    return put(arg, IR_MOVE, payload.p, payload.n, err);
+}
+
 static int rewrite_rest(struct store_mailbox *m, struct engine_log *log,
                         struct err *err)
 {
@@ -97,6 +102,21 @@ static int rewrite_rest(struct store_mailbox *m, struct engine_log *log,
         buf_u32(&b, m->doomed[i].state);
         buf_puts(&b, m->doomed[i].name);
         if (put(log, IR_DOOMED, b.p, b.n, err) < 0)
+            return -1;
+    }
+    if (moves_each_record(m, put_move, log, err) < 0)
+        return -1;
+    for (size_t i = 0; i < m->n_renamed; i++) {
+        size_t r = row_find(m, m->renamed[i].uid);
+
+        if (r >= rows_count(m))
+            continue;
+        buf_clear(&b);
+        buf_u32(&b, m->renamed[i].uid);
+        buf_u32(&b, ROW_FIELD(m, r, letters));
+        buf_u32(&b, ROW_FIELD(m, r, state));
+        buf_u32(&b, m->renamed[i].from);
+        if (put(log, IR_RENAMED, b.p, b.n, err) < 0)
             return -1;
     }
     /* UIDNEXT and HIGHESTMODSEQ, which expunged rows may have set. */
@@ -157,17 +177,19 @@ static void cache_fd_need(struct store_mailbox *m)
         m->cache_fd = -1;
 }
 
-/* Map the log to its end, or to what is there by now. */
-static bool cache_map_need(struct store_mailbox *m, uint64_t upto)
+/* Map the log to its end: mapping less would mean to map again for another
+ * row, and so to take away what was shown before, without any change between
+ * the two. */
+static bool cache_map_need(struct store_mailbox *m)
 {
     struct stat st;
     void *p;
 
-    if (upto <= m->cache_map_bytes)
+    if (m->log_end <= m->cache_map_bytes)
         return true;
     cache_fd_need(m);
     if (m->cache_fd < 0 || fstat(m->cache_fd, &st) < 0 ||
-        (uint64_t)st.st_size < upto)
+        (uint64_t)st.st_size < m->log_end)
         return false;
     cache_unmap(m);
     p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, m->cache_fd, 0);
@@ -192,7 +214,7 @@ bool index_strings_view(struct store_mailbox *m, size_t r, slice *out)
     uint64_t off = ROW_FIELD(m, r, cache_off);
 
     if (len == 0 || len > ENGINE_RECORD_MAX || off > m->log_end ||
-        len > m->log_end - off || !cache_map_need(m, off + len))
+        len > m->log_end - off || !cache_map_need(m))
         return false;
     *out = slice_of((const char *)m->cache_map + off, len);
     return true;

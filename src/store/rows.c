@@ -25,6 +25,10 @@ void rows_done(struct store_mailbox *m)
     free(m->doomed);
     m->doomed = NULL;
     m->n_doomed = m->doomed_size = 0;
+    free(m->renamed);
+    m->renamed = NULL;
+    m->n_renamed = m->renamed_size = 0;
+    moves_free(m);
     m->messages = m->unseen = m->deleted = m->bytes = m->crlf_bytes = 0;
     m->durable_rows = 0;
     m->highestmodseq = 0;
@@ -184,6 +188,37 @@ void doom_del(struct store_mailbox *m, uint32_t uid)
         m->doomed[i] = m->doomed[--m->n_doomed];
         return;
     }
+}
+
+void renamed_add(struct store_mailbox *m, uint32_t uid, uint32_t from)
+{
+    if (m->n_renamed == m->renamed_size) {
+        m->renamed_size = m->renamed_size ? m->renamed_size * 2 : 16;
+        m->renamed = xrealloc(m->renamed, m->renamed_size * sizeof *m->renamed);
+    }
+    m->renamed[m->n_renamed++] = (struct renamed){ uid, from };
+}
+
+const struct renamed *renamed_find(const struct store_mailbox *m, uint32_t uid)
+{
+    for (size_t i = 0; i < m->n_renamed; i++)
+        if (m->renamed[i].uid == uid)
+            return &m->renamed[i];
+    return NULL;
+}
+
+/* In order: the oldest are settled first. */
+void renamed_del(struct store_mailbox *m, uint32_t uid)
+{
+    const struct renamed *x = renamed_find(m, uid);
+    size_t at;
+
+    if (!x)
+        return;
+    at = (size_t)(x - m->renamed);
+    m->n_renamed--;
+    memmove(&m->renamed[at], &m->renamed[at + 1],
+            (m->n_renamed - at) * sizeof *m->renamed);
 }
 
 void row_remove(struct store_mailbox *m, size_t r, bool doom)

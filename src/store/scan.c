@@ -239,6 +239,16 @@ static void merge_letters(struct scan *s, size_t r, uint32_t theirs)
     buf_u64(&s->flags, new_keywords);
 }
 
+/* Letters that a power cut brought back are not a stranger's. */
+static bool is_our_name(const struct scan *s, size_t r,
+                        const struct file_name *f)
+{
+    const struct renamed *x =
+        s->recover ? renamed_find(s->m, ROW_FIELD(s->m, r, uid)) : NULL;
+
+    return x && x->from == f->letters;
+}
+
 static void match_row(struct scan *s, size_t r, const struct file_name *f,
                       bool in_new)
 {
@@ -254,7 +264,7 @@ static void match_row(struct scan *s, size_t r, const struct file_name *f,
     if (state == ROW_FIELD(m, r, state) &&
         f->letters == ROW_FIELD(m, r, letters))
         return;
-    if (f->letters != ROW_FIELD(m, r, letters))
+    if (f->letters != ROW_FIELD(m, r, letters) && !is_our_name(s, r, f))
         merge_letters(s, r, f->letters);
     buf_u32(&s->files, ROW_FIELD(m, r, uid));
     buf_u32(&s->files, f->letters);
@@ -292,6 +302,8 @@ static void match(struct scan *s)
     struct store_mailbox *m = s->m;
 
     s->n_adds = 0;
+    for (size_t i = 0; i < m->n_doomed; i++)
+        m->doomed[i].is_seen = false;
     s->adds = xrealloc(s->adds, (s->n_found + 1) * sizeof *s->adds);
     for (size_t i = 0; i < s->n_found; i++) {
         const struct found *e = &s->found[i];
@@ -304,7 +316,9 @@ static void match(struct scan *s)
         r = table_find(s, f.base);
         if (r < rows_count(m))
             match_row(s, r, &f, e->in_new);
-        else if (r == SIZE_MAX)
+        else if (r != SIZE_MAX)
+            m->doomed[r - rows_count(m)].is_seen = true;
+        else
             s->adds[s->n_adds++] = add_of(s, name, &f, e->in_new);
     }
 }
@@ -718,6 +732,11 @@ static int scan_run(struct scan *s, struct err *err)
         if (!again)
             break;
     }
+    /* Unlinked before a power cut, or a kill. */
+    for (size_t i = 0; i < s->m->n_doomed; i++)
+        if (s->recover && s->list_new && s->list_cur &&
+            !s->m->doomed[i].is_seen)
+            s->m->doomed[i].is_unlinked = true;
     return take_over(s, err);
 }
 

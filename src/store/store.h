@@ -403,17 +403,23 @@ struct store_copy {
     unsigned flags;           /* STORE_MOVE */
     struct store_copied *out; /* room for n pairs */
     size_t n_out;             /* out: how many there are */
+    uint8_t key[16];          /* of a move, until its end */
 };
 
 /*
  * COPY, or with STORE_MOVE MOVE: all or nothing.  Flags, keywords, INTERNALDATE
  * and EMAILID come along, SAVEDATE is now.  UIDs that are gone are passed over;
  * pairs stand in the order of uids[].  Files are linked, not copied, where the
- * file system can.  With STORE_MOVE the originals are expunged once the copies
- * stand in the index.  Not durable on return: wait by
- * store_mailbox_durable(to) before the client hears of it.
+ * file system can.  Not durable on return: wait by store_mailbox_durable(to)
+ * before the client hears of it.
+ *
+ * With STORE_MOVE and success store_move_end() has to follow, when the copies
+ * are durable: it expunges the originals, or with `expunge` false (something
+ * failed) leaves them.  After a crash in between, whoever opens `from` next
+ * finds that done.
  */
 MAY_WAIT CHECKED int store_copy(struct store_copy *c, struct err *err);
+int store_move_end(struct store_copy *c, bool expunge, struct err *err);
 
 /* ---- messages from a client: APPEND, MULTIAPPEND ----
  *

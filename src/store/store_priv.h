@@ -156,7 +156,10 @@ enum index_record {
     IR_DOOMED = 13,
     IR_RECENT = 14,
     IR_ADDS = 15,
-    IR_LAST = IR_ADDS,
+    IR_RENAMED = 16,
+    IR_MOVE = 17,
+    IR_MOVED = 18,
+    IR_LAST = IR_MOVED,
 };
 
 enum {
@@ -258,6 +261,28 @@ struct doomed {
     uint32_t letters;
     uint32_t state;
     char *name; /* base */
+    /* The file is gone, but no sync told that it stays so: a power cut may
+     * bring it back, and then it must be known that it has to go. */
+    bool is_unlinked;
+    bool is_missing; /* not where it should be */
+    bool is_seen;    /* by the last scan */
+};
+
+/* Messages on their way to another mailbox; move.c. */
+struct move {
+    struct move *next;
+    uint8_t key[ID_BYTES];
+    uint8_t guid[ID_BYTES]; /* the target's */
+    uint32_t uidvalidity;
+    struct buf items; /* as in the record */
+    bool is_old;      /* of another life of this mailbox */
+};
+
+/* We renamed its file, and no sync told that the name stays: after a power cut
+ * the old letters may be back, and they are no stranger's doing. */
+struct renamed {
+    uint32_t uid;
+    uint32_t from; /* letters */
 };
 
 /* What other programs do in new/ and cur/ (watch.c). */
@@ -315,6 +340,9 @@ struct store_mailbox {
     size_t n_keywords;
     struct doomed *doomed;
     size_t n_doomed, doomed_size;
+    struct renamed *renamed;
+    size_t n_renamed, renamed_size;
+    struct move *moves; /* without an end */
 
     uint64_t messages, unseen, deleted, bytes, crlf_bytes;
     size_t durable_rows; /* rows from the snapshot, or before a mark */
@@ -333,7 +361,7 @@ struct store_mailbox {
     struct list watches;
     struct stranger stranger;
     struct timer tidy_timer;
-    bool is_tidying;
+    bool is_tidying, is_settling;
 
     /* For views: holes counted, rows in the order in which they were expunged
      * since the mailbox was opened, and the last rows whose flags changed. */
@@ -455,6 +483,9 @@ bool file_path(const struct store_mailbox *m, slice base, uint32_t letters,
                uint32_t state, char *dst, size_t size);
 void doom_add(struct store_mailbox *m, const struct row *r, slice name);
 void doom_del(struct store_mailbox *m, uint32_t uid);
+void renamed_add(struct store_mailbox *m, uint32_t uid, uint32_t from);
+void renamed_del(struct store_mailbox *m, uint32_t uid);
+const struct renamed *renamed_find(const struct store_mailbox *m, uint32_t uid);
 bool keyword_set(struct store_mailbox *m, size_t bit, slice name);
 size_t mailbox_memory(const struct store_mailbox *m);
 
@@ -561,6 +592,7 @@ void mailbox_compact_if_due(struct store_mailbox *m);
 
 struct arrival {
     struct row row;
+    uint8_t id[ID_BYTES]; /* zero: one is drawn */
     char base[FILE_NAME_MAX + 1];
     slice strings;
     void *own;     /* where they are, when on the heap */
@@ -581,11 +613,32 @@ int arrival_record(struct store_mailbox *to, struct arrival *list, size_t n,
                    struct err *err);
 void arrival_undo(struct store_mailbox *to, struct arrival *list, size_t n);
 
+/* ---- move.c ---- */
+
+void moves_free(struct store_mailbox *m);
+bool moves_apply(struct store_mailbox *m, slice payload);
+bool moves_apply_end(struct store_mailbox *m, slice payload);
+/* Payloads of IR_MOVE of all that have no end. */
+int moves_each_record(const struct store_mailbox *m,
+                      int (*put)(void *arg, slice payload, struct err *err),
+                      void *arg, struct err *err);
+/* ids[]: what the copies of job->uids[] will have.  Sets job->key. */
+int move_begin(struct store_copy *job, const uint8_t (*ids)[ID_BYTES],
+               struct err *err);
+void move_end(struct store_mailbox *from, const uint8_t key[static ID_BYTES]);
+/* A mailbox was read: end what a crash has left, in a task of its own. */
+void moves_finish(struct store_mailbox *m);
+
 /* ---- tidy.c ---- */
 
 /* Flags or files wait for store_mailbox_tidy(): it is done soon, if there is a
  * loop. */
 void tidy_later(struct store_mailbox *m);
+/* Unlink all that is doomed, and forget it at once: for who needs the names. */
+void tidy_unlink_all(struct store_mailbox *m);
+/* Wait until what was renamed and unlinked stays so, and note that; false when
+ * there was nothing, or when it cannot be. */
+MAY_WAIT bool tidy_settle(struct store_mailbox *m);
 
 /* ---- keywords.c ---- */
 
@@ -694,6 +747,8 @@ int account_next_uidvalidity(struct store_account *a, uint32_t *out,
 /* The entry of a mailbox, made (and logged) when absent and `guid` is given. */
 struct mailbox_entry *account_mailbox(struct store_account *a, slice name);
 bool account_has_guid(struct store_account *a, const uint8_t *guid);
+/* Valid until the list of mailboxes changes. */
+bool account_name_of(struct store_account *a, const uint8_t *guid, slice *name);
 int account_add_mailbox(struct store_account *a, slice name,
                         const uint8_t *guid, uint32_t uidvalidity,
                         struct err *err);

@@ -1,5 +1,5 @@
 """Power cuts at random points of one room's test program: the frame that
-test_crash_spool.py and test_crash_store.py share.
+test_crash_spool.py, test_crash_store.py and test_crash_copy.py share.
 
 HATO_CRASH=all makes 1,000 states, else a seeded sample; HATO_CRASH_SEED chooses
 another; with HATO_CRASH_KEEP the first state that fails stays.
@@ -21,10 +21,11 @@ def states(sample):
     return 1000 if os.environ.get("HATO_CRASH") == "all" else sample
 
 
-def build(room):
-    """src/ROOM/crash_ROOM of a build that traces; HATO_CRASH_ROOM names another."""
-    name = f"crash_{room}"
-    exe = os.environ.get(f"HATO_CRASH_{room.upper()}")
+def build(program, room=None):
+    """src/ROOM/crash_PROGRAM of a build that traces; HATO_CRASH_PROGRAM names another."""
+    room = room or program
+    name = f"crash_{program}"
+    exe = os.environ.get(f"HATO_CRASH_{program.upper()}")
     if exe:
         return exe
     if not os.path.exists(os.path.join(BUILD, "build.ninja")):
@@ -57,14 +58,15 @@ def look(exe, *args):
 
 def cut(exe, tmp_path, name, count, n_states, check):
     """Run, make states, check(exe, state directory, lines, offset) each; the
-    promised lines.  `name` is the room's directory in a state."""
+    promised lines.  `name` is the room's directory in a state, cut.kind says how
+    it was made."""
     if os.access("/dev/shm", os.W_OK):
         work = f"/dev/shm/hato-crash-{name}-{os.getpid()}"
     else:
         work = str(tmp_path / "states")
-    root = str(tmp_path / "root")
-    os.makedirs(root)
     os.makedirs(work)
+    root = os.path.join(work, "root")
+    os.makedirs(root)
     base = powercut.Base.save(root, str(tmp_path / "base"))
     lines = traced(exe, os.path.join(root, name), count, str(tmp_path / "trace"))
     trace = powercut.Trace(str(tmp_path / "trace"))
@@ -77,6 +79,7 @@ def cut(exe, tmp_path, name, count, n_states, check):
             kind = powercut.KINDS[n % len(powercut.KINDS)]
             state = os.path.join(work, str(n))
             disk.state(state, f"{SEED}:{n}", kind)
+            cut.kind = kind
             wrong = check(exe, os.path.join(state, name), lines, offset)
             if wrong:
                 failures.append(f"state {n} ({kind}, record {point}): " + "; ".join(wrong[:5]))
