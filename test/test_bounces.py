@@ -10,7 +10,10 @@ covers: address_verify_default_transport address_verify_local_transport
 covers: address_verify_relay_transport address_verify_virtual_transport
 covers: address_verify_sender_dependent_default_transport_maps
 covers: address_verify_sender_dependent_relayhost_maps
+covers: smtpd_authorized_verp_clients authorized_verp_clients
+covers: default_verp_delimiters verp_delimiter_filter
 """
+import email
 import os
 import shutil
 import sys
@@ -21,7 +24,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from hatotest import wait_for  # noqa: E402
 from mx import Mx  # noqa: E402
-from smtptalk import FRIEND, Talk  # noqa: E402
+from smtptalk import FRIEND, STRANGER, Talk  # noqa: E402
 
 VERIFY = {"smtpd_reject_unlisted_recipient": "no", "address_verify_poll_delay": "1s",
           "unverified_recipient_reject_code": "550", "address_verify_poll_count": "20"}
@@ -82,3 +85,70 @@ def test_unverified_sender(where):
         assert rcpt(h, "tomo@example.com", sender="a@slow.example") == (
             "451 4.1.0 <a@slow.example>: Sender address rejected: unverified address: go away")
         assert wait_for(lambda: "Mail queue is empty" in h.command("postqueue", "-p").stdout)
+
+
+def letters(h, name, n=1, seconds=30):
+    """The mails of a user, oldest first."""
+    return [email.message_from_bytes(m if isinstance(m, bytes) else open(m, "rb").read())
+            for m in h.mails(name, n, seconds)]
+
+
+def blocks(m):
+    """The per-recipient fields of a report by recipient."""
+    return {b["Final-Recipient"].split("; ")[1]: b for b in m.get_payload()[1].get_payload()[1:]}
+
+
+def test_xverp(where):
+    with Mx(where, main={"smtpd_authorized_verp_clients": "127.0.0.1",
+                         "default_verp_delimiters": "-=",
+                         "smtpd_reject_unlisted_recipient": "no",
+                         "recipient_delimiter": "-"}) as h:
+        with Talk(h, STRANGER) as t:
+            assert "XVERP" not in t("EHLO c")
+            assert t("MAIL FROM:<a@b.example> XVERP").startswith("555 5.5.4")
+        with Talk(h, FRIEND) as t:
+            assert "250 XVERP" in t("EHLO c").split("\n")
+            assert t("MAIL FROM:<> XVERP").startswith("503 5.5.4")
+            assert t("MAIL FROM:<tomo@example.com> XVERP=ab") == (
+                "501 5.5.4 Error: XVERP needs two characters from -=+")
+            assert t("MAIL FROM:<tomo@example.com> XVERP").startswith("250")
+            assert t("RCPT TO:<ana@example.com>").startswith("250")
+            assert t("RCPT TO:<gone@example.com>").startswith("250")
+            t("DATA")
+            assert t("Subject: v\r\n\r\nx\r\n.").startswith("250")
+        assert letters(h, "ana")[0]["Return-Path"] == "<tomo-ana=example.com@example.com>"
+        bounce = letters(h, "tomo")[0]
+        assert bounce["To"] == "tomo-gone=example.com@example.com"
+        assert list(blocks(bounce)) == ["gone@example.com"]
+
+
+def test_sendmail_asks_and_traces(where):
+    with Mx(where) as h:
+        h.tool("sendmail", "-f", "tomo@example.com", "-bv", "ana@example.com", "gone@example.com")
+        m = letters(h, "tomo")[0]
+        assert m["Subject"] == "Mail Delivery Status Report"
+        by = blocks(m)
+        assert by["ana@example.com"]["Action"] == "deliverable"
+        assert by["gone@example.com"]["Action"] == "undeliverable"
+        assert by["gone@example.com"]["Status"] == "5.1.1"
+        assert h.empty("ana")
+        h.tool("sendmail", "-v", "-f", "tomo@example.com", "ana@example.com",
+               stdin="Subject: t\n\nx\n")
+        letters(h, "ana")
+        m, = (m for m in letters(h, "tomo", 2) if m["Subject"].startswith("Success"))
+        assert blocks(m)["ana@example.com"]["Action"] == "delivered"
+
+
+def test_sendmail_dsn_options(where):
+    with Mx(where) as h:
+        h.tool("sendmail", "-f", "tomo@example.com", "-N", "success, delay", "-R", "hdrs", "-V",
+               "id 7", "ana@example.com", stdin="Subject: t\n\nx\n")
+        m = letters(h, "tomo")[0]
+        assert m["Subject"] == "Successful Mail Delivery Report"
+        assert m.get_payload()[1].get_payload()[0]["Original-Envelope-Id"] == "id 7"
+        assert h.tool("sendmail", "-N", "maybe", "x", stdin="", check=False).returncode == 64
+        assert h.tool("sendmail", "-R", "half", "x", stdin="", check=False).returncode == 64
+        h.tool("sendmail", "-f", "tomo@example.com", "-XV+=", "ana@example.com",
+               stdin="Subject: t\n\nx\n")
+        got = sorted(x["Return-Path"] for x in letters(h, "ana", 2))
+        assert got == ["<tomo+ana=example.com@example.com>", "<tomo@example.com>"]

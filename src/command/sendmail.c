@@ -38,12 +38,14 @@ struct options {
     const char *notify; /* -N */
     const char *ret;    /* -R */
     const char *envid;  /* -V */
+    const char *verp;   /* -XV; "": the default delimiters */
     const char *site;   /* -qR */
     bool has_sender;
     bool from_header; /* -t */
     bool ignore_dots; /* -i */
     bool is_8bit;
-    int first; /* argv index of the first recipient */
+    bool is_traced; /* -v */
+    int first;      /* argv index of the first recipient */
 };
 
 struct send {
@@ -98,6 +100,33 @@ static void option_b(struct options *o, const char *rest)
     }
 }
 
+/* -N "delay, failure": as NOTIFY= has it (RFC 3461 4.1). */
+static const char *notify_words(const char *value)
+{
+    static const char *const words[] = { "never", "success", "failure",
+                                         "delay" };
+    slice rest = slice_str(value);
+    size_t n_words = 0;
+    bool is_never = false;
+    struct buf b;
+    slice word;
+
+    buf_init(&b, 200);
+    while (slice_token(&rest, ", \t", &word)) {
+        bool ok = false;
+
+        for (size_t i = 0; i < ARRAY_LEN(words); i++)
+            ok |= slice_ieqs(word, words[i]);
+        if (!ok)
+            command_die(EX_USAGE, "bad -N option value -- %s", value);
+        is_never |= slice_ieqs(word, "never");
+        (void)buf_printf(&b, "%s%.*s", n_words++ > 0 ? "," : "", SLF(word));
+    }
+    if (n_words == 0 || b.overflow || (is_never && n_words > 1))
+        command_die(EX_USAGE, "bad -N option value -- %s", value);
+    return buf_cstr(&b); /* as long as the process */
+}
+
 static void option_o(struct options *o, const char *rest)
 {
     if (*rest == 'i')
@@ -138,10 +167,12 @@ static bool option(struct options *o, int argc, char **argv, int *i)
         o->config = value_of(argc, argv, i, rest);
         return true;
     case 'N':
-        o->notify = value_of(argc, argv, i, rest);
+        o->notify = notify_words(value_of(argc, argv, i, rest));
         return true;
     case 'R':
         o->ret = value_of(argc, argv, i, rest);
+        if (strcasecmp(o->ret, "full") != 0 && strcasecmp(o->ret, "hdrs") != 0)
+            command_die(EX_USAGE, "bad -R option value -- %s", o->ret);
         return true;
     case 'V':
         o->envid = value_of(argc, argv, i, rest);
@@ -154,11 +185,18 @@ static bool option(struct options *o, int argc, char **argv, int *i)
         if (*rest == 'R')
             o->site = rest + 1;
         return true;
-    case 'L':
     case 'X':
+        rest = value_of(argc, argv, i, rest);
+        if (*rest == 'V')
+            o->verp = rest + 1; /* else a log file of Sendmail's */
+        return true;
+    case 'L':
     case 'h':
     case 'O':
         (void)value_of(argc, argv, i, rest);
+        return true;
+    case 'v':
+        o->is_traced = true;
         return true;
     case 'A': /* -Ac, -Am: one queue here */
     case 'G':
@@ -166,7 +204,6 @@ static bool option(struct options *o, int argc, char **argv, int *i)
     case 'U':
     case 'm':
     case 'n':
-    case 'v':
     case 'x':
         return true;
     default:
@@ -388,6 +425,12 @@ static void put_mail(const struct send *s, slice sender, struct buf *b)
         (void)buf_puts(b, " ENVID=");
         (void)mail_xtext_put(b, slice_str(o->envid));
     }
+    if (o->verp != NULL)
+        (void)buf_printf(b, " XVERP%s%s", *o->verp != '\0' ? "=" : "", o->verp);
+    if (o->mode == MODE_VERIFY)
+        (void)buf_puts(b, " XTRACE=VERIFY");
+    else if (o->is_traced)
+        (void)buf_puts(b, " XTRACE=RECORD");
     (void)o->is_8bit;
 }
 
@@ -563,7 +606,10 @@ static void do_send(struct send *s, int argc, char **argv)
 {
     for (int i = s->o->first; i < argc; i++)
         add_list(s, slice_str(argv[i]));
-    read_message(s);
+    if (s->o->mode == MODE_VERIFY)
+        buf_init(&s->message, MESSAGE_MAX); /* addresses only */
+    else
+        read_message(s);
     if (s->o->from_header)
         rcpts_of_header(s);
     if (s->n_rcpts == 0)
@@ -600,8 +646,6 @@ int command_sendmail(int argc, char **argv)
     case MODE_DAEMON:
         command_die(EX_USAGE, "start the mail system with `hato start`");
     case MODE_VERIFY:
-        command_die(EX_UNAVAILABLE, "address verification by sendmail -bv "
-                                    "needs the SMTP client");
     case MODE_SEND:
     case MODE_STDIN:
         break;

@@ -63,7 +63,9 @@ bool active_is_gone(const struct active *a)
 
 slice active_sender(const struct active *a, const struct qrcpt *r)
 {
-    return r->has_owner ? r->owner : a->env.sender;
+    if (r->has_owner)
+        return r->owner;
+    return r->verp.n > 0 ? r->verp : a->env.sender;
 }
 
 slice active_dup(struct active *a, slice s)
@@ -114,7 +116,7 @@ static size_t env_slices(struct envelope *e, slice *v[static 16])
     slice *all[] = { &e->sender,      &e->envid,   &e->client_name,
                      &e->client_addr, &e->helo,    &e->protocol,
                      &e->login,       &e->service, &e->message_id,
-                     &e->headers,     &e->filter };
+                     &e->headers,     &e->filter,  &e->verp };
 
     static_assert(ARRAY_LEN(all) <= 16, "fits the caller's array");
     memcpy(v, all, sizeof(all));
@@ -189,6 +191,7 @@ bool active_take(struct active *a, const struct envelope *e)
             .parent = UINT32_MAX,
             .state = RS_PENDING,
         };
+        verp_set(a, &a->v[i]);
     }
     a->is_loaded = true;
     active_note_sites(a, 0);
@@ -224,6 +227,7 @@ static MAY_WAIT int load(struct active *a, struct err *err)
             .parent = s->parent,
             .state = s->settled ? RS_NONE : RS_PENDING,
         };
+        verp_set(a, r);
         n_pending += s->settled ? 0 : 1;
     }
     a->is_loaded = true;

@@ -232,6 +232,7 @@ static bool adopt(struct active *a, const struct reply *y,
             .parent = y->index,
             .state = RS_PENDING,
         };
+        r->verp = parent->verp;
         r->path = path_below(a, parent->path, r->addr);
         if (r->path.p == NULL || r->addr.n != e->addr.n ||
             (e->has_owner && r->owner.n != e->owner.n)) {

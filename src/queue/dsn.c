@@ -100,6 +100,8 @@ static const char *subject_of(const struct dsn *d)
     case DSN_DELAY:
         return d->is_postmaster_copy ? "Postmaster Warning: Delayed Mail"
                                      : "Delayed Mail (still being retried)";
+    case DSN_VERIFY:
+        return "Mail Delivery Status Report";
     case DSN_SUCCESS:
         return "Successful Mail Delivery Report";
     case DSN_FAILURE:
@@ -146,6 +148,10 @@ static void put_intro(struct buf *b, const struct dsn *d)
             " day(s) old.\n",
             d->delay_warning / 3600000, d->lifetime / 86400000);
         break;
+    case DSN_VERIFY:
+        (void)buf_puts(b, "This is the report about mail delivery that you "
+                          "asked for.\n");
+        return;
     case DSN_SUCCESS:
         (void)buf_puts(
             b, "As you asked for, this reports that your message was delivered "

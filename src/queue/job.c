@@ -221,6 +221,8 @@ static size_t put_request(struct buf *b, const struct job *j, uint64_t body_at,
     (void)attr_put_u64(b, AT_BODY_BYTES, body_bytes);
     (void)attr_put_str(b, AT_TRANSPORT, j->d->t->name);
     (void)attr_put(b, AT_NEXTHOP, j->nexthop);
+    if ((a->env.flags & ENV_VERIFY) != 0)
+        (void)attr_put_u64(b, AT_FLAGS, DELIVER_PROBE);
     put_delays(b, a);
     put_head(b, a->q, a);
     for (size_t i = 0; i < j->n; i++) {

@@ -220,13 +220,17 @@ static MAY_WAIT int set_envelope(struct maker *k, struct err *err)
 static const char *action_of(const struct active *a, const struct notice *n,
                              uint32_t i)
 {
-    if (n->kind == DSN_FAILURE)
+    const struct qrcpt *r = &a->v[i];
+
+    if (r->state == RS_TRACED)
+        return r->action;
+    if (n->kind == DSN_FAILURE || r->state == RS_FAILED)
         return "failed";
-    if (n->kind == DSN_DELAY)
+    if (n->kind == DSN_DELAY || r->state == RS_DEFERRED)
         return "delayed";
-    if (a->v[i].state != RS_SENT)
+    if (r->state != RS_SENT)
         return "expanded";
-    return a->v[i].relayed == RELAYED_DELIVERED ? "delivered" : "relayed";
+    return r->relayed == RELAYED_DELIVERED ? "delivered" : "relayed";
 }
 
 /* RFC 6533 forms only where the sender's client could ask for them and there

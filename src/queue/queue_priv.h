@@ -31,6 +31,7 @@ struct settings {
     bool soft_bounce;
     bool confirms_cleared; /* confirm_delay_cleared */
     bool is_threaded;      /* enable_threaded_bounces */
+    bool has_verp_bounces; /* disable_verp_bounces */
     const char *hostname;
     const char *origin;
     const char *mail_name;
@@ -105,6 +106,7 @@ enum rcpt_state {
     RS_JOB,       /* in a job */
     RS_EXPANDING, /* the journal is being written */
     RS_SENT,      /* a success report is due before it is settled */
+    RS_TRACED,    /* of a probe: told, then settled */
     RS_QUIET,     /* settled behind another recipient's report of success */
     RS_DEFERRED,
     RS_FAILED,
@@ -112,6 +114,7 @@ enum rcpt_state {
 
 struct qrcpt {
     slice addr, orig, orcpt, path, owner;
+    slice verp;         /* sender for this recipient alone; empty: none */
     slice to;           /* routed */
     slice status, diag; /* of the last answer */
     slice remote_mta;   /* "dns; host": who said it; empty: ourselves */
@@ -122,7 +125,8 @@ struct qrcpt {
     uint32_t parent; /* index, or UINT32_MAX */
     enum rcpt_state state;
     bool has_owner;
-    bool is_grouped; /* for the report that is being made */
+    bool is_grouped;    /* for the report that is being made */
+    const char *action; /* of RS_TRACED */
 };
 
 /* A message that is being worked on. */
@@ -359,7 +363,7 @@ void requests_cancel(struct queue *q);
 MAY_WAIT void answer_apply(struct active *a, slice body);
 
 /* ---- dsn.c, pure */
-enum dsn_kind { DSN_FAILURE, DSN_DELAY, DSN_SUCCESS };
+enum dsn_kind { DSN_FAILURE, DSN_DELAY, DSN_SUCCESS, DSN_VERIFY };
 
 struct dsn_rcpt {
     slice addr, orig, orcpt, status, diag;
@@ -418,6 +422,10 @@ CHECKED MAY_WAIT int notice_send(struct active *a, const struct notice *n,
 void verify_open(struct queue *q, const char *dir);
 void verify_stop(struct queue *q); /* cancel the probes */
 MAY_WAIT void verify_free(struct queue *q);
+
+/* ---- verp.c */
+bool verp_put(struct buf *b, slice sender, slice rcpt, slice delimiters);
+void verp_set(struct active *a, struct qrcpt *r);
 
 /* ---- log.c */
 void log_active(const struct active *a);

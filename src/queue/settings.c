@@ -54,6 +54,7 @@ struct settings *settings_new(struct conf *c)
         .soft_bounce = conf_bool(c, NULL, "soft_bounce"),
         .confirms_cleared = conf_bool(c, NULL, "confirm_delay_cleared"),
         .is_threaded = conf_bool(c, NULL, "enable_threaded_bounces"),
+        .has_verp_bounces = !conf_bool(c, NULL, "disable_verp_bounces"),
         .hostname = conf_str(c, NULL, "myhostname"),
         .origin = conf_str(c, NULL, "myorigin"),
         .mail_name = conf_str(c, NULL, "mail_name"),

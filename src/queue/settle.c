@@ -35,9 +35,30 @@ static bool is_cleared(const struct active *a, const struct qrcpt *r)
            (spool_message_attempts(a->qm->sm) & ATTEMPTS_WARNED) != 0;
 }
 
+/* sendmail -v: the first attempt is told. */
+static bool is_traced(const struct active *a)
+{
+    return (a->env.flags & ENV_TRACE) != 0 && !active_is_gone(a) &&
+           spool_message_attempts(a->qm->sm) == 0;
+}
+
+/* A probe: whatever came out is told, and that is all.  False: no probe. */
+static bool take_probe(struct active *a, struct qrcpt *r, const char *action,
+                       slice status, slice diag)
+{
+    if ((a->env.flags & ENV_VERIFY) == 0)
+        return false;
+    r->state = RS_TRACED;
+    r->action = action;
+    r->status = active_dup(a, status);
+    r->diag = active_dup(a, diag);
+    return true;
+}
+
 static bool wants_success(const struct active *a, const struct qrcpt *r)
 {
-    return !active_is_gone(a) && (asked_success(r) || is_cleared(a, r)) &&
+    return !active_is_gone(a) &&
+           (asked_success(r) || is_cleared(a, r) || is_traced(a)) &&
            !r->has_owner && a->env.sender.n > 0;
 }
 
@@ -45,6 +66,9 @@ void rcpt_sent(struct active *a, uint32_t i, slice status, slice diag)
 {
     struct qrcpt *r = &a->v[i];
 
+    if (take_probe(a, r, "deliverable", status.n > 0 ? status : SL("2.0.0"),
+                   diag))
+        return;
     a->q->count.n_sent++;
     if (!wants_success(a, r)) {
         /* A report that is due needs the message until the end. */
@@ -71,6 +95,9 @@ void rcpt_deferred(struct active *a, uint32_t i, slice status, slice diag)
 {
     struct qrcpt *r = &a->v[i];
 
+    if (take_probe(a, r, "undeliverable", status.n > 0 ? status : SL("4.0.0"),
+                   diag))
+        return;
     a->q->count.n_deferred++;
     r->state = RS_DEFERRED;
     r->status = status.n > 0 ? active_dup(a, status) : SL("4.0.0");
@@ -91,6 +118,9 @@ void rcpt_bounced(struct active *a, uint32_t i, slice status, slice diag)
 {
     struct qrcpt *r = &a->v[i];
 
+    if (take_probe(a, r, "undeliverable", status.n > 0 ? status : SL("5.0.0"),
+                   diag))
+        return;
     if (a->set->soft_bounce) {
         rcpt_deferred(a, i, soften(a, status), diag);
         return;
@@ -110,7 +140,7 @@ void rcpt_decide(struct active *a, uint32_t i, bool is_bounced, slice status,
     a->v[i].tried = clock_wall();
     if (is_bounced) {
         rcpt_bounced(a, i, status, text);
-        how = a->v[i].state == RS_FAILED ? "bounced" : "SOFTBOUNCE";
+        how = a->v[i].state == RS_DEFERRED ? "SOFTBOUNCE" : "bounced";
     } else {
         rcpt_deferred(a, i, status, text);
     }
@@ -132,6 +162,15 @@ static void groups_begin(struct active *a)
         a->v[i].is_grouped = false;
 }
 
+/* covers disable_verp_bounces: a report for each recipient of VERP mail, or one
+ * for all. */
+static slice report_sender(const struct active *a, const struct qrcpt *r)
+{
+    if (a->set->has_verp_bounces || r->has_owner)
+        return active_sender(a, r);
+    return a->env.sender;
+}
+
 /* Collect the recipients in `state` whose sender is that of the first one that
  * is in no group yet.  False when none is left.  Free g->v. */
 static bool next_group(struct active *a, enum rcpt_state state, struct group *g)
@@ -142,14 +181,14 @@ static bool next_group(struct active *a, enum rcpt_state state, struct group *g)
         i++;
     if (i >= a->n)
         return false;
-    g->sender = active_sender(a, &a->v[i]);
+    g->sender = report_sender(a, &a->v[i]);
     g->n = 0;
     g->v = xcalloc(a->n - i, sizeof(*g->v));
     for (; i < a->n; i++) {
         struct qrcpt *r = &a->v[i];
 
         if (r->state != state || r->is_grouped ||
-            !slice_eq(active_sender(a, r), g->sender))
+            !slice_eq(report_sender(a, r), g->sender))
             continue;
         r->is_grouped = true;
         g->v[g->n++] = (uint32_t)i;
@@ -286,6 +325,39 @@ static MAY_WAIT void report_failures(struct active *a)
         }
         free(g.v);
     }
+}
+
+/* ------------------------------------------------------ sendmail -v and -bv */
+
+/* What the first attempt came to, recipient by recipient, to who asked. */
+static MAY_WAIT void report_trace(struct active *a)
+{
+    bool is_probe = (a->env.flags & ENV_VERIFY) != 0;
+    uint32_t *idx CLEANUP(free_ptr) = NULL;
+    struct notice n = {
+        .kind = is_probe ? DSN_VERIFY : DSN_SUCCESS,
+        .is_headers_only = true,
+        .from = SL(""),
+        .to = a->env.sender,
+        .sender = a->env.sender,
+    };
+
+    if (active_is_gone(a) || (!is_probe && !is_traced(a)))
+        return;
+    idx = xcalloc(a->n + 1, sizeof(*idx));
+    for (size_t i = 0; i < a->n; i++)
+        if (a->v[i].state == RS_TRACED || a->v[i].state == RS_SENT ||
+            a->v[i].state == RS_FAILED || a->v[i].state == RS_DEFERRED)
+            idx[n.n++] = (uint32_t)i;
+    n.idx = idx;
+    if (n.n > 0 && n.to.n > 0)
+        (void)send_notice(a, &n,
+                          is_probe ? "sender address verification"
+                                   : "sender delivery status");
+    for (size_t i = 0; i < a->n && !active_is_gone(a); i++)
+        if (a->v[i].state == RS_TRACED || a->v[i].state == RS_SENT ||
+            a->v[i].state == RS_QUIET)
+            active_settle(a, (uint32_t)i, OUT_SENT);
 }
 
 /* --------------------------------------------------------------- success */
@@ -454,6 +526,7 @@ void active_finish(struct active *a)
     if (task_is_cancelled())
         task_uncancel();
     expire(a, now);
+    report_trace(a);
     report_success(a);
     report_failures(a);
     if (!active_is_gone(a))

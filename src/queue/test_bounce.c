@@ -1,7 +1,7 @@
 /*
  * covers: notify_classes bounce_notice_recipient 2bounce_notice_recipient
  * covers: double_bounce_sender bounce_size_limit mail_name
- * covers: confirm_delay_cleared enable_threaded_bounces
+ * covers: confirm_delay_cleared enable_threaded_bounces disable_verp_bounces
  */
 #include "queue/test_util_queue.h"
 
@@ -502,6 +502,133 @@ static void success_expanded_in(struct world *w)
 
 RUN(success_expanded, "");
 
+/* ------------------------------------------------------------------- VERP */
+
+static void verp_mail(struct world *w)
+{
+    struct envelope_rcpt v[] = {
+        { .addr = SL("ok@virtual.example") },
+        { .addr = SL("no@virtual.example"), .orig = SL("No@there.example") },
+        { .addr = SL("no2@virtual.example") },
+    };
+    struct envelope e = { .sender = SL("list@virtual.example"),
+                          .verp = SL("+="),
+                          .rcpts = v,
+                          .n_rcpts = 3 };
+
+    begin(w);
+    world_mail_of(w, &e, "", SL("Subject: one\n\nsecret\n"));
+    world_settle(w);
+}
+
+static void verp_in(struct world *w)
+{
+    verp_mail(w);
+    assert_int_equal(world_count(w), 0);
+    assert_string_equal(world_last(w, "ok@virtual.example")->sender,
+                        "list+ok=virtual.example@virtual.example");
+    assert_string_equal(world_last(w, "no@virtual.example")->sender,
+                        "list+No=there.example@virtual.example");
+    assert_int_equal(world_asked(w, "list+No=there.example@virtual.example"),
+                     1);
+    assert_int_equal(world_asked(w, "list+no2=virtual.example@virtual.example"),
+                     1);
+    assert_int_equal(world_asked(w, "list@virtual.example"), 0);
+}
+
+RUN(verp, "");
+
+static void verp_one_in(struct world *w)
+{
+    verp_mail(w);
+    assert_int_equal(world_asked(w, "list@virtual.example"), 1);
+    assert_has(buf_cstr(&w->last), "<no@virtual.example>");
+    assert_has(buf_cstr(&w->last), "<no2@virtual.example>");
+    assert_string_equal(world_last(w, "ok@virtual.example")->sender,
+                        "list+ok=virtual.example@virtual.example");
+}
+
+RUN(verp_one, "disable_verp_bounces = yes\n");
+
+/* It is remembered over a restart, and by what an alias becomes. */
+static void verp_kept_in(struct world *w)
+{
+    struct envelope_rcpt v[] = { { .addr = SL("all@local.example") } };
+    struct envelope e = { .sender = SL("list@virtual.example"),
+                          .verp = SL("-="),
+                          .rcpts = v,
+                          .n_rcpts = 1 };
+    const char *want = "list-all=local.example@virtual.example";
+
+    w->answer = aliases;
+    world_mail_of(w, &e, "", SL("Subject: one\n\nsecret\n"));
+    world_settle(w);
+    assert_string_equal(world_last(w, "x@virtual.example")->sender, want);
+    w->answer = far;
+    v[0].addr = SL("late@virtual.example");
+    e = (struct envelope){ .sender = SL("list@virtual.example"),
+                           .verp = SL("-="),
+                           .rcpts = v,
+                           .n_rcpts = 1 };
+    world_mail_of(w, &e, "", SL("Subject: one\n\nsecret\n"));
+    world_settle(w);
+    world_close(w);
+    world_open(w, "");
+    w->n_asked = 0;
+    world_advance(HOUR);
+    world_settle(w);
+    assert_string_equal(world_last(w, "late@virtual.example")->sender,
+                        "list-late=virtual.example@virtual.example");
+}
+
+RUN(verp_kept, "");
+
+/* -------------------------------------------------------------- sendmail -v */
+
+static void traced(struct world *w, uint32_t flags)
+{
+    struct envelope_rcpt v[] = { { .addr = SL("ok@virtual.example") },
+                                 { .addr = SL("later@virtual.example") },
+                                 { .addr = SL("no@virtual.example") } };
+    struct envelope e = { .sender = SL("a@virtual.example"),
+                          .flags = flags,
+                          .rcpts = v,
+                          .n_rcpts = 3 };
+
+    begin(w);
+    world_mail_of(w, &e, "", SL("Subject: one\n\nsecret\n"));
+    world_settle(w);
+}
+
+static void probe_in(struct world *w)
+{
+    traced(w, ENV_VERIFY);
+    assert_int_equal(world_count(w), 0);
+    assert_int_equal(w->n_asked, 4);
+    assert_has(buf_cstr(&w->last), "Subject: Mail Delivery Status Report\n");
+    assert_has(buf_cstr(&w->last), "\nAction: deliverable\nStatus: 2.0.0\n");
+    assert_has(buf_cstr(&w->last), "\nAction: undeliverable\nStatus: 4.2.2\n");
+    assert_has(buf_cstr(&w->last), "\nAction: undeliverable\nStatus: 5.1.1\n");
+}
+
+RUN(probe, "");
+
+static void trace_in(struct world *w)
+{
+    traced(w, ENV_TRACE);
+    assert_int_equal(world_count(w), 1);
+    /* The report of the attempt, and the bounce. */
+    assert_int_equal(world_asked(w, "a@virtual.example"), 2);
+    w->answer = NULL;
+    world_advance(HOUR);
+    world_settle(w);
+    assert_int_equal(world_count(w), 0);
+    assert_int_equal(world_asked(w, "a@virtual.example"), 2);
+    assert_int_equal(world_asked(w, "ok@virtual.example"), 1);
+}
+
+RUN(trace, "");
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -514,6 +641,9 @@ int main(void)
         cmocka_unit_test(owner),         cmocka_unit_test(loop),
         cmocka_unit_test(special),       cmocka_unit_test(success_expanded),
         cmocka_unit_test(foreign),       cmocka_unit_test(cleared),
+        cmocka_unit_test(verp),          cmocka_unit_test(verp_one),
+        cmocka_unit_test(verp_kept),     cmocka_unit_test(probe),
+        cmocka_unit_test(trace),
     };
 
     world_main();

@@ -27,6 +27,7 @@ enum {
     E_WARNING = 20,
     E_SETTLES = 21, /* u64 seq, u32 recipient; repeated */
     E_BODY_BYTES = 22,
+    E_VERP = 23,
 };
 
 /* Inside E_RCPT. */
@@ -78,6 +79,7 @@ bool envelope_encode(struct buf *b, const struct envelope *e)
         put_rcpt(b, &e->rcpts[i]);
     put_number(b, E_RET, e->ret);
     put_text(b, E_ENVID, e->envid);
+    put_text(b, E_VERP, e->verp);
     put_number(b, E_FLAGS, e->flags);
     put_text(b, E_CLIENT_NAME, e->client_name);
     put_text(b, E_CLIENT_ADDR, e->client_addr);
@@ -222,6 +224,8 @@ static slice *text_field(struct envelope *e, uint16_t tag)
         return &e->sender;
     case E_ENVID:
         return &e->envid;
+    case E_VERP:
+        return &e->verp;
     case E_CLIENT_NAME:
         return &e->client_name;
     case E_CLIENT_ADDR:

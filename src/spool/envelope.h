@@ -32,6 +32,8 @@ enum {
     ENV_NOTICE = 32,     /* a notice to postmaster of our own */
     ENV_DISCARD = 64,    /* a DISCARD action: settle without delivery */
     ENV_8BIT_BODY = 128, /* the body holds bytes above 127 */
+    ENV_TRACE = 256,     /* sendmail -v: report the first attempt */
+    ENV_VERIFY = 512,    /* sendmail -bv: probe, report, deliver nothing */
 };
 
 #define ENVELOPE_MAX_BYTES (4u << 20) /* encoded */
@@ -60,6 +62,7 @@ struct envelope {
     size_t n_rcpts;
     enum envelope_ret ret;
     slice envid; /* decoded */
+    slice verp;  /* two delimiters: a sender for each recipient; empty: none */
     uint32_t flags;
     /* For the log and for tables. */
     slice client_name; /* "unknown" */

@@ -138,6 +138,8 @@ int smtp_cmd_ehlo(struct smtp *s, slice args)
     buf_init(&b, 4096);
     ehlo_line(&b, s->service->myhostname);
     ehlo_keywords(s, &b);
+    if (!s->service->is_pickup && smtp_verp_allowed(s))
+        ehlo_line(&b, "XVERP");
     /* The last line differs from the others by one byte. */
     size_t at = b.n - 2;
     while (at > 0 && b.p[at - 1] != '\n')

@@ -93,6 +93,18 @@ MAY_WAIT static int param(struct smtp *s, const struct mail_param *p, bool *ok)
     unsigned off = s->service->ehlo_off;
 
     *ok = false;
+    if (slice_ieqs(p->key, "XVERP") && smtp_verp_allowed(s)) {
+        *ok = smtp_verp_take(s, p->has_value ? p->value : SLICE_NONE);
+        return *ok ? 0
+                   : smtp_reply(s, 501, "5.5.4",
+                                "Error: XVERP needs two characters from %s",
+                                conf_str(s->service->conf, s->service->line,
+                                         "verp_delimiter_filter"));
+    }
+    if (s->service->is_pickup && p->has_value && slice_ieqs(p->key, "XTRACE")) {
+        *ok = smtp_trace_take(s, p->value);
+        return *ok ? 0 : smtp_reply(s, 501, "5.5.4", "Bad XTRACE parameter");
+    }
     if (s->service->auth != NULL && slice_ieqs(p->key, "AUTH") &&
         p->has_value) {
         const char *why = smtp_auth_param(s, p->value); /* RFC 4954 5 */
@@ -154,6 +166,11 @@ MAY_WAIT static int parse(struct smtp *s, slice args, bool *ok)
             return -1;
     }
     tx->sender = slice_dup(tx->arena, path.addr);
+    if (*ok && tx->env.verp.n > 0 && tx->sender.n == 0) {
+        *ok = false;
+        return smtp_reply(s, 503, "5.5.4",
+                          "Error: XVERP requires non-null sender");
+    }
     if (*ok && path.has_8bit && !(tx->env.flags & ENV_SMTPUTF8) &&
         conf_bool(s->service->conf, s->service->line, "strict_smtputf8")) {
         *ok = false;

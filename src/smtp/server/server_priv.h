@@ -91,6 +91,7 @@ struct smtp_service {
     struct smtp_tls_settings tls;
     struct access *access;
     struct table_match *submitters; /* of the pickup socket */
+    struct table_match *verp_clients;
     struct address *address;
     struct filter *filter;
     struct smtp_auth *auth; /* NULL: AUTH is off */
@@ -246,6 +247,12 @@ void smtp_tls_received(const struct smtp *s, struct buf *out);
 MAY_WAIT int smtp_cmd_starttls(struct smtp *s, slice args);
 
 /* ---- verify.c */
+/* May this client say XVERP?  Trouble of a table is a no. */
+MAY_WAIT bool smtp_verp_allowed(const struct smtp *s);
+/* The value of XVERP= into the transaction; false: not two good characters. */
+bool smtp_verp_take(struct smtp *s, slice value);
+/* XTRACE= of sendmail on the pickup socket: RECORD (-v), VERIFY (-bv). */
+bool smtp_trace_take(struct smtp *s, slice value);
 void smtp_verify_policy(const struct smtp *s, struct smtp_tx *tx);
 
 /* ---- server.c: open or shut the listeners of a service by its limit */

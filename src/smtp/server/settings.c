@@ -139,6 +139,9 @@ static int rooms(struct smtp_service *v, struct err *err)
     if (v->is_pickup)
         return table_match_new(t, v->conf, NULL, "authorized_submit_users",
                                &v->submitters, err);
+    if (table_match_new(t, v->conf, v->line, "smtpd_authorized_verp_clients",
+                        &v->verp_clients, err) < 0)
+        return -1;
     return access_new(v->conf, v->line, t, v->address, &v->access, err);
 }
 
@@ -179,6 +182,7 @@ void smtp_service_free(struct smtp_service **vp)
     CHECK(v->n_sessions == 0);
     list_remove(&v->link);
     table_match_free(&v->submitters);
+    table_match_free(&v->verp_clients);
     smtp_auth_free(v);
     access_free(&v->access);
     filter_free(&v->filter);
