@@ -70,6 +70,7 @@ class Hato:
             "local_recipient_maps": "",
             # Nobody listens there: mail for elsewhere waits, and nobody asks DNS.
             "relayhost": "[127.0.0.1]:1",
+            "smtpd_peername_lookup": "no",  # test_names.py has names
             **(main or {}),
         }
         self.master = master

@@ -49,6 +49,26 @@ enum access_stage {
     ACCESS_VRFY,
 };
 
+struct dns;
+struct dns_hosts;
+
+/* ---- DNS lists, for restrictions and for postscreen */
+/* "127.0.0.[2;4..11]": which answers count. */
+struct access_filter {
+    bool is_any;
+    uint8_t set[4][32];
+};
+
+struct access_dnsxl {
+    slice domain;
+    slice spec; /* as configured: with its filter */
+    struct access_filter filter;
+};
+
+/* "domain" or "domain=filter"; false: malformed.  The slices lie in `spec`. */
+bool access_dnsxl_parse(slice spec, struct access_dnsxl *out);
+bool access_filter_match(const struct access_filter *f, const uint8_t *ip4);
+
 struct access;
 /* Compile.  ERR_PERM with file and cure when a list is wrong: an unknown word,
  * a table that is missing, or neither smtpd_relay_restrictions nor
@@ -57,6 +77,9 @@ int access_new(const struct conf *c, const struct conf_service *service,
                struct tables *t, const struct address *address,
                struct access **out, struct err *err);
 void access_free(struct access **a);
+/* Whom to ask for names; without, DNS says "try later" to every question.
+ * `hosts` may be NULL. */
+void access_set_dns(struct access *a, struct dns *dns, struct dns_hosts *hosts);
 
 /* What the lists said about the message; slices in the session's arena. */
 struct access_effects {
@@ -77,15 +100,24 @@ struct access_verified {
     slice text; /* why, in the session's arena */
 };
 
+/* What the system of names says of a client (Postfix's SMTPD_PEER_CODE_*). */
+enum access_name {
+    ACCESS_NAME_NONE, /* it has none, or nobody asked */
+    ACCESS_NAME_OK,
+    ACCESS_NAME_TEMP,   /* that could not be found out now */
+    ACCESS_NAME_FORGED, /* the name has not this address */
+};
+
 struct access_session {
     /* ---- filled in by the SMTP server */
     const struct peer_addr *peer;
     slice name;         /* verified client name, "unknown" */
     slice reverse_name; /* unverified, "unknown" */
-    slice addr;         /* "192.0.2.1", "2001:db8::1" */
-    slice helo;         /* "" before HELO */
-    slice protocol;     /* "SMTP", "ESMTP" */
-    slice sasl_user;    /* "" */
+    enum access_name name_status, reverse_status;
+    slice addr;      /* "192.0.2.1", "2001:db8::1" */
+    slice helo;      /* "" before HELO */
+    slice protocol;  /* "SMTP", "ESMTP" */
+    slice sasl_user; /* "" */
     bool is_tls;
     bool ccert_ok;           /* the client's certificate is trusted */
     slice ccert_fingerprint; /* "" without a certificate */
@@ -110,6 +142,7 @@ struct access_session {
     struct access_effects effects;
     unsigned char deferred_stage; /* DEFER_IF_PERMIT of an earlier stage .. */
     char deferred[160];           /* .. and its reply */
+    struct access_known *known;   /* what DNS lists said, in the arena */
 };
 
 /* Forget the effects (message ended or RSET); the arena is the caller's. */

@@ -6,6 +6,7 @@
 #include "access/access.h"
 #include "base/base.h"
 #include "base/map.h"
+#include "dns/dns.h"
 
 #define ACCESS_RESULT_DEPTH 20 /* restriction names as table results */
 
@@ -17,7 +18,7 @@ enum verdict {
     SAYS_GONE, /* cancelled: unwind */
 };
 
-enum rule_arg { ARG_NONE, ARG_TABLE, ARG_NUMBER };
+enum rule_arg { ARG_NONE, ARG_TABLE, ARG_NUMBER, ARG_DNSXL };
 
 /* Which table a bare type:name means in a list. */
 enum list_kind {
@@ -43,8 +44,9 @@ struct restriction {
 struct rule {
     const struct restriction *what; /* NULL: a class */
     const struct rules *class;
-    slice spec; /* of the table, for messages */
+    slice spec; /* of the table or DNS list, for messages */
     struct table_list *table;
+    struct access_dnsxl list;
     unsigned number;
 };
 
@@ -90,6 +92,17 @@ struct access {
     bool logs_port;
     int reject_code, defer_code, map_reject_code, map_defer_code, relay_code,
         bad_name_code, non_fqdn_code, multi_rcpt_code, plaintext_code;
+    int unknown_address_code, unknown_client_code, unknown_host_code, rbl_code;
+    bool unknown_address_defers, unknown_host_defers; /* *_tempfail_action */
+    slice rbl_reply;                                  /* default_rbl_reply */
+    const char *expansion_chars; /* smtpd_expansion_filter */
+    struct table_list *rbl_replies;
+    struct table_match *mx_networks; /* permit_mx_backup_networks */
+    struct access_dnsxl *maps_rbl;   /* maps_rbl_domains */
+    size_t n_maps_rbl;
+    bool has_mx_networks, use_v4, use_v6;
+    struct dns *dns; /* NULL: DNS says nothing, for tests */
+    struct dns_hosts *hosts;
     int64_t limits[LIMIT_N];
     int64_t rate_unit_ms;
 };
@@ -112,7 +125,9 @@ struct check {
     unsigned depth;
     unsigned warn_depth; /* warn_if_reject at this depth; 0 none */
     struct deferral if_permit, if_reject;
-    bool grants_relay; /* the last OK came from a rule that may */
+    bool grants_relay;       /* the last OK came from a rule that may */
+    const struct rule *rest; /* the rule at hand and those behind it */
+    size_t n_rest;
     bool is_rcpt_checked, is_sender_checked;
     slice line; /* of SAYS_REJECT */
     int code;
@@ -132,6 +147,9 @@ enum verdict check_trouble(struct check *c, slice name, const struct err *err);
 enum verdict check_server_error(struct check *c);
 void check_defer_if(struct check *c, struct deferral *d, const char *status,
                     const char *text);
+/* The same with a whole text of its own. */
+void check_defer_if_text(struct check *c, struct deferral *d,
+                         const char *status, const char *fmt, ...) PRINTF(4, 5);
 /* unknown[192.0.2.1], with the port where that is wanted. */
 slice check_client_text(const struct access *a, struct access_session *s);
 
@@ -166,7 +184,48 @@ MAY_WAIT enum verdict check_unverified_recipient(struct check *c,
 MAY_WAIT enum verdict check_unverified_sender(struct check *c,
                                               const struct rule *r);
 
-/* ---- result.c: what access(5) says for `value`, found for `key`. */
+/* Lookups in the table of a rule. */
+struct asking {
+    struct check *c;
+    const struct rule *r;
+    struct arena *a;
+    slice key;   /* found */
+    slice value; /* p NULL: not found */
+};
+
+/* A host name and its parents; an address and the networks that its octets
+ * name.  0, or -1 with *says. */
+MAY_WAIT int check_ask_domain(struct asking *q, slice domain,
+                              enum verdict *says);
+MAY_WAIT int check_ask_addr(struct asking *q, slice addr, enum verdict *says);
+
+/* ---- names.c: restrictions that ask DNS */
+extern const struct restriction dns_restrictions[];
+extern const size_t n_dns_restrictions;
+/* Fails only when cancelled (SAYS_GONE). */
+MAY_WAIT int check_dns(struct check *c, const struct dns_question *q, size_t n,
+                       struct arena *a, struct dns_answer *out);
+/* The addresses of a host, as the system would find them: /etc/hosts, then A
+ * and AAAA.  out[0] and out[1]. */
+MAY_WAIT int check_host_addrs(struct check *c, slice host, struct arena *a,
+                              struct dns_answer out[static 2]);
+const char *check_rr_text(const struct dns_rr *rr, struct arena *a);
+slice check_domain_of(slice addr_or_name);
+
+/* ---- dnsxl.c */
+MAY_WAIT enum verdict check_rbl_client(struct check *c, const struct rule *r);
+MAY_WAIT enum verdict check_rhsbl(struct check *c, const struct rule *r);
+MAY_WAIT enum verdict check_maps_rbl(struct check *c, const struct rule *r);
+MAY_WAIT enum verdict check_dnswl(struct check *c, const struct rule *r);
+
+/* ---- servers.c: check_*_{a,mx,ns}_access, permit_mx_backup */
+MAY_WAIT enum verdict check_servers(struct check *c, const struct rule *r);
+MAY_WAIT enum verdict check_mx_backup(struct check *c, const struct rule *r);
+
+/* ---- result.c */
+/* Take "5.7.1" off the front of *text. */
+bool check_status_take(slice *text, char *out, size_t size);
+/* What access(5) says for `value`, found for `key`. */
 MAY_WAIT enum verdict check_result(struct check *c, const struct rule *r,
                                    slice key, slice value);
 

@@ -50,9 +50,14 @@ enum verdict check_rules(struct check *c, const struct rules *r)
             continue;
         }
         c->grants_relay = false;
+        c->rest = &r->v[i];
+        c->n_rest = r->n - i;
         says = check_rule(c, &r->v[i]);
         if (c->warn_depth >= depth)
             c->warn_depth = 0;
+        /* Whatever comes, it is "try later". */
+        if (c->if_permit.is_active && c->if_reject.is_active)
+            break;
     }
     if (c->warn_depth >= depth)
         c->warn_depth = 0;

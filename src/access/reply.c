@@ -124,6 +124,28 @@ enum verdict check_server_error(struct check *c)
     return check_refuse(c, true, 451, "4.3.5", "Server configuration error");
 }
 
+void check_defer_if_text(struct check *c, struct deferral *d,
+                         const char *status, const char *fmt, ...)
+{
+    struct buf b CLEANUP(buf_done);
+    va_list ap;
+    char *line;
+
+    if (d->is_active)
+        return;
+    buf_init(&b, 1024);
+    buf_printf(&b, "450 %s ", status);
+    va_start(ap, fmt);
+    buf_vprintf(&b, fmt, ap);
+    va_end(ap);
+    line = slice_cstr(c->s->arena, buf_view(&b));
+    if (line == NULL)
+        return;
+    flatten(line);
+    d->is_active = true;
+    d->line = slice_str(line);
+}
+
 void check_defer_if(struct check *c, struct deferral *d, const char *status,
                     const char *text)
 {

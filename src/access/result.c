@@ -47,8 +47,7 @@ static void status_fix(struct check *c, char *status)
     }
 }
 
-/* Take "5.7.1" off the front of *text. */
-static bool status_take(slice *text, char *out, size_t size)
+bool check_status_take(slice *text, char *out, size_t size)
 {
     slice rest = *text;
     slice word;
@@ -76,7 +75,7 @@ static enum verdict refuse(struct check *c, slice text, int code,
     char own[16];
 
     (void)snprintf(own, sizeof(own), "%s", status);
-    if (status_take(&text, own, sizeof(own)))
+    if (check_status_take(&text, own, sizeof(own)))
         own[0] = code >= 500 ? '5' : '4';
     status_fix(c, own);
     if (text.n == 0)
@@ -117,7 +116,7 @@ static void defer_if(struct check *c, struct deferral *d, slice text)
     char status[16] = "4.7.0";
     char *reason;
 
-    if (status_take(&text, status, sizeof(status)))
+    if (check_status_take(&text, status, sizeof(status)))
         status[0] = '4';
     status_fix(c, status);
     reason = arena_printf(c->s->arena, "%.*s",

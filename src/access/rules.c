@@ -127,14 +127,6 @@ static enum verdict permit_sasl(struct check *c, const struct rule *r)
  * Access tables
  */
 
-struct asking {
-    struct check *c;
-    const struct rule *r;
-    struct arena *a;
-    slice key;   /* found */
-    slice value; /* p NULL: not found */
-};
-
 /* 0, or -1 with *says; a table in trouble is a fault of ours (451). */
 MAY_WAIT static int ask(struct asking *q, slice key, unsigned flags,
                         enum verdict *says)
@@ -157,9 +149,7 @@ MAY_WAIT static int ask(struct asking *q, slice key, unsigned flags,
     return -1;
 }
 
-/* The host name, then its parents. */
-MAY_WAIT static int ask_domain(struct asking *q, slice domain,
-                               enum verdict *says)
+int check_ask_domain(struct asking *q, slice domain, enum verdict *says)
 {
     unsigned flags = 0;
     slice name = domain;
@@ -179,8 +169,7 @@ MAY_WAIT static int ask_domain(struct asking *q, slice domain,
     return 0;
 }
 
-/* The address, then the networks that its octets name. */
-MAY_WAIT static int ask_addr(struct asking *q, slice addr, enum verdict *says)
+int check_ask_addr(struct asking *q, slice addr, enum verdict *says)
 {
     char delimiter = slice_chr(addr, ':') >= 0 ? ':' : '.';
     unsigned flags = 0;
@@ -261,32 +250,32 @@ MAY_WAIT static int ask_client(struct asking *q, enum verdict *says)
 {
     struct access_session *s = q->c->s;
 
-    if (s->name.n > 0 && ask_domain(q, s->name, says) < 0)
+    if (s->name.n > 0 && check_ask_domain(q, s->name, says) < 0)
         return -1;
     if (q->value.p != NULL)
         return 0;
-    return ask_addr(q, s->addr, says);
+    return check_ask_addr(q, s->addr, says);
 }
 
 MAY_WAIT static int ask_reverse_client(struct asking *q, enum verdict *says)
 {
     struct access_session *s = q->c->s;
 
-    if (s->reverse_name.n > 0 && ask_domain(q, s->reverse_name, says) < 0)
+    if (s->reverse_name.n > 0 && check_ask_domain(q, s->reverse_name, says) < 0)
         return -1;
     if (q->value.p != NULL)
         return 0;
-    return ask_addr(q, s->addr, says);
+    return check_ask_addr(q, s->addr, says);
 }
 
 MAY_WAIT static int ask_helo(struct asking *q, enum verdict *says)
 {
-    return ask_domain(q, q->c->s->helo, says);
+    return check_ask_domain(q, q->c->s->helo, says);
 }
 
 MAY_WAIT static int ask_etrn(struct asking *q, enum verdict *says)
 {
-    return ask_domain(q, q->c->s->etrn, says);
+    return check_ask_domain(q, q->c->s->etrn, says);
 }
 
 MAY_WAIT static int ask_sender(struct asking *q, enum verdict *says)
@@ -314,8 +303,8 @@ MAY_WAIT static enum verdict check_client_access(struct check *c,
 MAY_WAIT static enum verdict check_reverse_client(struct check *c,
                                                   const struct rule *r)
 {
-    return by_table(c, r, ask_reverse_client, check_client_text(c->a, c->s),
-                    "Client host");
+    return by_table(c, r, ask_reverse_client, c->s->reverse_name,
+                    "Unverified Client host");
 }
 
 MAY_WAIT static enum verdict check_helo_access(struct check *c,
@@ -767,6 +756,10 @@ const struct restriction *restriction_find(slice name)
     for (size_t i = 0; i < ARRAY_LEN(restrictions); i++) {
         if (slice_ieqs(name, restrictions[i].name))
             return &restrictions[i];
+    }
+    for (size_t i = 0; i < n_dns_restrictions; i++) {
+        if (slice_ieqs(name, dns_restrictions[i].name))
+            return &dns_restrictions[i];
     }
     return NULL;
 }

@@ -47,6 +47,12 @@ static int rule_arg(struct compiling *k, struct rule *r, slice *rest)
                      slice_str(r->what->name));
     if (r->what->arg == ARG_TABLE)
         return rule_table(k, r, word);
+    if (r->what->arg == ARG_DNSXL) {
+        r->spec = slice_dup(k->a->arena, word);
+        if (!access_dnsxl_parse(r->spec, &r->list))
+            return wrong(k, "need a domain, or domain=d.d.d.d, not", word);
+        return 0;
+    }
     if (!slice_u64(word, &number) || number > 30)
         return wrong(k, "need a number of at most 30, not", word);
     r->number = (unsigned)number;
@@ -278,6 +284,87 @@ static void values_init(struct access *a)
         a->service != NULL ? slice_str(a->service->name) : SL("smtp");
 }
 
+static bool defers(const struct access *a, const char *param)
+{
+    return slice_ieqs(conf_slice(a->conf, a->service, param), "defer");
+}
+
+static void dns_values_init(struct access *a)
+{
+    a->unknown_address_code = code_of(a, "unknown_address_reject_code");
+    a->unknown_client_code = code_of(a, "unknown_client_reject_code");
+    a->unknown_host_code = code_of(a, "unknown_hostname_reject_code");
+    a->rbl_code = code_of(a, "maps_rbl_reject_code");
+    a->unknown_address_defers = defers(a, "unknown_address_tempfail_action");
+    a->unknown_host_defers = defers(a, "unknown_helo_hostname_tempfail_action");
+    a->rbl_reply = conf_slice(a->conf, a->service, "default_rbl_reply");
+    a->has_mx_networks =
+        conf_slice(a->conf, a->service, "permit_mx_backup_networks").n > 0;
+}
+
+static void protocols_init(struct access *a)
+{
+    slice rest = conf_slice(a->conf, NULL, "inet_protocols");
+    slice word;
+
+    while (conf_list_next(&rest, &word)) {
+        a->use_v4 |= slice_ieqs(word, "all") || slice_ieqs(word, "ipv4");
+        a->use_v6 |= slice_ieqs(word, "all") || slice_ieqs(word, "ipv6");
+    }
+}
+
+/* "\t", "\40" and "\\" of a set of characters. */
+static const char *unescape(slice text, struct arena *a)
+{
+    static const char from[] = "abfnrtv";
+    static const char to[] = "\a\b\f\n\r\t\v";
+    char *out = xarena_alloc(a, text.n + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; i < text.n; i++) {
+        const char *known;
+        unsigned octal = 0;
+        int digits = 0;
+
+        if (text.p[i] != '\\' || i + 1 == text.n) {
+            out[n++] = text.p[i];
+            continue;
+        }
+        i++;
+        known = strchr(from, text.p[i]);
+        while (digits < 3 && i < text.n && text.p[i] >= '0' &&
+               text.p[i] <= '7') {
+            octal = octal * 8 + (unsigned)(text.p[i] - '0');
+            digits++;
+            i++;
+        }
+        if (digits > 0)
+            i--;
+        out[n++] = digits > 0      ? (char)octal
+                   : known != NULL ? to[known - from]
+                                   : text.p[i];
+    }
+    return out;
+}
+
+static int maps_rbl_init(struct access *a, struct err *err)
+{
+    slice list = conf_slice(a->conf, a->service, "maps_rbl_domains");
+    slice rest = list;
+    slice word;
+
+    a->maps_rbl =
+        xarena_alloc(a->arena, (list.n / 2 + 1) * sizeof(struct access_dnsxl));
+    while (conf_list_next(&rest, &word)) {
+        if (!access_dnsxl_parse(slice_dup(a->arena, word),
+                                &a->maps_rbl[a->n_maps_rbl]))
+            return err_perm(err, "maps_rbl_domains: bad domain \"%.*s\"",
+                            SLF(slice_sub(word, 0, 60)));
+        a->n_maps_rbl++;
+    }
+    return 0;
+}
+
 static void limits_init(struct access *a)
 {
     static const char *const params[LIMIT_N] = {
@@ -307,6 +394,11 @@ static int tables_init(struct access *a, struct err *err)
                         "smtpd_client_event_limit_exceptions",
                         &a->limit_exceptions, err) < 0)
         return -1;
+    if (table_list_param(a->tables, a->conf, a->service, "rbl_reply_maps",
+                         &a->rbl_replies, err) < 0 ||
+        table_match_new(a->tables, a->conf, a->service,
+                        "permit_mx_backup_networks", &a->mx_networks, err) < 0)
+        return -1;
     if (table_list_param(a->tables, a->conf, a->service, "relay_clientcerts",
                          &a->relay_ccerts, err) < 0)
         return -1;
@@ -331,9 +423,14 @@ int access_new(const struct conf *c, const struct conf_service *service,
     a->classes = ARENA_NEW(a->arena, struct map);
     map_init(a->classes, true);
     values_init(a);
+    dns_values_init(a);
+    protocols_init(a);
+    a->expansion_chars =
+        unescape(conf_slice(a->conf, a->service, "smtpd_expansion_filter"),
+                 a->arena);
     limits_init(a);
-    if (tables_init(a, err) < 0 || lists_init(a, err) < 0 ||
-        safety_check(a, err) < 0) {
+    if (maps_rbl_init(a, err) < 0 || tables_init(a, err) < 0 ||
+        lists_init(a, err) < 0 || safety_check(a, err) < 0) {
         access_free(&a);
         return -1;
     }
@@ -367,6 +464,8 @@ void access_free(struct access **ap)
     map_done(a->classes);
     table_match_free(&a->mynetworks);
     table_match_free(&a->limit_exceptions);
+    table_list_free(&a->rbl_replies);
+    table_match_free(&a->mx_networks);
     table_list_free(&a->sender_login);
     table_list_free(&a->relay_ccerts);
     arena_free(&a->arena);
@@ -374,4 +473,11 @@ void access_free(struct access **ap)
     a->magic = 0;
     free(a);
     *ap = NULL;
+}
+
+void access_set_dns(struct access *a, struct dns *dns, struct dns_hosts *hosts)
+{
+    CHECK_OBJ(a, ACCESS_MAGIC);
+    a->dns = dns;
+    a->hosts = hosts;
 }

@@ -1,6 +1,7 @@
 /* smtpd: SMTP sessions of strangers and of the pickup socket. */
 #include "daemon/daemon.h"
 #include "daemon/fed.h"
+#include "dns/dns.h"
 #include "ipc/ipc.h"
 #include "keys/keys.h"
 #include "rt/sandbox.h"
@@ -30,6 +31,8 @@ MAY_WAIT static int on_start(struct process *p, struct err *err)
     if (keyring == NULL)
         keyring = keyring_new(p);
     parts.keyring = keyring;
+    parts.dns = dns_new(p);
+    parts.hosts = dns_hosts_new("/etc/hosts"); /* as it is now */
     if (smtp_server_new(&parts, &server, err) < 0)
         return -1;
     if (process_sandbox(p, 0, NULL, NULL, err) < 0)

@@ -128,3 +128,35 @@ void dns_hosts_find(struct dns_hosts *h, slice name, struct arena *a,
         out->ttl = HOSTS_TTL;
     }
 }
+
+/* "127.0.0.1 localhost ...": the first word behind the address. */
+static bool is_named(slice line, int family, const uint8_t *ip, slice *name)
+{
+    uint8_t has[16] = { 0 };
+    slice where;
+    int has_family;
+
+    return slice_token(&line, " \t\r\f\v", &where) &&
+           mail_ip_parse(where, &has_family, has) &&
+           (has_family == 4) == (family == AF_INET) &&
+           memcmp(has, ip, has_family == 4 ? 4 : 16) == 0 &&
+           slice_token(&line, " \t\r\f\v", name);
+}
+
+bool dns_hosts_name(struct dns_hosts *h, int family, const uint8_t *ip,
+                    struct arena *a, slice *name)
+{
+    slice rest, whole, line, word;
+
+    refresh(h);
+    rest = buf_view(&h->text);
+    while (rest.n > 0) {
+        (void)slice_cut(&rest, '\n', &whole);
+        (void)slice_cut(&whole, '#', &line);
+        if (is_named(line, family, ip, &word)) {
+            *name = slice_dup(a, word);
+            return name->p != NULL;
+        }
+    }
+    return false;
+}

@@ -180,8 +180,10 @@ static void write_file(const char *path, const char *text)
 static void hosts(void **state UNUSED)
 {
     char path[] = "/tmp/hato-hosts-XXXXXX";
+    uint8_t loopback[16] = { 127, 0, 0, 2 };
     struct dns_hosts *h;
     struct dns_answer out;
+    slice name;
 
     close(mkstemp(path));
     write_file(path, "# 192.0.2.9 comment\n"
@@ -200,6 +202,13 @@ static void hosts(void **state UNUSED)
     assert_int_equal(out.rr[1].ip[15], 1);
     dns_hosts_find(h, SL("other"), arena, &out);
     assert_int_equal(out.n_rr, 1);
+    assert_true(dns_hosts_name(h, AF_INET, loopback, arena, &name));
+    assert_true(slice_eqs(name, "mail.Example"));
+    memset(loopback, 0, 16);
+    assert_false(dns_hosts_name(h, AF_INET, loopback, arena, &name));
+    loopback[15] = 1;
+    assert_true(dns_hosts_name(h, AF_INET6, loopback, arena, &name));
+    assert_true(slice_eqs(name, "mail.example"));
     dns_hosts_find(h, SL("nor"), arena, &out);
     assert_int_equal(out.result, DNS_NXDOMAIN);
     dns_hosts_find(h, SL("comment"), arena, &out);

@@ -32,6 +32,8 @@ struct smtp_server;
 struct tables;
 struct spool_writer;
 struct keyring;
+struct dns;
+struct dns_hosts;
 
 /* What the process gives the server; all must outlive it. */
 struct smtp_server_parts {
@@ -39,6 +41,8 @@ struct smtp_server_parts {
     struct tables *tables;
     struct spool_writer *spool;
     struct keyring *keyring; /* NULL: no TLS */
+    struct dns *dns;         /* NULL: every name is unknown */
+    struct dns_hosts *hosts; /* NULL: DNS alone */
     int counters_fd; /* shared counters of clients, or -1 for private ones */
 };
 

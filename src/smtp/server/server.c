@@ -26,6 +26,7 @@ int smtp_server_new(const struct smtp_server_parts *parts,
     list_init(&server->services);
     list_init(&server->listeners);
     list_init(&server->sessions);
+    server->names = smtp_names_new();
     if (parts->counters_fd >= 0 &&
         access_counters_open(parts->counters_fd, &server->counters, err) < 0)
         goto undo;
@@ -142,6 +143,7 @@ void smtp_server_dump(const struct smtp_server *server, struct buf *out)
                      "%s\n",
                      server->n_sessions, server->n_accepted, server->n_messages,
                      server->is_draining ? ", draining" : "");
+    smtp_names_dump(server->names, out);
 }
 
 void smtp_server_free(struct smtp_server **sp)
@@ -157,6 +159,7 @@ void smtp_server_free(struct smtp_server **sp)
 
         smtp_service_free(&v);
     }
+    smtp_names_free(&server->names);
     auth_client_free(&server->auth);
     access_counters_close(&server->counters);
     conf_unref(&server->conf);

@@ -7,6 +7,7 @@
  */
 #include "access/access.h"
 #include "address/address.h"
+#include "base/map.h"
 #include "conf/conf.h"
 #include "filter/filter.h"
 #include "ipc/ipc.h"
@@ -55,6 +56,7 @@ struct smtp_service {
     int index;                       /* of the line, -1: pickup */
     bool is_pickup;
     bool logs_port;
+    bool looks_up_names; /* smtpd_peername_lookup */
     char tag[64]; /* "smtpd", "submission/smtpd", "pickup": for the log */
     const char *myhostname;
     const char *mail_name;
@@ -109,6 +111,7 @@ struct smtp_server {
     struct conf *conf;
     struct access_counters *counters;
     struct auth_client *auth; /* NULL: no service needs it */
+    struct smtp_names *names;
     struct list services;
     struct list listeners;
     struct list sessions;
@@ -145,6 +148,18 @@ enum smtp_verb {
 
 struct smtp_tx;
 
+/* What the system of names says of an address; shared by its sessions. */
+struct smtp_name {
+    struct map_node node;
+    struct list link;
+    unsigned n_refs;
+    enum access_name name_status, reverse_status;
+    msec until;
+    char *name;    /* verified; NULL: "unknown" */
+    char *reverse; /* what PTR says; NULL: "unknown" */
+    char addr[64];
+};
+
 /* A session: what stays in memory while its client is quiet. */
 struct smtp {
     uint32_t magic;
@@ -164,12 +179,13 @@ struct smtp {
     struct list link;
     struct smtp_service *service;
     struct stream *stream;
-    char *helo;        /* as given; NULL before */
-    char *client;      /* "unknown[192.0.2.1]" */
-    char *login;       /* pickup: the user's name */
-    char *sasl_user;   /* who has signed in; NULL nobody */
-    char *sasl_method; /* "PLAIN" */
-    char *deferred;    /* DEFER_IF_PERMIT of CONNECT or HELO, else NULL */
+    char *helo;             /* as given; NULL before */
+    struct smtp_name *name; /* NULL: not looked up */
+    char *client;           /* "unknown[192.0.2.1]" */
+    char *login;            /* pickup: the user's name */
+    char *sasl_user;        /* who has signed in; NULL nobody */
+    char *sasl_method;      /* "PLAIN" */
+    char *deferred;         /* DEFER_IF_PERMIT of CONNECT or HELO, else NULL */
     unsigned char deferred_stage;
     struct peer_addr peer;
     struct access_client counted;
@@ -230,6 +246,16 @@ MAY_WAIT int smtp_count(struct smtp *s, enum access_event event, bool *ok);
 slice smtp_verb_name(unsigned verb);
 /* More input, within smtpd_timeout.  -1: end the session. */
 MAY_WAIT int smtp_fill(struct smtp *s);
+
+/* ---- names.c */
+struct smtp_names *smtp_names_new(void);
+void smtp_names_free(struct smtp_names **all);
+void smtp_names_dump(const struct smtp_names *all, struct buf *out);
+/* Look up the client's name, where it is wanted.  -1: the session ends. */
+MAY_WAIT int smtp_name_find(struct smtp *s);
+void smtp_name_unref(struct smtp_name **n);
+const char *smtp_client_name(const struct smtp *s);
+void smtp_name_policy(const struct smtp *s, struct access_session *policy);
 
 /* ---- tls.c */
 void smtp_tls_settings(struct smtp_service *v);

@@ -67,8 +67,7 @@ struct smtp_tx *smtp_tx_get(struct smtp *s)
         tx->arena = arena;
         tx->policy.arena = arena;
         tx->policy.peer = &s->peer;
-        tx->policy.name = SL("unknown");
-        tx->policy.reverse_name = SL("unknown");
+        smtp_name_policy(s, &tx->policy);
         tx->policy.addr = slice_str(s->peer.text);
         address_list_init(&tx->rcpts, arena);
         if (s->deferred != NULL) {
@@ -201,6 +200,7 @@ static void session_free(struct smtp *s)
     list_remove(&s->link);
     free(s->helo);
     free(s->client);
+    smtp_name_unref(&s->name);
     free(s->login);
     smtp_auth_reset(s);
     free(s->deferred);
@@ -643,6 +643,29 @@ MAY_WAIT static void session_wake(void *arg, enum stream_why why)
 
 /* ---- the beginning */
 
+static void set_client(struct smtp *s)
+{
+    free(s->client);
+    if (s->service->logs_port)
+        s->client = xasprintf("%s[%s]:%u", smtp_client_name(s), s->peer.text,
+                              s->peer.port);
+    else
+        s->client = xasprintf("%s[%s]", smtp_client_name(s), s->peer.text);
+}
+
+/* Who is it? */
+MAY_WAIT static int introduce(struct smtp *s)
+{
+    int rc = smtp_name_find(s);
+
+    if (s->name != NULL)
+        set_client(s);
+    if (!s->service->is_pickup)
+        event_text(EV_INFO, s->service->tag, NULL, "connect from %s",
+                   s->client);
+    return rc;
+}
+
 MAY_WAIT static void greet(void *arg)
 {
     struct smtp *s = arg;
@@ -651,6 +674,10 @@ MAY_WAIT static void greet(void *arg)
     struct err err;
 
     s->task = task_self();
+    if (introduce(s) < 0) {
+        session_broken(s);
+        return;
+    }
     stream_deadline(s->stream, loop_after(service->timeout_ms));
     if (smtp_tls_wrap(s) < 0) {
         session_broken(s);
@@ -701,19 +728,12 @@ void smtp_session_begin(struct smtp_service *service, struct stream *stream,
         stream_limits(s->stream, INPUT_MAX + service->line_max, OUTPUT_MAX);
     if (peer->family == AF_UNIX)
         (void)snprintf(s->peer.text, sizeof s->peer.text, "%s", "127.0.0.1");
-    if (service->logs_port)
-        s->client = xasprintf("unknown[%s]:%u", s->peer.text, s->peer.port);
-    else
-        s->client =
-            xasprintf("%s[%s]", service->is_pickup ? "localhost" : "unknown",
-                      s->peer.text);
+    set_client(s);
     list_push(&service->server->sessions, &s->link);
     service->n_sessions++;
     service->server->n_sessions++;
     service->server->n_accepted++;
     if (service->is_limited)
         smtp_service_limit(service);
-    if (!service->is_pickup)
-        event_text(EV_INFO, service->tag, NULL, "connect from %s", s->client);
     task_spawn("smtp-greet", greet, s);
 }

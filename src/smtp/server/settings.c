@@ -104,6 +104,7 @@ static int switches(struct smtp_service *v, struct err *err)
     v->forbids_pipelining =
         conf_bool(v->conf, v->line, "smtpd_forbid_unauth_pipelining");
     v->logs_port = conf_bool(v->conf, v->line, "smtpd_client_port_logging");
+    v->looks_up_names = conf_bool(v->conf, v->line, "smtpd_peername_lookup");
     v->helo_required = conf_bool(v->conf, v->line, "smtpd_helo_required");
     v->vrfy_disabled = conf_bool(v->conf, v->line, "disable_vrfy_command");
     v->strict_paths = conf_bool(v->conf, v->line, "strict_rfc821_envelopes");
@@ -142,7 +143,10 @@ static int rooms(struct smtp_service *v, struct err *err)
     if (table_match_new(t, v->conf, v->line, "smtpd_authorized_verp_clients",
                         &v->verp_clients, err) < 0)
         return -1;
-    return access_new(v->conf, v->line, t, v->address, &v->access, err);
+    if (access_new(v->conf, v->line, t, v->address, &v->access, err) < 0)
+        return -1;
+    access_set_dns(v->access, v->server->parts.dns, v->server->parts.hosts);
+    return 0;
 }
 
 int smtp_service_new(struct smtp_server *server,
