@@ -3,6 +3,7 @@ own: each takes what is for peer.test into a Maildir and sends the rest to a por
 import glob
 import os
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -47,7 +48,6 @@ class Peer:
         assert wait_for(self.is_up, 20), self.log()
 
     def is_up(self):
-        import socket
         try:
             socket.create_connection(("127.0.0.1", self.port), 1).close()
             return True

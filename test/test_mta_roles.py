@@ -1,4 +1,6 @@
 """Mail goes whole from Hato to other mail servers, and from them to Hato."""
+import glob
+import os
 import smtplib
 
 import pytest
@@ -7,6 +9,7 @@ import mtapeers
 import postfixpeer
 from hatotest import free_port, wait_for
 from mx import Mx
+from smtptalk import maildir
 
 LONG = b"y" * 900 + b"\r\n"
 # name: (headers, body, options of MAIL)
@@ -25,7 +28,6 @@ class PostfixPeer(postfixpeer.Postfix):
     """Takes what is for peer.test, sends the rest to a port."""
 
     def __init__(self, path, relay_port):
-        import os
         self.boxes = f"{path}/boxes"
         os.makedirs(self.boxes)
         os.chmod(self.boxes, 0o777)
@@ -40,7 +42,6 @@ class PostfixPeer(postfixpeer.Postfix):
             f.write("virtual unix - n n - - virtual\n")
 
     def mail(self):
-        import glob
         out = []
         for path in glob.glob(f"{self.boxes}/u/new/*"):
             with open(path, "rb") as f:
@@ -106,21 +107,9 @@ def test_to_hato(pair, case):
     h, peer = pair
     body = send(peer.port, case, ["tomo@example.com"])
 
-    def mails():
-        return [m for _, m in h_mails(h)]
-
-    wait_for(lambda: bodies(mails(), case), 30)
-    got = bodies(mails(), case)
+    wait_for(lambda: bodies(maildir(h.box("tomo")), case), 30)
+    got = bodies(maildir(h.box("tomo")), case)
     assert [b.rstrip(b"\n") for b in got] == [body.rstrip(b"\n")], h.log() + peer.log()
-
-
-def h_mails(h):
-    from smtptalk import maildir
-    out = []
-    for path in maildir(h.box("tomo")):
-        with open(path, "rb") as f:
-            out.append((path, f.read()))
-    return out
 
 
 def test_many(pair):
