@@ -7,7 +7,7 @@ import pytest
 
 import mtapeers
 import postfixpeer
-from hatotest import free_port, wait_for
+from hatotest import wait_for
 from mx import Mx
 from smtptalk import maildir
 
@@ -65,7 +65,6 @@ def pair(request, tmp_path_factory):
     h = Mx(str(where / "hato"))
     peer = PEERS[request.param](str(where / "peer"), h.port)
     h.main["relayhost"] = f"[127.0.0.1]:{peer.port}"
-    h.main["resolver_forwarders"] = f"127.0.0.1@{free_port()}"  # nobody: none is asked
     h.write_conf()
     with h, peer:
         yield h, peer

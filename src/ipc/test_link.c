@@ -16,6 +16,7 @@ static struct process p;
 static struct chan *master;
 static struct chan *server[8];
 static unsigned n_servers, n_up, n_down, refuse;
+static uint64_t slot;    /* that was asked for */
 static uint32_t held_id; /* a call that the first server answers late */
 
 static void server_msg(struct chan *c, struct msg *m, void *arg)
@@ -45,6 +46,7 @@ static void master_msg(struct chan *c, struct msg *m, void *arg UNUSED)
     int fds[2];
 
     assert_int_equal(m->type, MASTER_CONNECT);
+    slot = attr_u64_or(m->body, AT_SLOT, 0);
     if (refuse > 0) {
         refuse--;
         err_temp(&err, "not running");
@@ -142,18 +144,60 @@ static void body(void *arg UNUSED)
     loop_stop();
 }
 
-static void links_reconnect_and_say_goodbye(void **state UNUSED)
+/* Connects when it is first needed, not before, and after a break again when
+ * it is needed again; it says which of several it wants. */
+static void lazy_body(void *arg UNUSED)
+{
+    char mine[] = "mine";
+    struct link *l = link_new_lazy(&p, PT_SMTP, 3, &link_ops, mine, up);
+    struct err err;
+
+    assert_int_equal(task_sleep(30, &err), 0);
+    assert_int_equal(n_up, 0);
+    expect(l, "s0");
+    assert_int_equal(n_up, 1);
+    assert_int_equal(slot, 3);
+    chan_free(&server[0]);
+    while (n_down == 0 && task_sleep(2, &err) == 0)
+        ;
+    assert_int_equal(task_sleep(30, &err), 0);
+    assert_int_equal(n_servers, 1);
+    expect(l, "s1");
+    chan_bye(server[1]);
+    assert_int_equal(task_sleep(30, &err), 0);
+    assert_int_equal(n_servers, 2);
+    expect(l, "s2");
+    link_free(&l);
+    chan_free(&server[2]);
+    chan_free(&p.master);
+    chan_free(&master);
+    loop_stop();
+}
+
+static void run(void (*body_of)(void *arg), unsigned n_refused)
 {
     int fds[2];
 
+    n_servers = n_up = n_down = 0;
+    held_id = 0;
     loop_init("test", 1);
     assert_int_equal(chan_socketpair(fds, NULL), 0);
-    refuse = 2;
+    refuse = n_refused;
     p.master = chan_new(fds[0], &quiet_ops, NULL);
     master = chan_new(fds[1], &master_ops, NULL);
-    task_spawn("test", body, NULL);
+    task_spawn("test", body_of, NULL);
     loop_run();
     loop_done();
+}
+
+static void links_reconnect_and_say_goodbye(void **state UNUSED)
+{
+    run(body, 2);
+}
+
+static void a_lazy_link_waits_until_it_is_needed(void **state UNUSED)
+{
+    run(lazy_body, 0);
 }
 
 static void the_blocking_face(void **state UNUSED)
@@ -193,6 +237,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(links_reconnect_and_say_goodbye),
+        cmocka_unit_test(a_lazy_link_waits_until_it_is_needed),
         cmocka_unit_test(the_blocking_face),
     };
 
