@@ -104,6 +104,7 @@ acl_smtp_rcpt = accept_all
 dsn_advertise_hosts = *
 smtputf8_advertise_hosts = *
 smtp_accept_max_per_host = 0
+smtp_accept_max = 200
 recipients_max = 0
 tls_advertise_hosts =
 prdr_enable = false

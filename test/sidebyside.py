@@ -295,7 +295,7 @@ def reports(got):
             final = g["Final-Recipient"].split(";")[1].strip()
             out[final] = {
                 "action": g["Action"], "status": g["Status"],
-                "original": g["Original-Recipient"],
+                "original": (g["Original-Recipient"] or "").replace("; ", ";"),
                 "remote": g["Remote-MTA"],
                 "type": (g["Diagnostic-Code"] or "").split(";")[0],
                 "envid": groups[0]["Original-Envelope-Id"],
@@ -372,7 +372,7 @@ zone:
 
 
 SHARED = {
-    "myhostname": OURS, "mydestination": "", "mynetworks": "127.0.0.0/8",
+    "relayhost": "", "myhostname": OURS, "mydestination": "", "mynetworks": "127.0.0.0/8",
     "inet_interfaces": "127.0.0.1", "inet_protocols": "ipv4",
     # what comes back from the test internet at 127.0.0.1 would be us
     "smtp_connect_timeout": "2s", "smtp_helo_timeout": "2s", "smtp_mail_timeout": "2s",
@@ -392,7 +392,8 @@ def postfix(where):
 
 
 def hato(where):
-    h = hatotest.Hato(f"{where}/hato", main={**SHARED, "resolver_forwarders": "127.0.0.1"})
+    h = hatotest.Hato(f"{where}/hato", main={**SHARED, "resolver_forwarders": "127.0.0.1",
+                                              "resolver_dnssec": "no"})
     with h:
         return asyncio.run(run(h.port, h.log, lambda: True))
 

@@ -1,7 +1,9 @@
 """Mail goes whole from Hato to other mail servers, and from them to Hato."""
 import glob
 import os
+import shutil
 import smtplib
+import tempfile
 
 import pytest
 
@@ -53,21 +55,22 @@ PEERS = {"postfix": PostfixPeer, "exim": mtapeers.Exim, "opensmtpd": mtapeers.Op
 
 
 @pytest.fixture(scope="module", params=PEERS)
-def pair(request, tmp_path_factory):
+def pair(request):
     """(Hato, its peer), each the other's relay."""
     if request.param == "postfix":
         postfixpeer.need()
     else:
         mtapeers.need(request.param)
-    where = tmp_path_factory.mktemp(request.param)
-    for d in (where, *list(where.parents)[:2]):
-        d.chmod(0o755)
-    h = Mx(str(where / "hato"))
-    peer = PEERS[request.param](str(where / "peer"), h.port)
+    # pytest's own directories are closed to the peers' users
+    where = tempfile.mkdtemp(prefix="hato-peer-")
+    os.chmod(where, 0o755)
+    h = Mx(f"{where}/hato")
+    peer = PEERS[request.param](f"{where}/peer", h.port)
     h.main["relayhost"] = f"[127.0.0.1]:{peer.port}"
     h.write_conf()
     with h, peer:
         yield h, peer
+    shutil.rmtree(where, ignore_errors=True)
 
 
 def send(port, case, rcpts):

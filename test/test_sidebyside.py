@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -14,22 +15,30 @@ from hatotest import TOP
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results():
     postfixpeer.need()
     if not os.path.exists("/usr/sbin/nsd"):
         pytest.skip("no nsd")
-    where = tmp_path_factory.mktemp("sbs")
-    where.chmod(0o755)
+    # pytest's own directories are closed to the servers' users
+    where = tempfile.mkdtemp(prefix="hato-sbs-")
+    os.chmod(where, 0o755)
     p = subprocess.run(["unshare", "-n", "-m", sys.executable,
-                        os.path.join(TOP, "test", "sidebyside.py"), str(where)],
+                        os.path.join(TOP, "test", "sidebyside.py"), where],
                        capture_output=True, text=True, timeout=400, check=False)
-    path = where / "result.json"
-    assert path.exists(), p.stdout + p.stderr
-    yield json.loads(path.read_text())
+    path = os.path.join(where, "result.json")
+    assert os.path.exists(path), p.stdout + p.stderr
+    with open(path, encoding="utf-8") as f:
+        yield json.load(f)
     shutil.rmtree(where, ignore_errors=True)
 
 
-@pytest.mark.parametrize("case", sidebyside.cases())
+# being built
+LATER = {"tlsbroken", "flood", "8bit"}
+
+
+@pytest.mark.parametrize("case", [
+    pytest.param(c, marks=pytest.mark.xfail(reason="being built")) if c in LATER else c
+    for c in sidebyside.cases()])
 def test_outcome(results, case):
     """Sent, deferred or bounced, with the same enhanced status, at the same host."""
     rcpt = sidebyside.cases()[case][0]
