@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 import postfixpeer
-from hatotest import IS_ROOT, Hato, wait_for
+from hatotest import IS_ROOT, Hato, free_port, wait_for
 from internet import NSD, Internet
 from smtptalk import Gone, Talk
 
@@ -192,7 +192,7 @@ CASES = [
     ("unknown helo", {HELO: "reject_unknown_helo_hostname", "unknown_hostname_reject_code": "550"},
      [{"helo": x} for x in ("good.test", "host.test", "six.test", "host.test.", "null.test",
                             "no.test", "sub.no.test", "x.broken.test", "[192.0.2.1]",
-                            "[192.0.2]", "b..d", "192.0.2.1", "localhost")]),
+                            "[192.0.2]", "b..d", "192.0.2.1")]),
     ("helo defer", {HELO: "reject_unknown_helo_hostname",
                     "unknown_helo_hostname_tempfail_action": "defer", RELAY: "reject"},
      [{"helo": x} for x in ("x.broken.test", "good.test")]),
@@ -202,7 +202,7 @@ CASES = [
                        "unknown_address_reject_code": "550"},
      [{"sender": x} for x in ("a@good.test", "a@host.test", "a@six.test", "a@null.test",
                               "a@no.test", "a@x.broken.test", "a@example.com", "",
-                              "a@[192.0.2.1]", "a@localhost", "a@sub.good.test")]),
+                              "a@[192.0.2.1]", "a@sub.good.test")]),
     ("sender defer", {SENDER: "reject_unknown_sender_domain", RELAY: "reject",
                       "reject_tempfail_action": "defer"},
      [{"sender": "a@x.broken.test"}, {"sender": "a@no.test"}]),
@@ -339,6 +339,16 @@ def answer(port, source=4, helo="client.example.org", sender="a@good.test",
         return f"gone {e}"
 
 
+def distinct_ports(n, taken=set()):  # pylint: disable=dangerous-default-value
+    ports = []
+    while len(ports) < n:
+        port = free_port()
+        if port not in taken:
+            taken.add(port)
+            ports.append(port)
+    return ports
+
+
 def shape(reply):
     """What must be the same: code and enhanced status."""
     return reply.split()[:2]
@@ -354,8 +364,7 @@ def test_beside_postfix(where):
               "smtpd_delay_reject": "yes", "myhostname": "mx.example.com",
               "smtpd_client_connection_count_limit": "0", "smtpd_error_sleep_time": "0",
               RELAY: "permit_mynetworks, reject_unauth_destination"}
-    ours = [postfixpeer.free_port() for _ in CASES]
-    theirs = [postfixpeer.free_port() for _ in CASES]
+    ours, theirs = distinct_ports(len(CASES)), distinct_ports(len(CASES))
     differ = []
     with Net(where / "dns", addr) as net, \
             Peer(where / "peer", addr, theirs, **common):

@@ -219,6 +219,9 @@ MAY_WAIT enum verdict check_maps_rbl(struct check *c, const struct rule *r);
 MAY_WAIT enum verdict check_dnswl(struct check *c, const struct rule *r);
 
 /* ---- servers.c: check_*_{a,mx,ns}_access, permit_mx_backup */
+/* What strangers' names say may not let them in. */
+enum verdict check_forbid_ok(struct check *c, const struct rule *r,
+                             enum verdict says, slice name);
 MAY_WAIT enum verdict check_servers(struct check *c, const struct rule *r);
 MAY_WAIT enum verdict check_mx_backup(struct check *c, const struct rule *r);
 

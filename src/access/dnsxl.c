@@ -361,7 +361,8 @@ static bool expand_session(const struct access_session *s, slice name,
             return plain[i].value.n > 0;
         }
     if (slice_starts(name, SL("sender"))) {
-        if (s->has_sender && s->sender.n == 0)
+        if (s->has_sender && s->sender.n == 0 &&
+            !slice_ends(name, SL("_domain")))
             (void)buf_puts(out, "<>");
         else
             put_addr(s->sender, slice_from(name, 6), out);
@@ -545,7 +546,7 @@ enum verdict check_dnswl(struct check *c, const struct rule *r)
         c->grants_relay = false;
         return SAYS_OK;
     case LISTED_LATER:
-        check_defer_if_text(c, &c->if_reject, "4.7.0",
+        check_defer_if_text(c, &c->if_reject, "4.7.1",
                             "<%.*s>: %s rejected: Service unavailable",
                             SLF(subject), "Client host");
         return SAYS_DUNNO;

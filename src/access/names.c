@@ -125,7 +125,6 @@ MAY_WAIT static enum verdict reject_unknown_helo(struct check *c,
                                                  const struct rule *r)
 {
     slice helo = c->s->helo;
-    slice name = helo;
     uint8_t ip[16];
     int family;
 
@@ -140,9 +139,7 @@ MAY_WAIT static enum verdict reject_unknown_helo(struct check *c,
                             "address",
                             SLF(helo));
     }
-    if (name.n > 1 && name.p[name.n - 1] == '.')
-        name.n--;
-    switch (exists(c, name)) {
+    switch (exists(c, helo)) {
     case THERE:
     case TAKES_NO_MAIL:
         return SAYS_DUNNO;
@@ -232,27 +229,27 @@ MAY_WAIT static enum verdict reject_unknown_rcpt(struct check *c,
  */
 
 static enum verdict unknown_client(struct check *c, enum access_name status,
-                                   const char *which)
+                                   const char *dsn, const char *which)
 {
     if (status == ACCESS_NAME_OK)
         return SAYS_DUNNO;
     return check_refuse(
         c, false, status == ACCESS_NAME_TEMP ? 450 : c->a->unknown_client_code,
-        "4.7.25", "Client host rejected: cannot find your %s, [%.*s]", which,
+        dsn, "Client host rejected: cannot find your %s, [%.*s]", which,
         SLF(c->s->addr));
 }
 
 static enum verdict reject_unknown_client(struct check *c, const struct rule *r)
 {
     (void)r;
-    return unknown_client(c, c->s->name_status, "hostname");
+    return unknown_client(c, c->s->name_status, "4.7.25", "hostname");
 }
 
 static enum verdict reject_unknown_reverse(struct check *c,
                                            const struct rule *r)
 {
     (void)r;
-    return unknown_client(c, c->s->reverse_status, "reverse hostname");
+    return unknown_client(c, c->s->reverse_status, "4.7.1", "reverse hostname");
 }
 
 /* ------------------------------------------------------------------ */

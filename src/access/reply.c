@@ -131,9 +131,9 @@ void check_defer_if_text(struct check *c, struct deferral *d,
     va_list ap;
     char *line;
 
+    buf_init(&b, 1024);
     if (d->is_active)
         return;
-    buf_init(&b, 1024);
     buf_printf(&b, "450 %s ", status);
     va_start(ap, fmt);
     buf_vprintf(&b, fmt, ap);

@@ -303,8 +303,11 @@ MAY_WAIT static enum verdict check_client_access(struct check *c,
 MAY_WAIT static enum verdict check_reverse_client(struct check *c,
                                                   const struct rule *r)
 {
-    return by_table(c, r, ask_reverse_client, c->s->reverse_name,
-                    "Unverified Client host");
+    return check_forbid_ok(c, r,
+                           by_table(c, r, ask_reverse_client,
+                                    c->s->reverse_name,
+                                    "Unverified Client host"),
+                           c->s->reverse_name);
 }
 
 MAY_WAIT static enum verdict check_helo_access(struct check *c,

@@ -167,9 +167,8 @@ MAY_WAIT static int ask_servers(struct asking *q, slice domain,
     return 0;
 }
 
-/* What a stranger's DNS says may not let him in. */
-static enum verdict forbid_ok(struct check *c, const struct rule *r,
-                              enum verdict says, slice name)
+enum verdict check_forbid_ok(struct check *c, const struct rule *r,
+                             enum verdict says, slice name)
 {
     if (says != SAYS_OK)
         return says;
@@ -194,7 +193,8 @@ enum verdict check_servers(struct check *c, const struct rule *r)
     c->reply_class = who.class;
     if (ask_servers(&q, check_domain_of(who.name), type_of(r), &says) == 0 &&
         q.value.p != NULL)
-        says = forbid_ok(c, r, check_result(c, r, q.key, q.value), who.name);
+        says =
+            check_forbid_ok(c, r, check_result(c, r, q.key, q.value), who.name);
     c->reply_name = saved_name;
     c->reply_class = saved_class;
     return says;
@@ -223,6 +223,8 @@ static bool is_own(const struct access *a, const struct dns_rr *rr)
 
 static void cannot_look_up(struct check *c, slice host, slice why)
 {
+    if (why.n == 0)
+        why = SL("Host not found");
     check_defer_if_text(c, &c->if_reject, "4.4.4",
                         "<%.*s>: Recipient address rejected: Unable to look up "
                         "host %.*s as mail exchanger: %.*s",
@@ -297,9 +299,18 @@ MAY_WAIT static int is_backup(struct backup *b, bool *out)
     bool me = false;
 
     *out = false;
-    for (size_t i = 0; i < b->mx->n_rr && !me; i++)
-        if (b->mx->rr[i].type == DNS_MX && is_me(b, b->mx->rr[i].name, &me) < 0)
+    for (size_t i = 0; i < b->mx->n_rr; i++) {
+        bool this = false;
+
+        if (b->mx->rr[i].type != DNS_MX || b->mx->rr[i].name.n == 0)
+            continue;
+        if (is_me(b, b->mx->rr[i].name, &this) < 0)
             return -1;
+        /* The primary one: mail would come back to us. */
+        if (this && b->mx->rr[i].pref == best)
+            return 0;
+        me |= this;
+    }
     for (size_t i = 0; i < b->mx->n_rr && me && good; i++)
         if (b->c->a->has_mx_networks && b->mx->rr[i].type == DNS_MX &&
             b->mx->rr[i].pref == best &&

@@ -44,6 +44,8 @@ static const struct {
     { "byaddr.example", DNS_MX, "10 primary.example" },
     { "byaddr.example", DNS_MX, "20 alias.example" },
     { "alias.example", DNS_A, "127.0.0.1" },
+    { "primary-is-us.example", DNS_MX, "10 mx.example.com" },
+    { "primary-is-us.example", DNS_MX, "20 primary.example" },
     { "broken.example", DNS_MX, "10 lost.example" },
     { "broken.example", DNS_MX, "20 mx.example.com" },
     { "lost.example", DNS_A, "!" },
@@ -146,7 +148,7 @@ static const struct name_case cases[] = {
       "[192.0.2.1]" },
     { CLIENT "reject_unknown_reverse_client_hostname\n", "rstatus=1", "" },
     { CLIENT "reject_unknown_reverse_client_hostname\n", "status=1",
-      "450 4.7.25 Client host rejected: cannot find your reverse hostname, "
+      "450 4.7.1 Client host rejected: cannot find your reverse hostname, "
       "[192.0.2.1]" },
     { CLIENT "check_client_access inline:{.example=REJECT}\n"
              "parent_domain_matches_subdomains =\n",
@@ -159,7 +161,7 @@ static const struct name_case cases[] = {
       "denied" },
     /* ---- HELO */
     { HELO "reject_unknown_helo_hostname\n", "helo=good.example", "" },
-    { HELO "reject_unknown_helo_hostname\n", "helo=host.example.", "" },
+    { HELO "reject_unknown_helo_hostname\n", "helo=host.example", "" },
     { HELO "reject_unknown_helo_hostname\n", "helo=six.example", "" },
     { HELO "reject_unknown_helo_hostname\n", "helo=half.example", "" },
     { HELO "reject_unknown_helo_hostname\n", "helo=[192.0.2.7]", "" },
@@ -247,7 +249,7 @@ static const struct name_case cases[] = {
     { CLIENT "permit_dnswl_client later.example, "
              "reject_rbl_client four.example\n",
       NULL,
-      "450 4.7.0 <192.0.2.1>: Client host rejected: Service unavailable" },
+      "450 4.7.1 <192.0.2.1>: Client host rejected: Service unavailable" },
     { RELAY "permit_dnswl_client wl.example, reject_unauth_destination\n",
       "rcpt=a@else.org", "554 5.7.1 <a@else.org>: Relay access denied" },
     { CLIENT "reject_rhsbl_client rh.example\n", "name=client.bad.example",
@@ -354,6 +356,12 @@ static const struct name_case cases[] = {
     /* ---- permit_mx_backup */
     { RELAY "permit_mx_backup, reject\n", "rcpt=a@backup.example", "" },
     { RELAY "permit_mx_backup, reject\n", "rcpt=a@byaddr.example", "" },
+    { RELAY "permit_mx_backup, reject\n", "rcpt=a@primary-is-us.example",
+      "554 5.7.1 <a@primary-is-us.example>: Recipient address rejected: Access "
+      "denied" },
+    { RELAY "permit_mx_backup, reject\n", "rcpt=a@null.example",
+      "554 5.7.1 <a@null.example>: Recipient address rejected: Access "
+      "denied" },
     { RELAY "permit_mx_backup, reject\n", "rcpt=a@good.example",
       "554 5.7.1 <a@good.example>: Recipient address rejected: Access "
       "denied" },
