@@ -30,8 +30,13 @@ static bool asked_success(const struct qrcpt *r)
 /* confirm_delay_cleared: who was told that it is late hears that it arrived. */
 static bool is_cleared(const struct active *a, const struct qrcpt *r)
 {
+    uint32_t notify = r->notify;
+
+    /* As Postfix: the wish for success went on to the next host. */
+    if (r->relayed == RELAYED_DSN)
+        notify &= ~(uint32_t)ENV_NOTIFY_SUCCESS;
     return a->set->confirms_cleared &&
-           (r->notify == 0 || (r->notify & ENV_NOTIFY_DELAY) != 0) &&
+           (notify == 0 || (notify & ENV_NOTIFY_DELAY) != 0) &&
            (spool_message_attempts(a->qm->sm) & ATTEMPTS_WARNED) != 0;
 }
 
