@@ -24,6 +24,7 @@ static const struct {
     { "kick", command_kick, false },
     { "mailbox", command_mailbox, false },
     { "dns", command_dns, false },
+    { "trace", command_trace, false },
 };
 
 void command_print_names(void)

@@ -35,6 +35,7 @@ int command_init(int argc, char **argv);
 MAY_WAIT int command_check(int argc, char **argv);
 int command_mailbox(int argc, char **argv);
 int command_dns(int argc, char **argv);
+int command_trace(int argc, char **argv);
 
 /* ---- what commands share (util.c) */
 /* Print "NAME: fatal: ..." to standard error and exit with `status`. */
