@@ -185,3 +185,54 @@ match from any for any action "out"
         self.spawn(["unshare", "-m", "sh", "-c", script, "sh", f"{root}/usr/sbin/smtpd",
                     "-d", "-f", conf], libraries(root))
         return self
+
+
+class DovecotLmtp(Peer):
+    """Debian's Dovecot with LMTP on TCP and on the socket `lmtp`; it sends nothing."""
+
+    def __enter__(self):
+        root = need("dovecot")
+        lib = f"{root}/usr/lib/dovecot"
+        self.socket = f"{self.dir}/lmtp"
+        os.makedirs(f"{self.dir}/Maildir", exist_ok=True)
+        os.chown(f"{self.dir}/Maildir", 65534, 65534)
+        conf = f"{self.dir}/dovecot.conf"
+        with open(conf, "w", encoding="utf-8") as f:
+            f.write(f"""
+base_dir = {self.dir}/run
+state_dir = {self.dir}/state
+libexec_dir = {lib}
+mail_plugin_dir = {lib}/modules
+import_environment = TZ LD_LIBRARY_PATH={lib}
+log_path = {self.dir}/output
+protocols = lmtp
+ssl = no
+mail_location = maildir:{self.dir}/Maildir
+first_valid_uid = 100
+default_internal_user = nobody
+default_internal_group = nogroup
+default_login_user = daemon
+passdb {{
+  driver = static
+  args = nopassword=y
+}}
+userdb {{
+  driver = static
+  args = uid=65534 gid=65534 home={self.dir} allow_all_users=yes
+}}
+service lmtp {{
+  unix_listener {self.socket} {{
+    mode = 0666
+  }}
+  inet_listener lmtp {{
+    address = 127.0.0.1
+    port = {self.port}
+  }}
+}}
+""")
+        # it calls its parts where the package would have put them
+        script = "".join(f"mount -t overlay overlay -o lowerdir={root}/usr/{d}:/usr/{d} /usr/{d} && "
+                         for d in ("bin", "lib")) + 'exec "$@"'
+        self.spawn(["unshare", "-m", "sh", "-c", script, "sh", f"{root}/usr/sbin/dovecot", "-F",
+                    "-c", conf], {**libraries(root), "LD_LIBRARY_PATH": lib})
+        return self

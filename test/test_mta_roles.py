@@ -129,3 +129,23 @@ def test_many(pair):
     wanted = sorted(f"many {i}" for i in range(50))
     assert wait_for(lambda: there() == wanted, 30), h.log() + peer.log()
     assert len(h.mails("ana", 50, 60)) == 50
+
+
+@pytest.mark.parametrize("where", ["unix", "inet"])
+def test_dovecot_by_lmtp(where):
+    """As virtual_transport of a Hato before an old Dovecot: one answer for each
+    recipient."""
+    mtapeers.need("dovecot")
+    top = tempfile.mkdtemp(prefix="hato-peer-")
+    os.chmod(top, 0o755)
+    with mtapeers.DovecotLmtp(f"{top}/peer", 0) as peer:
+        target = f"unix:{peer.socket}" if where == "unix" else f"inet:127.0.0.1:{peer.port}"
+        h = Mx(f"{top}/hato", main={"virtual_transport": f"lmtp:{target}"})
+        with h:
+            for case in MAIL:
+                body = send(h.port, case, ["tomo@example.com", "ana@example.com"])
+                assert wait_for(lambda c=case: len(bodies(peer.mail(), c)) == 2, 30), \
+                    h.log() + peer.log()
+                assert {b.rstrip(b"\n") for b in bodies(peer.mail(), case)} == {body.rstrip(b"\n")}
+            assert h.log().count("postfix/lmtp") >= 2 * len(MAIL)
+    shutil.rmtree(top, ignore_errors=True)

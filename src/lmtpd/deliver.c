@@ -31,7 +31,7 @@ static void answer_err(struct lmtpd_session *s, struct lmtpd_rcpt *r,
 {
     bool never = err->class == ERR_PERM;
 
-    event_text(EV_WARNING, "lmtp", NULL, "lmtp(%.*s)<%d><%s>: %s",
+    event_text(EV_WARNING, "lmtpd", NULL, "lmtp(%.*s)<%d><%s>: %s",
                SLF(r->place.user), (int)getpid(), s->id, err->log);
     answer(r, never ? 550 : 451,
            err->status[0] != '\0' ? err->status
@@ -74,13 +74,13 @@ static void judge(struct group *g, struct lmtpd_rcpt *r,
                : a->code >= 500     ? "5.2.0"
                                     : "4.3.0",
                a->text);
-        event_text(EV_WARNING, "lmtp", NULL, "lmtp(%.*s)<%d><%s>: %.*s",
+        event_text(EV_WARNING, "lmtpd", NULL, "lmtp(%.*s)<%d><%s>: %.*s",
                    SLF(r->place.user), (int)getpid(), g->s->id, SLF(a->text));
         return;
     }
     answer(r, 250, "2.0.0", SLICE_NONE);
     g->s->server->n_delivered++;
-    event_text(EV_INFO, "lmtp", NULL,
+    event_text(EV_INFO, "lmtpd", NULL,
                "lmtp(%.*s)<%d><%s>: msgid=%.*s: saved mail to INBOX",
                SLF(r->place.user), (int)getpid(), g->s->id,
                SLF(tx->message_id));

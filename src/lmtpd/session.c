@@ -81,12 +81,12 @@ MAY_WAIT static bool secure(struct lmtpd_session *s)
     r = stream_tls_accept(s->stream, ctx, &err);
     tls_context_unref(&ctx);
     if (r < 0) {
-        event_text(EV_INFO, "lmtp", NULL, "lmtp(%d): TLS with %s failed: %s",
+        event_text(EV_INFO, "lmtpd", NULL, "lmtp(%d): TLS with %s failed: %s",
                    (int)getpid(), s->client, err.log);
         return false;
     }
     if (stream_tls_info(s->stream, &info))
-        event_text(EV_INFO, "lmtp", NULL, "lmtp(%d): %s: %s with cipher %s",
+        event_text(EV_INFO, "lmtpd", NULL, "lmtp(%d): %s: %s with cipher %s",
                    (int)getpid(), s->client, info.protocol, info.cipher);
     return true;
 }
@@ -233,7 +233,7 @@ MAY_WAIT static int cmd_rcpt(struct lmtpd_session *s, slice args)
         return lmtpd_reply(s, "555 5.5.4 Unsupported option");
     if (users_any(s->server->users, path.addr, tx->arena, &place, &found,
                   &err) < 0) {
-        event_text(EV_WARNING, "lmtp", NULL, "lmtp: %.*s: %s", SLF(path.addr),
+        event_text(EV_WARNING, "lmtpd", NULL, "lmtp: %.*s: %s", SLF(path.addr),
                    err.log);
         return lmtpd_reply(s, "451 4.3.0 <%.*s> Temporary internal error",
                            SLF(path.addr));
@@ -442,7 +442,7 @@ static void session_free(struct lmtpd_session *s, const char *why)
 {
     struct lmtpd *d = s->server;
 
-    event_text(EV_INFO, "lmtp", NULL, "lmtp(%d): Disconnect from %s: %s",
+    event_text(EV_INFO, "lmtpd", NULL, "lmtp(%d): Disconnect from %s: %s",
                (int)getpid(), s->client, why);
     lmtpd_tx_free(s);
     list_remove(&s->link);
@@ -566,12 +566,12 @@ MAY_WAIT static void greet(void *arg)
     stream_deadline(s->stream, clock_after(s->line->timeout));
     if (!ok && table_match_client(s->line->trusted, SLICE_NONE,
                                   slice_str(s->peer.text), &ok, &err) < 0) {
-        event_text(EV_WARNING, "lmtp", NULL, "lmtp: mynetworks: %s", err.log);
+        event_text(EV_WARNING, "lmtpd", NULL, "lmtp: mynetworks: %s", err.log);
         (void)lmtpd_reply(s, "421 4.3.0 %s Temporary internal error",
                           s->server->host);
         s->is_closing = true;
     } else if (!ok) {
-        event_text(EV_WARNING, "lmtp", NULL,
+        event_text(EV_WARNING, "lmtpd", NULL,
                    "lmtp: %s is not of mynetworks: refused", s->client);
         (void)lmtpd_reply(s, "554 5.7.1 %s Access denied", s->server->host);
         s->is_closing = true;
@@ -598,7 +598,7 @@ void lmtpd_session_start(struct lmtpd_line *line, int fd,
     list_push(&line->server->sessions, &s->link);
     line->server->n_sessions++;
     lmtpd_line_count(line, 1);
-    event_text(EV_INFO, "lmtp", NULL, "lmtp(%d): Connect from %s",
+    event_text(EV_INFO, "lmtpd", NULL, "lmtp(%d): Connect from %s",
                (int)getpid(), s->client);
     (void)task_spawn("lmtpd", greet, s);
 }

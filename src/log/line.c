@@ -64,7 +64,7 @@ static bool is_of_dovecot(slice service)
 static bool names_itself(slice service)
 {
     return slice_eqs(service, "imap") || slice_eqs(service, "pop3") ||
-           slice_eqs(service, "lmtp");
+           slice_eqs(service, "lmtpd");
 }
 
 static void put_tag(struct buf *b, const struct log_settings *s,
