@@ -27,6 +27,7 @@ class Sink:
         self.answers = dict(answers or {})
         self.ehlo = ehlo
         self.lmtp = lmtp
+        self.auth = None  # function(session, line) that serves AUTH
         self.messages = []
         self.commands = []  # (session, line)
         self.sessions = 0
@@ -188,5 +189,7 @@ class Session:
             elif verb == "QUIT":
                 self.say("QUIT", "221 2.0.0 Bye", line)
                 return
+            elif verb == "AUTH" and "AUTH" not in self.sink.answers and self.sink.auth:
+                self.sink.auth(self, line)
             else:
                 self.say(verb, "250 2.0.0 Ok" if verb == "HELO" else "500 5.5.2 what?", line)

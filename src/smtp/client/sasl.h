@@ -96,8 +96,9 @@ bool client_login_soft_bounce(const struct client_login *l);
 bool client_login_by_sender(const struct client_login *l);
 
 /* The dialogue.  say() sends a line and gives the answer: its code, enhanced
- * status ("" without) and text, which is the challenge for 334; slices live
- * until the next call.  -1 of it ends all with its err. */
+ * status ("" without) and the text behind the code (with the status), which is
+ * the challenge for 334; slices live until the next call.  -1 of it ends all
+ * with its err. */
 struct client_sasl_reply {
     int code;
     slice status;

@@ -393,8 +393,7 @@ static enum client_login_result outcome(struct dialogue *d)
     const struct client_sasl_reply *r = &d->reply;
     char text[200];
 
-    (void)snprintf(text, sizeof text, "%d %.*s%s%.*s", r->code, SLF(r->status),
-                   r->status.n > 0 ? " " : "", SLF(r->text));
+    (void)snprintf(text, sizeof text, "%d %.*s", r->code, SLF(r->text));
     if (r->code / 100 == 2) {
         if (client_sasl_is_done(d->sasl))
             return CLIENT_LOGIN_OK;

@@ -442,9 +442,9 @@ static int script_say(void *arg, slice line, struct client_sasl_reply *out,
     (void)slice_cut(&rest, ' ', &code);
     assert_true(slice_u64(code, &n));
     *out = (struct client_sasl_reply){ .code = (int)n };
+    out->text = rest;
     if (n != 334)
         (void)slice_cut(&rest, ' ', &out->status);
-    out->text = rest;
     return 0;
 }
 
