@@ -4,11 +4,13 @@ covers: fast_flush_domains smtpd_etrn_restrictions
 """
 import json
 import os
+import re
 import smtplib
 import subprocess
 
 from hatotest import EXE, wait_for
 from mx import Mx
+from postfixpeer import PEER, Postfix, need
 from smtptalk import FRIEND, Talk
 
 FILL = os.path.join(os.path.dirname(EXE), "..", "..", "bench", "fill_spool")
@@ -88,3 +90,96 @@ def test_a_long_queue(where):
         assert wait_for(lambda: new_mail(h, "a.example"), 20)
         h.tool("postsuper", "-d", "ALL")
         assert not queued(h)
+
+
+LETTERS = (("s@example.net", ["u@a.example"]), ("", ["u@a.example", "v@b.example"]),
+           ("x@example.org", ["u@b.example", "v@b.example", "w@b.example"]))
+
+
+def plain(text):
+    """Without what differs from one server, and second, to another."""
+    text = re.sub(r"\b4\w{14,16}\b *", "ID ", text)
+    text = re.sub(r"\d+ \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d ", "SIZE TIME ", text)
+    return re.sub(r'(arrival_time|message_size)": \d+', r'\1": N', text)
+
+
+def in_order(shown):
+    head, *mails, end = plain(shown).replace("Sender/Recipient------\n",
+                                             "Sender/Recipient------\n\n").split("\n\n")
+    return [head] + sorted(sorted(m.splitlines()) for m in mails) + [end]
+
+
+def test_the_queue_as_postfix_shows_it(where):
+    """The same mail in both queues; postqueue and qshape print the same."""
+    need()
+    main = {"defer_transports": "local", "mydestination": "a.example, b.example",
+            "local_transport": "local"}
+    os.mkdir(where / "p")
+    with boxes(where, virtual_mailbox_domains="", **main) as h, \
+            Postfix(where / "p", enable_long_queue_ids="yes", mynetworks="127.0.0.0/8",
+                    **main) as p:
+        def theirs(*command):
+            got = subprocess.run(
+                [f"{PEER}/usr/sbin/{command[0]}", *command[1:]], stdout=subprocess.PIPE,
+                text=True, check=True, timeout=60,
+                env={**p.env, "PATH": f"{PEER}/usr/sbin:{os.environ['PATH']}"})
+            return got.stdout
+
+        assert h.tool("postqueue", "-p").stdout == theirs("postqueue", "-p")
+        for sender, rcpts in LETTERS:
+            letter(h, *rcpts, sender=sender)
+            letter(p, *rcpts, sender=sender)
+        assert wait_for(lambda: theirs("postqueue", "-p").count("(deferred") == 3, 30)
+        assert wait_for(lambda: h.tool("postqueue", "-p").stdout.count("(deferred") == 3, 30)
+        assert in_order(h.tool("postqueue", "-p").stdout) == in_order(theirs("postqueue", "-p"))
+        ours, his = ([json.loads(x) for x in plain(t).replace(": N", ": 0").splitlines()]
+                     for t in (h.tool("postqueue", "-j").stdout, theirs("postqueue", "-j")))
+        for mails in ours, his:
+            mails.sort(key=lambda m: m["sender"])
+            for m in mails:
+                m["recipients"].sort(key=lambda r: r["address"])
+                m["queue_id"] = ""
+        assert ours == his
+        for args in (("deferred",), ("-s", "deferred"), ("-p", "-m", "1", "-b", "4", "deferred"),
+                     ("-l", "-t", "1", "deferred"), ()):
+            assert h.tool("qshape", *args).stdout == theirs("qshape", *args)
+
+
+def test_hato_queue(where):
+    h = boxes(where, defer_transports="virtual")
+    with h:
+        for sender, rcpts in LETTERS:
+            letter(h, *(r.replace("v@", "u@").replace("w@", "u@") for r in rcpts), sender=sender)
+        assert wait_for(lambda: h.tool("postqueue", "-p").stdout.count("(deferred") == 3, 30)
+
+        def count(*filters):
+            return int(h.command("queue", "--count", *filters, check=True).stdout)
+
+        assert count() == 3
+        assert count("--sender", "@example.net") == count("--sender", "<>") == 1
+        assert count("--sender", "*@EXAMPLE.*") == 2
+        assert count("--rcpt", "u@a.example") == count("--site", "A.example") == 2
+        assert count("--transport", "virtual") == 3 and count("--transport", "smtp") == 0
+        assert count("--status", "hold") == 0 and count("--status", "deferred") == 3
+        assert count("--older", "1h") == 0 and count("--younger", "2d") == 3
+        assert count("--reason", "deferred transport", "--site", "b.example") == 2
+        (m,) = map(json.loads, h.command("queue", "--json", "--sender", "<>").stdout.splitlines())
+        assert m["recipients"][0] == {
+            "address": "u@a.example", "transport": "virtual", "nexthop": "a.example",
+            "status": "4.3.2", "delay_reason": "deferred transport"}
+        assert m["attempts"] == 1 and m["next_try"] >= m["arrival_time"] + 300
+        assert m["why"] == "waits for its next try"
+        assert h.command("queue", "--ids", "--sender", "<>").stdout == m["queue_id"] + "\n"
+        shown = h.command("queue", "--id", m["queue_id"]).stdout
+        assert re.search(r"waits for its next try in \d+m \(.*\), tried 1 time\n"
+                         r"    to u@a.example by virtual:a.example\n"
+                         r"        4.3.2 deferred transport\n", shown)
+        assert re.search(r"a\.example +1 +1 ", h.command(
+            "queue", "--shape", "--sender", "@example.net").stdout)
+        assert h.command("queue", "hold").returncode == 64
+        assert h.command("queue", "--site", "b.example", "hold").stdout == "2 messages held\n"
+        assert count("--status", "hold") == 2
+        assert h.command("queue", "--sender", "<>", "release").stdout == "1 message released\n"
+        assert h.command("queue", "--status", "hold", "delete").stdout == "1 message deleted\n"
+        h.command("queue", "--sender", "@example.net", "flush", check=True)
+        assert wait_for(lambda: new_mail(h, "a.example"), 20)

@@ -4,8 +4,8 @@
 /*
  * command - the command-line tools, all in the one executable, chosen by the
  * name it is called by (sendmail, mailq, newaliases, postconf, postmap,
- * postalias, postqueue, postsuper, postcat, postlog) or by the first argument
- * of `hato`.  One file per command.
+ * postalias, postqueue, postsuper, postcat, postlog, qshape) or by the first
+ * argument of `hato`.  One file per command.
  *
  * They run as whoever calls them, read the configuration (-c DIR, -C, or
  * MAIL_CONFIG), talk to the running system over its sockets, never write into
@@ -28,6 +28,8 @@ int command_postqueue(int argc, char **argv);
 int command_postsuper(int argc, char **argv);
 int command_postcat(int argc, char **argv);
 int command_postlog(int argc, char **argv);
+int command_qshape(int argc, char **argv);
+int command_queue(int argc, char **argv);
 int command_user(int argc, char **argv);
 int command_who(int argc, char **argv);
 int command_kick(int argc, char **argv);

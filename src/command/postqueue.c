@@ -89,12 +89,12 @@ static void print_end(const struct listing *l)
         puts("Mail queue is empty");
     else
         printf("-- %" PRIu64 " Kbytes in %" PRIu64 " Request%s.\n",
-               (l->bytes + 1023) / 1024, l->n, l->n == 1 ? "" : "s");
+               l->bytes / 1024, l->n, l->n == 1 ? "" : "s");
 }
 
 /* ---- -j */
 
-static void json_string(slice s)
+void command_json_string(slice s)
 {
     putchar('"');
     for (size_t i = 0; i < s.n; i++) {
@@ -121,15 +121,17 @@ static void json_item(struct command_queue *q, slice item)
     (void)attr_find(item, AT_QUEUE_ID, &id);
     (void)attr_find(item, AT_SENDER, &sender);
     (void)attr_find(item, AT_KIND, &kind);
+    if (sender.n == 0)
+        sender = SL("MAILER-DAEMON"); /* as Postfix has it */
     printf("{\"queue_name\": ");
-    json_string(kind);
+    command_json_string(kind);
     printf(", \"queue_id\": ");
-    json_string(id);
+    command_json_string(id);
     printf(", \"arrival_time\": %" PRIu64 ", \"message_size\": %" PRIu64
            ", \"forced_expire\": false, \"sender\": ",
            attr_u64_or(item, AT_ARRIVAL, 0) / 1000,
            attr_u64_or(item, AT_SIZE, 0));
-    json_string(sender);
+    command_json_string(sender);
     printf(", \"recipients\": [");
     while (attr_next(&in, &a) > 0) {
         slice text = SLICE_NONE;
@@ -138,10 +140,10 @@ static void json_item(struct command_queue *q, slice item)
             continue;
         (void)attr_find(a.v, AT_ADDR, &text);
         printf("%s{\"address\": ", comma);
-        json_string(text);
+        command_json_string(text);
         if (attr_find(a.v, AT_REASON, &text) && text.n > 0) {
             printf(", \"delay_reason\": ");
-            json_string(text);
+            command_json_string(text);
         }
         putchar('}');
         comma = ", ";
@@ -163,12 +165,12 @@ MAY_WAIT static void run(void *arg)
     switch (o->mode) {
     case 'p':
         q.on_item = print_item;
-        command_queue_list(&q);
+        command_queue_list(&q, SLICE_NONE);
         print_end(&l);
         break;
     case 'j':
         q.on_item = json_item;
-        command_queue_list(&q);
+        command_queue_list(&q, SLICE_NONE);
         break;
     case 'i':
         (void)attr_put_str(&b, AT_QUEUE_ID, o->arg);

@@ -82,13 +82,13 @@ static NO_RETURN void refused(const struct err *err)
                 err->log);
 }
 
-void command_queue_list(struct command_queue *q)
+void command_queue_list(struct command_queue *q, slice body)
 {
     struct msg answer;
     struct err err;
 
     /* The items come before the answer. */
-    if (chan_call(q->chan, QUEUE_LIST, SLICE_NONE, NULL, 0,
+    if (chan_call(q->chan, QUEUE_LIST, body, NULL, 0,
                   clock_after(COMMAND_LIST_MS), &answer, &err) < 0)
         refused(&err);
     msg_free(&answer);

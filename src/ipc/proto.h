@@ -119,6 +119,7 @@ enum attr_tag {
     AT_CONCURRENCY = 152,  /* u64 */
     AT_POSITIVE = 153,     /* bool: the session was new, and answered: positive
                             * feedback */
+    AT_ATTEMPTS = 170,     /* u64 */
 };
 
 /* How a delivery of one recipient ended. */
@@ -258,9 +259,12 @@ enum {
 
 /* ---- command -> qmgr */
 enum {
-    QUEUE_LIST = 80, /* FLAGS -> many QUEUE_ITEM frames, then QUEUE_END */
-    QUEUE_ITEM = 81, /* QUEUE_ID SENDER SIZE ARRIVAL KIND(active, deferred,
-                      * hold) REASON RCPT*{ADDR REASON} */
+    QUEUE_LIST = 80, /* [KIND*] FLAGS(1: with TRANSPORT and NEXTHOP) -> many
+                      * QUEUE_ITEM frames, then QUEUE_END */
+    QUEUE_ITEM = 81, /* QUEUE_ID SENDER SIZE ARRIVAL KIND(incoming, active,
+                      * deferred, hold) TIME(next try, ms) ATTEMPTS TEXT(why it
+                      * waits) REASON RCPT*{ADDR REASON STATUS [TRANSPORT
+                      * NEXTHOP]} */
     QUEUE_END = 82,
     QUEUE_FLUSH = 83, /* NAME (site, "" all) or QUEUE_ID */
     QUEUE_HOLD = 84,  /* QUEUE_ID or "ALL" -> SIZE: how many */

@@ -16,6 +16,8 @@ static int usage(void)
     (void)fprintf(stderr, "usage: hato [-c DIR] start|start-fg|stop|reload|"
                           "abort|flush|status|check|reopen\n"
                           "       hato who [USER] | kick USER [ADDRESS]\n"
+                          "       hato queue [FILTER ...] [--json | --shape] "
+                          "[ACTION]\n"
                           "       hato init DIR [--domain DOMAIN] [--user "
                           "NAME]\n"
                           "       hato mailbox list|status|check|rebuild USER "

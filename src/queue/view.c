@@ -22,6 +22,7 @@ struct request {
     struct chan *c;
     struct msg *m;
     bool is_all;
+    bool has_routes;
     slice site; /* NAME of a flush or list; empty: all */
 };
 
@@ -126,7 +127,29 @@ static bool has_site(const struct spool_detail *d, slice site)
 
 /* ------------------------------------------------------------------ looking */
 
-static void put_rcpts(struct buf *b, const struct spool_detail *d)
+/* Where it would go now; nothing where that cannot be said. */
+static MAY_WAIT void put_route(struct queue *q, struct buf *one,
+                               const struct spool_detail *d,
+                               const struct spool_rcpt *r)
+{
+    struct arena *a CLEANUP(arena_free) = NULL;
+    struct queue_route route;
+    struct err err;
+
+    if (queue_is_special(r->addr)) {
+        (void)attr_put_str(one, AT_TRANSPORT, "local");
+        return;
+    }
+    a = arena_new(1 << 20);
+    if (q->ops->resolve(q->arg, r->has_owner ? r->owner : d->envelope.sender,
+                        r->addr, a, &route, &err) < 0)
+        return;
+    (void)attr_put(one, AT_TRANSPORT, route.transport);
+    (void)attr_put(one, AT_NEXTHOP, route.nexthop);
+}
+
+static MAY_WAIT void put_rcpts(struct buf *b, struct queue *q,
+                               const struct spool_detail *d, bool has_routes)
 {
     struct buf one;
 
@@ -141,6 +164,8 @@ static void put_rcpts(struct buf *b, const struct spool_detail *d)
             (void)attr_put(&one, AT_REASON, d->rcpts[i].reason);
         if (d->rcpts[i].status.n > 0)
             (void)attr_put(&one, AT_STATUS, d->rcpts[i].status);
+        if (has_routes)
+            put_route(q, &one, d, &d->rcpts[i]);
         /* A message may have more recipients than a frame holds: who looks at
          * the queue sees the first some ten thousand. */
         if (b->n + one.n + 8192 > b->max)
@@ -150,7 +175,33 @@ static void put_rcpts(struct buf *b, const struct spool_detail *d)
     buf_done(&one);
 }
 
-static void put_item(struct buf *b, const struct spool_message *m,
+/* Why it is not delivered just now, for people. */
+static void put_why(struct buf *b, const struct queue *q,
+                    const struct spool_message *m)
+{
+    const struct qmsg *qm = spool_message_user(m);
+
+    if (spool_message_held(m))
+        (void)attr_put_str(b, AT_TEXT, "held by the administrator");
+    else if (qm == NULL)
+        return;
+    else if (qm->where == QM_PARKED)
+        (void)attr_put_str(b, AT_TEXT,
+                           "its destination has more than its share of the "
+                           "active queue");
+    else if (qm->where != QM_WAITING)
+        (void)attr_put_str(b, AT_TEXT, "being delivered");
+    else if (qm->in.node.key > clock_wall())
+        (void)attr_put_str(b, AT_TEXT, "waits for its next try");
+    else if (q->n_active >= q->set->active_limit)
+        (void)attr_put_str(b, AT_TEXT,
+                           "due, but qmgr_message_active_limit is reached");
+    else
+        (void)attr_put_str(b, AT_TEXT, "due");
+}
+
+static void put_item(struct buf *b, const struct queue *q,
+                     const struct spool_message *m,
                      const struct spool_detail *d)
 {
     char id[MAIL_QUEUE_ID_SIZE];
@@ -162,12 +213,14 @@ static void put_item(struct buf *b, const struct spool_message *m,
     (void)attr_put_u64(b, AT_ARRIVAL, (uint64_t)spool_message_arrival_ms(m));
     (void)attr_put_str(b, AT_KIND, kind_of(m));
     (void)attr_put_u64(b, AT_TIME, (uint64_t)spool_message_next_try(m));
+    (void)attr_put_u64(b, AT_ATTEMPTS,
+                       spool_message_attempts(m) & ~ATTEMPTS_WARNED);
+    put_why(b, q, m);
     for (size_t i = 0; i < d->n_rcpts; i++)
         if (!d->rcpts[i].settled && d->rcpts[i].reason.n > 0) {
             (void)attr_put(b, AT_REASON, d->rcpts[i].reason);
             break;
         }
-    put_rcpts(b, d);
 }
 
 /* Send one message's item; false when the reader is gone. */
@@ -186,7 +239,8 @@ static MAY_WAIT bool list_one(struct request *r, uint64_t seq)
     m = spool_find(r->q->spool, seq); /* we may have waited */
     if (m == NULL || (r->site.n > 0 && !has_site(&d, r->site)))
         return true;
-    put_item(&b, m, &d);
+    put_item(&b, r->q, m, &d);
+    put_rcpts(&b, r->q, &d, r->has_routes);
     return chan_send(r->c, QUEUE_ITEM, buf_view(&b), NULL, 0, &err) == 0;
 }
 
@@ -234,7 +288,8 @@ static MAY_WAIT int cat(struct request *r, struct spool_message *m,
         return err_temp(err, "the envelope is too large to be shown");
     (void)attr_put_u64(&b, AT_BODY_OFFSET, at);
     (void)attr_put_u64(&b, AT_BODY_BYTES, bytes);
-    put_item(&b, m, &d);
+    put_item(&b, r->q, m, &d);
+    put_rcpts(&b, r->q, &d, false);
     chan_answer(r->c, r->m->id, buf_view(&b), &fd, 1);
     return 0;
 }
@@ -459,6 +514,7 @@ static MAY_WAIT void serve(struct request *r)
     struct err err;
 
     (void)attr_find(r->m->body, AT_NAME, &r->site);
+    r->has_routes = (attr_u64_or(r->m->body, AT_FLAGS, 0) & 1) != 0;
     if (r->m->type == QUEUE_LIST) {
         serve_list(r);
         return;
