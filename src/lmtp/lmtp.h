@@ -165,6 +165,9 @@ struct lmtp_syncs *lmtp_syncs_new(struct link *broker, bool hurry);
 uint64_t lmtp_syncs_generation(const struct lmtp_syncs *s);
 /* Take over AT_GENERATION of an answer of the broker. */
 void lmtp_syncs_learn(struct lmtp_syncs *s, slice answer);
+/* A delivery is on its way that will ask for a sync (1), or asks now, or never
+ * will (-1): a sync waits a moment for those. */
+void lmtp_syncs_coming(struct lmtp_syncs *s, int change);
 /* Wait until what is visible on file system `fs` is durable; `since`: the
  * generation from before it was sent. */
 MAY_WAIT int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, uint64_t since,

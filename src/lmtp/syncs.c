@@ -4,12 +4,15 @@
 #include "rt/rt.h"
 
 #define SYNC_MS ((msec)300 * 1000)
+/* A round waits so long for deliveries that are on their way. */
+#define GATHER_MS 2
 
 /* Deliveries on one file system that wait for a sync to begin after them. */
 struct round {
     struct list link;
     uint64_t fs;
     uint64_t since; /* the lowest generation of those who wait */
+    bool is_begun;  /* its task is there */
     bool is_sent;   /* no more may join */
     bool is_done;
     int result;
@@ -22,6 +25,8 @@ struct lmtp_syncs {
     struct link *broker;
     bool hurry;
     struct list rounds;
+    size_t n_coming; /* deliveries that will want to join */
+    struct waitq calm;
     uint64_t generation; /* of failed syncs, as the broker last told */
 };
 
@@ -32,6 +37,7 @@ struct lmtp_syncs *lmtp_syncs_new(struct link *broker, bool hurry)
     s->broker = broker;
     s->hurry = hurry;
     list_init(&s->rounds);
+    waitq_init(&s->calm);
     return s;
 }
 
@@ -79,14 +85,34 @@ static void next_round(struct lmtp_syncs *s, uint64_t fs)
     bool runs;
     struct round *r = open_round(s, fs, &runs);
 
-    if (r != NULL && !runs) {
+    if (r != NULL && !runs && !r->is_begun) {
         struct run *run = xcalloc(1, sizeof *run);
 
-        r->is_sent = true;
+        r->is_begun = true;
         run->syncs = s;
         run->round = r;
         task_spawn("local-sync", run_round, run);
     }
+}
+
+void lmtp_syncs_coming(struct lmtp_syncs *s, int change)
+{
+    CHECK(change > 0 || s->n_coming > 0);
+    s->n_coming = change > 0 ? s->n_coming + 1 : s->n_coming - 1;
+    if (s->n_coming == 0)
+        waitq_wake_all(&s->calm);
+}
+
+/* Half as many syncs as if each were begun at once: who is answered by the one
+ * sends again while the next one runs. */
+MAY_WAIT static void gather(struct lmtp_syncs *s)
+{
+    msec until = clock_after(GATHER_MS);
+    struct err ignored;
+
+    while (s->n_coming > 0)
+        if (waitq_wait(&s->calm, until, &ignored) < 0)
+            return;
 }
 
 MAY_WAIT static void run_round(void *arg)
@@ -99,6 +125,8 @@ MAY_WAIT static void run_round(void *arg)
     slice why;
 
     free(run);
+    gather(s);
+    r->is_sent = true;
     buf_init(&b, 64);
     (void)attr_put_u64(&b, AT_FSID, r->fs);
     (void)attr_put_u64(&b, AT_GENERATION, r->since);
@@ -143,8 +171,7 @@ int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, uint64_t since,
     /* Let the deliveries that end in this turn join before it goes out. */
     if (!runs) {
         task_yield();
-        if (!r->is_sent)
-            next_round(s, fs);
+        next_round(s, fs);
     }
     while (!r->is_done)
         if (waitq_wait(&r->done, clock_after(SYNC_MS), &ignored) < 0)

@@ -54,6 +54,7 @@ MAY_WAIT static void make_durable(struct group *g, const struct lmtp_rcpt *v,
         if (v[i].code != 250 || v[i].is_durable)
             continue;
         if (!has_synced || v[i].fs != synced) {
+            lmtpd_tx_arrived(g->s);
             result = lmtp_sync(syncs, v[i].fs, since, &err);
             synced = v[i].fs;
             has_synced = true;

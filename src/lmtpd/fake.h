@@ -68,6 +68,10 @@ uint64_t lmtp_syncs_generation(const struct lmtp_syncs *s)
     return 0;
 }
 
+void lmtp_syncs_coming(UNUSED struct lmtp_syncs *s, UNUSED int change)
+{
+}
+
 int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, uint64_t since,
               struct err *err)
 {

@@ -72,6 +72,7 @@ struct lmtpd_tx {
     struct lmtpd_rcpt *rcpts;
     size_t n_rcpts, room;
     bool is_bdat;
+    bool is_coming; /* as told to lmtp_syncs_coming() */
     /* while and after the bytes come in: */
     bool has_body;
     struct mail_dot dot;
@@ -114,6 +115,8 @@ MAY_WAIT int lmtpd_reply(struct lmtpd_session *s, const char *fmt, ...)
 
 /* ---- message.c */
 void lmtpd_tx_free(struct lmtpd_session *s);
+/* It asks for a sync now, or never will. */
+void lmtpd_tx_arrived(struct lmtpd_session *s);
 void lmtpd_body_begin(struct lmtpd_session *s, bool stuffed);
 /* Take bytes off *in (up to the end of the data, when stuffed). */
 void lmtpd_body_feed(struct lmtpd_session *s, slice *in);

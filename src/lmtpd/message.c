@@ -16,6 +16,14 @@ static void fail(struct lmtpd_tx *tx, const struct err *err)
     close_fd(&tx->body_fd);
 }
 
+void lmtpd_tx_arrived(struct lmtpd_session *s)
+{
+    if (!s->tx->is_coming)
+        return;
+    s->tx->is_coming = false;
+    lmtp_syncs_coming(s->server->syncs, -1);
+}
+
 void lmtpd_tx_free(struct lmtpd_session *s)
 {
     struct lmtpd_tx *tx = s->tx;
@@ -23,6 +31,7 @@ void lmtpd_tx_free(struct lmtpd_session *s)
 
     if (tx == NULL)
         return;
+    lmtpd_tx_arrived(s);
     s->tx = NULL;
     s->server->memory -= tx->counted;
     buf_done(&tx->bytes);

@@ -161,6 +161,8 @@ MAY_WAIT static int cmd_mail(struct lmtpd_session *s, slice args)
     s->tx = ARENA_NEW(arena, struct lmtpd_tx);
     s->tx->arena = arena;
     s->tx->body_fd = -1;
+    s->tx->is_coming = true;
+    lmtp_syncs_coming(s->server->syncs, 1);
     args = slice_from(args, 5);
     if (mail_path_parse(arena, &args, MAIL_PATH_NULL | MAIL_PATH_8BIT, &path,
                         &err) < 0) {

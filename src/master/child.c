@@ -275,12 +275,11 @@ static int spawn(struct master *m, enum ptype type, int control, pid_t *pid,
     return rc;
 }
 
-/* One process for each processor. */
 static unsigned siblings(const struct master *m, enum ptype t)
 {
-    if (t == PT_SMTPD || t == PT_SMTP)
+    if (t == PT_SMTPD || t == PT_SMTP || t == PT_LMTPD)
         return m->n_smtpd;
-    return t == PT_LMTPD || t == PT_LOGIN ? m->n_slots : 1;
+    return t == PT_LOGIN ? m->n_login : 1;
 }
 
 static void give_start(struct child *c, int conf_fd)

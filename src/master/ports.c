@@ -51,9 +51,9 @@ static int bind_port(struct master *m, const char *where, const char *kind,
     struct port *p = find(m, where);
 
     if (p == NULL) {
-        size_t n = is_shared                    ? 1
-                   : strcmp(kind, "smtpd") == 0 ? m->n_smtpd
-                                                : m->n_slots;
+        bool is_login =
+            strcmp(kind, "imapd") == 0 || strcmp(kind, "pop3d") == 0;
+        size_t n = is_shared ? 1 : is_login ? m->n_login : m->n_smtpd;
 
         if (!is_unix && is_free(where, err) < 0)
             return -1;

@@ -50,14 +50,14 @@ static unsigned wanted(const struct master *m, const struct conf *c,
     case PT_KEYS:
         return keys_wanted(c) ? 1 : 0;
     case PT_LMTPD:
-        return slots_has_command(c, "lmtpd") ? m->n_slots : 0;
+        return slots_has_command(c, "lmtpd") ? m->n_smtpd : 0;
     case PT_AUTH:
         return wants_auth(c);
     case PT_AUTHWORKER:
         return wants_auth(c) && auth_config_needs_worker(c);
     case PT_LOGIN:
         return slots_has_command(c, "imapd") || slots_has_command(c, "pop3d")
-                   ? m->n_slots
+                   ? m->n_login
                    : 0;
     default:
         return 0;

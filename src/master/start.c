@@ -115,16 +115,23 @@ static int make_pipes(struct master *m, struct err *err)
     return 0;
 }
 
+/* How many login processes there are is of the start: they share ports. */
+static unsigned count_login(const struct conf *c)
+{
+    long n = conf_int(c, NULL, "login_process_count");
+
+    if (n == 0)
+        n = sysconf(_SC_NPROCESSORS_ONLN);
+    if (n < 1)
+        n = 1;
+    return n < SLOTS_MAX ? (unsigned)n : SLOTS_MAX;
+}
+
 static int prepare(struct master *m, const struct master_options *o,
                    struct err *err)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
     m->is_root = geteuid() == 0;
     m->is_foreground = o->is_foreground;
-    m->n_slots = cores < 1 ? 1 : (unsigned)cores;
-    if (m->n_slots > SLOTS_MAX)
-        m->n_slots = SLOTS_MAX;
     m->n_smtpd = process_n_smtp();
     if (load_conf(m, o->conf_dir, err) < 0 || own_path(m, err) < 0 ||
         place_users(m, m->conf, err) < 0 || place_dirs(m, m->conf, err) < 0 ||
@@ -133,6 +140,7 @@ static int prepare(struct master *m, const struct master_options *o,
         access_counters_create(0, &m->counters_fd, err) < 0 ||
         master_conf_fd(m->conf, &m->conf_fd, err) < 0)
         return -1;
+    m->n_login = count_login(m->conf);
     return 0;
 }
 

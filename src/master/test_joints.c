@@ -55,7 +55,7 @@ static void only_the_joints_of_the_list(void **state UNUSED)
 /* Processes that are not there cannot be reached, joint or not. */
 static void nobody_is_there(void **state UNUSED)
 {
-    struct master m = { .n_slots = 1 };
+    struct master m = { .n_login = 1 };
     struct err err;
     int fd = -1;
 
