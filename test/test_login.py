@@ -2,13 +2,14 @@
 `hato who` and `hato kick`.
 
 covers: login_greeting login_trusted_networks imap_login_timeout pop3_login_timeout
-covers: login_drain_timeout mail_max_userip_connections disable_plaintext_auth
+covers: login_process_count login_drain_timeout mail_max_userip_connections disable_plaintext_auth
 """
 import contextlib
 import imaplib
 import os
 import poplib
 import re
+import shutil
 import signal
 import smtplib
 import socket
@@ -44,6 +45,10 @@ def make_cert(directory):
                     "/CN=mx.example.com", "-keyout", key, "-out", cert],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return cert, key
+
+
+def mail_owner():
+    return (65534, 65534) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
 
 
 class Reading:
@@ -300,6 +305,30 @@ def test_large_pieces_both_ways(server):
         assert ok == "OK" and data[0][1].replace(b"\r\n", b"\n") == big.replace(b"\r\n", b"\n")
 
 
+def test_commands_side_by_side(server):
+    # RFC 9051 5.5: a quick command behind a long one is not kept waiting.
+    c = server.imap("dora")
+    assert c.select()[0] == "OK"
+    box = f"{server.mail}/dora/cur"
+    body = "a line of a letter that nobody searches for\n" * 5000
+    for i in range(60):
+        with open(f"{box}/{i}.long.mx:2,", "w", encoding="ascii") as f:
+            f.write(f"Subject: {i}\n\n{body}")
+        os.chmod(f.name, 0o600)
+        shutil.chown(f.name, *mail_owner())
+    assert wait_for(lambda: c.select()[1] == [b"60"], 30)
+    c.send(b'a SEARCH BODY "nothing of this"\r\nb NOOP\r\n'
+           b'c FETCH 1 (UID)\r\nd STORE 1 +FLAGS.SILENT (\\Seen)\r\n')
+    order = []
+    while len(order) < 4:
+        line = c.readline()
+        if line[:1] != b"*":
+            assert line[1:5] == b" OK ", line
+            order.append(line[:1])
+    assert order == [b"b", b"c", b"a", b"d"]
+    c.logout()
+
+
 def test_idle_hears_of_mail_and_goes_on(server):
     c = server.imap("dora")
     c.select("INBOX")
@@ -441,7 +470,8 @@ def test_reload_keeps_sessions_and_refuses_nobody(where):
 
 
 def test_stop_says_goodbye(where):
-    with Reading(where) as r:
+    with Reading(where, login_process_count="3") as r:
+        assert sum(n.startswith("login/") for n in r.hato.processes()) == 3
         conns = [r.imap("anna"), r.imap("anna", tls=False), r.imap()]
         idler = r.imap("anna")
         idler.select("INBOX")

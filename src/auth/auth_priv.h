@@ -104,6 +104,9 @@ struct ticket_for {
     slice service, session, remote;
 };
 
+/* Give it to the broker, who then redeems it; false: no broker is there. */
+bool auth_push_ticket(struct auth *a, const struct ticket_for *whom,
+                      const struct user_place *place, uint8_t id[static 16]);
 void ticket_give(struct tickets *t, const struct ticket_for *whom,
                  const struct user_place *place, uint8_t id[static 16]);
 /* Once; the place's slices lie in the arena. */

@@ -135,7 +135,8 @@ MAY_WAIT static int add_ticket(struct auth_request *r, struct buf *b,
         return err_temp(err, "userdb does not know the user");
     if (place.kind != USER_MAILBOX)
         return err_temp(err, "mail goes to a file, which cannot be read here");
-    ticket_give(r->auth->tickets, &whom, &place, id);
+    if (!auth_push_ticket(r->auth, &whom, &place, id))
+        ticket_give(r->auth->tickets, &whom, &place, id);
     r->user = place.user;
     put_field(b, "user", r->user);
     (void)buf_puts(b, "\tticket=");

@@ -320,6 +320,43 @@ static void do_scram(void)
 
 /* ---- tickets */
 
+static unsigned n_pushed;
+
+static void pushed(struct chan *c UNUSED, struct msg *m, void *arg UNUSED)
+{
+    slice v;
+
+    assert_int_equal(m->type, AUTH_TICKET);
+    assert_true(attr_find(m->body, AT_TICKET, &v) && v.n == 16);
+    assert_true(attr_find(m->body, AT_SESSION, &v));
+    assert_slice(v, SL("abc"));
+    assert_true(attr_find(m->body, AT_USER, &v));
+    assert_slice(v, SL("tomo"));
+    n_pushed++;
+}
+
+/* A broker that is there has the ticket before the login has the answer. */
+static void do_push(void)
+{
+    static const struct chan_ops ops = { .on_msg = pushed };
+    size_t kept = tickets_count(auth->tickets);
+    struct chan *broker;
+    int fds[2];
+
+    assert_int_equal(chan_socketpair(fds, NULL), 0);
+    auth_on_peer(auth, PT_BROKER, fds[0]);
+    broker = chan_new(fds[1], &ops, NULL);
+    ask("AUTH\t923\tPLAIN\tservice=imap\tsecured\tsession=abc\tresp=%s\n",
+        base64(SL("\0tomo\0secret")));
+    assert_starts(answer(), "OK\t923\tuser=tomo\tticket=");
+    while (n_pushed == 0)
+        task_yield();
+    assert_int_equal(n_pushed, 1);
+    assert_int_equal(tickets_count(auth->tickets), kept);
+    chan_free(&broker);
+    task_yield();
+}
+
 static void do_tickets(void)
 {
     struct arena *a = arena_new(65536);
@@ -369,6 +406,7 @@ static void do_tickets(void)
     ask("AUTH\t922\tPLAIN\tservice=imap\tsecured\tsession=abc\tresp=%s\n",
         base64(SL("\0tomo\0secret")));
     assert_starts(answer(), "OK\t922\tuser=tomo\tticket=");
+    do_push();
 }
 
 static void all(void *arg)

@@ -50,6 +50,8 @@ struct broker {
     bool is_draining;
     struct map sessions; /* by handle */
     struct map counts;   /* by service, user and address of the client */
+    struct map tickets;  /* pushed by auth, not redeemed yet */
+    struct list oldest;  /* of them */
     uint64_t n_signed_in;
 };
 

@@ -6,6 +6,8 @@
 #define RECORD_MAX   65536
 #define REDEEM_MS    20000
 #define WAKE_MS      30000
+#define TICKET_MS    60000
+#define TICKETS_MAX  16384
 /* RFC 3501 5.4: a client that is not in IDLE must speak within so long. */
 #define INACTIVE_MS ((msec)30 * 60 * 1000)
 /* How many items of a list are sent before they are waited for. */
@@ -39,6 +41,8 @@ void sessions_init(struct broker *b)
 {
     map_init(&b->sessions, false);
     map_init(&b->counts, false);
+    map_init(&b->tickets, false);
+    list_init(&b->oldest);
 }
 
 /* ------------------------------------------------------------------- counts */
@@ -242,25 +246,106 @@ void sessions_login_gone(struct peer *login)
 
 /* ------------------------------------------------------------------ sign-in */
 
-MAY_WAIT static int redeem(struct broker *b, slice request, struct msg *answer,
+/* Auth sends a ticket ahead of the login that will bring it. */
+struct ticket {
+    struct map_node node; /* of broker.tickets */
+    struct list link;     /* broker.oldest */
+    msec until;
+    slice body; /* of AUTH_TICKET */
+};
+
+static void ticket_free(struct broker *b, struct ticket *t)
+{
+    map_del(&b->tickets, &t->node);
+    list_remove(&t->link);
+    free_slice(&t->body);
+    free(t);
+}
+
+static void tickets_expire(struct broker *b, size_t max)
+{
+    while (!list_empty(&b->oldest)) {
+        struct ticket *t = CONTAINER_OF(b->oldest.next, struct ticket, link);
+
+        if (t->until > loop_now() && b->tickets.n <= max)
+            return;
+        ticket_free(b, t);
+    }
+}
+
+static void auth_says(struct chan *c UNUSED, struct msg *m, void *arg)
+{
+    struct broker *b = arg;
+    struct ticket *t;
+    slice id = find(m->body, AT_TICKET);
+
+    if (m->type != AUTH_TICKET || id.n != 16 || map_get(&b->tickets, id))
+        return;
+    tickets_expire(b, TICKETS_MAX - 1);
+    t = xcalloc(1, sizeof *t);
+    t->until = clock_after(TICKET_MS);
+    t->body = copy(m->body);
+    map_put(&b->tickets, &t->node, find(t->body, AT_TICKET));
+    list_push(&b->oldest, &t->link);
+}
+
+static const uint16_t ticket_tags[] = { AT_TICKET, AT_SERVICE_NAME, AT_SESSION,
+                                        AT_REMOTE };
+
+/* One that was sent ahead: each once, and for what it was given only.  1: who
+ * it is for; 0: there is none. */
+static int redeem_here(struct broker *b, slice request, struct buf *who,
+                       struct err *err)
+{
+    struct map_node *n;
+    struct ticket *t;
+    bool fits = true;
+
+    tickets_expire(b, TICKETS_MAX);
+    n = map_get(&b->tickets, find(request, AT_TICKET));
+    if (n == NULL)
+        return 0;
+    t = CONTAINER_OF(n, struct ticket, node);
+    for (size_t i = 0; i < ARRAY_LEN(ticket_tags); i++)
+        fits = fits && slice_eq(find(request, ticket_tags[i]),
+                                find(t->body, ticket_tags[i]));
+    if (fits)
+        buf_slice(who, t->body);
+    ticket_free(b, t);
+    if (fits)
+        return 1;
+    err_perm(err, "a ticket that was given for another session");
+    event_text(EV_WARNING, "auth", NULL, "ticket refused: %s", err->log);
+    return -1;
+}
+
+MAY_WAIT static int redeem(struct broker *b, slice request, struct buf *who,
                            struct err *err)
 {
-    static const struct chan_ops no_ops = { 0 };
-    static const uint16_t tags[] = { AT_TICKET, AT_SERVICE_NAME, AT_SESSION,
-                                     AT_REMOTE };
+    static const struct chan_ops ops = { .on_msg = auth_says };
+    const uint16_t *tags = ticket_tags;
+    struct msg answer;
     struct buf body;
-    int rc;
+    int rc = redeem_here(b, request, who, err);
 
+    if (rc != 0)
+        return rc < 0 ? -1 : 0;
     if (b->auth == NULL)
-        b->auth = link_new(b->p, PT_AUTH, &no_ops, b, NULL);
+        b->auth = link_new(b->p, PT_AUTH, &ops, b, NULL);
     buf_init(&body, 4096);
-    for (size_t i = 0; i < ARRAY_LEN(tags); i++)
+    for (size_t i = 0; i < ARRAY_LEN(ticket_tags); i++)
         attr_put(&body, tags[i], find(request, tags[i]));
     rc = body.overflow ? err_temp(err, "a session with too long a name")
                        : link_call(b->auth, AUTH_REDEEM, buf_view(&body), NULL,
-                                   0, clock_after(REDEEM_MS), answer, err);
+                                   0, clock_after(REDEEM_MS), &answer, err);
     buf_done(&body);
-    return rc;
+    if (rc == 0) {
+        buf_slice(who, answer.body);
+        msg_free(&answer);
+        return 0;
+    }
+    /* It may have overtaken what auth sent ahead, but not auth's answer. */
+    return redeem_here(b, request, who, err) > 0 ? 0 : -1;
 }
 
 /* What the worker is told: who it is, from auth; whence, from login. */
@@ -378,26 +463,22 @@ MAY_WAIT static int sign_in(struct broker *b, struct chan *c, struct msg *m,
     int client = m->n_fds == 1 ? m->fds[0] : -1;
     struct entry wanted, *e = NULL;
     struct session *s;
-    struct msg who;
+    struct buf who CLEANUP(buf_done) = { 0 };
     int fd = -1;
 
+    buf_init(&who, 65536);
     if (((attr_u64_or(m->body, AT_FLAGS, 0) & 1) == 0) != (client >= 0))
         return err_temp(err, "a session without TLS brings its socket");
     if (redeem(b, m->body, &who, err) < 0)
         return -1;
-    if (broker_read_request(b, who.body, &wanted, err) == 0)
+    if (broker_read_request(b, buf_view(&who), &wanted, err) == 0)
         e = broker_get_worker(b, &wanted, err);
-    if (e == NULL) {
-        msg_free(&who);
+    if (e == NULL)
         return -1;
-    }
     /* From here on nothing waits: the login and the worker are there. */
-    if (!chan_is_open(c)) {
-        msg_free(&who);
+    if (!chan_is_open(c))
         return err_peer(err, "the login that asked is gone");
-    }
-    s = session_new(b, who.body, m->body, err);
-    msg_free(&who);
+    s = session_new(b, buf_view(&who), m->body, err);
     if (s == NULL)
         return -1;
     if (hand_over(s, e, m->body, client, &fd, err) < 0) {
@@ -597,7 +678,9 @@ void sessions_worker_msg(struct entry *e, struct msg *m)
     } else if (m->type == WORKER_PUSH) {
         to_login(s, LOGIN_PUSH, m->body);
     } else if (m->type == WORKER_ENDED) {
-        tell_end(s, find(m->body, AT_TEXT));
+        /* The end of its socket says it to a login that has one. */
+        if (s->is_parked)
+            tell_end(s, find(m->body, AT_TEXT));
         session_free(s);
     } else if (m->type == WORKER_KEEP) {
         keep(s, m);

@@ -101,6 +101,9 @@ static bool got(const struct far_end *f, uint16_t type)
     return false;
 }
 
+static bool late_ticket;
+static void push_ticket(const char *ticket);
+
 static void auth_msg(struct chan *c, struct msg *m, void *arg UNUSED)
 {
     slice ticket = SLICE_NONE;
@@ -110,6 +113,8 @@ static void auth_msg(struct chan *c, struct msg *m, void *arg UNUSED)
     assert_int_equal(m->type, AUTH_REDEEM);
     attr_find(m->body, AT_TICKET, &ticket);
     if (!slice_eqs(ticket, "good ticket 1234")) {
+        if (late_ticket)
+            push_ticket("late enough 1234");
         err_perm(&err, "no such ticket");
         chan_fail(c, m->id, &err);
         return;
@@ -246,6 +251,46 @@ static void handle_body(struct buf *body, const uint8_t *handle)
 {
     buf_init(body, 4096);
     attr_put(body, AT_HANDLE, slice_of(handle, 16));
+}
+
+/* As auth does it when a password was right. */
+static void push_ticket(const char *ticket)
+{
+    struct buf body;
+
+    buf_init(&body, 1000);
+    attr_put_str(&body, AT_TICKET, ticket);
+    attr_put_str(&body, AT_SERVICE_NAME, "imap");
+    attr_put_str(&body, AT_SESSION, "s1");
+    attr_put_str(&body, AT_REMOTE, "192.0.2.1");
+    attr_put_str(&body, AT_USER, "joe");
+    attr_put_str(&body, AT_ACCOUNT, "joe");
+    attr_put_u64(&body, AT_UID, 1000);
+    attr_put_u64(&body, AT_GID, 1000);
+    attr_put_str(&body, AT_HOME, "/home/joe");
+    attr_put_str(&body, AT_MAIL, "maildir:/home/joe/Maildir");
+    assert_int_equal(
+        chan_send(auth, AUTH_TICKET, buf_view(&body), NULL, 0, NULL), 0);
+    buf_done(&body);
+}
+
+MAY_WAIT static int sign_in_as(struct far_end *f, const char *ticket,
+                               const char *session)
+{
+    struct msg answer;
+    struct buf body;
+
+    buf_init(&body, 4096);
+    attr_put_str(&body, AT_TICKET, ticket);
+    attr_put_str(&body, AT_SERVICE_NAME, "imap");
+    attr_put_str(&body, AT_SESSION, session);
+    attr_put_str(&body, AT_REMOTE, "192.0.2.1");
+    attr_put_u64(&body, AT_FLAGS, 1);
+    attr_put_str(&body, AT_TAG, "a");
+    if (ask(f, BROKER_SESSION, &body, NULL, &answer) < 0)
+        return -1;
+    msg_free(&answer);
+    return 0;
 }
 
 MAY_WAIT static int sign_in(struct far_end *f, uint8_t handle[16])
@@ -409,6 +454,34 @@ static void limit(void **state UNUSED)
     in_world("mail_max_userip_connections = 2\n", limit_body);
 }
 
+/* Tickets that auth sent ahead: auth is not asked, and each is good once. */
+static void ahead_body(void)
+{
+    uint8_t handle[16];
+    unsigned n;
+
+    assert_int_equal(sign_in(&login, handle), 0); /* auth is known from here */
+    n = n_redeemed;
+    push_ticket("ahead of it 1234");
+    push_ticket("for another 1234");
+    UNTIL(b->tickets.n == 2);
+    assert_int_equal(sign_in_as(&login, "ahead of it 1234", "s1"), 0);
+    assert_int_equal(n_redeemed, n);
+    assert_int_equal(sign_in_as(&login, "ahead of it 1234", "s1"), -1);
+    assert_int_equal(sign_in_as(&login, "for another 1234", "s2"), -1);
+    assert_int_equal(sign_in_as(&login, "for another 1234", "s1"), -1);
+    assert_int_equal(b->tickets.n, 0);
+    /* One that is overtaken by who brings it. */
+    late_ticket = true;
+    assert_int_equal(sign_in_as(&login, "late enough 1234", "s1"), 0);
+    late_ticket = false;
+}
+
+static void ahead(void **state UNUSED)
+{
+    in_world("mail_max_userip_connections = 0\n", ahead_body);
+}
+
 static void deaths_body(void)
 {
     uint8_t handle[16];
@@ -567,7 +640,7 @@ int main(void)
         cmocka_unit_test(life),           cmocka_unit_test(forged),
         cmocka_unit_test(limit),          cmocka_unit_test(deaths),
         cmocka_unit_test(kept),           cmocka_unit_test(who_and_kick),
-        cmocka_unit_test(foreign_worker),
+        cmocka_unit_test(foreign_worker), cmocka_unit_test(ahead),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,7 +29,9 @@ struct auth_client {
     struct process *p;
     int fd; /* -1: none */
     bool is_ready, is_freed, is_connecting;
-    bool is_reading, is_writing;
+    bool is_reading, is_writing, is_readable;
+    struct task *reader; /* while is_reading */
+    struct fd_watch *watch;
     uint32_t epoch; /* which connection this is */
     uint32_t next_id;
     struct mech mechs[MECHS_MAX];
@@ -82,9 +84,12 @@ static void drop(struct auth_client *c)
     size_t pos = 0;
     struct imap_node *n = NULL;
 
+    fd_watch_free(&c->watch);
     close_fd(&c->fd);
     c->is_ready = false;
     c->epoch++;
+    if (c->is_reading && c->reader != NULL)
+        task_wake(c->reader);
     wipe(&c->out);
     while ((n = imap_next(&c->requests, &pos, n)) != NULL) {
         struct auth_request *r = CONTAINER_OF(n, struct auth_request, node);
@@ -314,6 +319,14 @@ static bool take_lines(struct auth_client *c, struct buf *in)
     return in->n < AUTH_LINE_MAX;
 }
 
+static void on_readable(void *arg, int events UNUSED)
+{
+    struct auth_client *c = arg;
+
+    c->is_readable = true;
+    task_wake(c->reader);
+}
+
 MAY_WAIT static void read_task(void *arg)
 {
     struct auth_client *c = arg;
@@ -321,10 +334,21 @@ MAY_WAIT static void read_task(void *arg)
     struct buf in;
 
     buf_init(&in, IN_BYTES);
-    while (c->epoch == epoch) {
-        char *p = buf_reserve(&in, AUTH_LINE_MAX);
-        ssize_t n = read(c->fd, p, AUTH_LINE_MAX);
+    c->reader = task_self();
+    c->is_readable = false;
+    if (c->fd >= 0)
+        c->watch = fd_watch_new(c->fd, WATCH_READ, on_readable, c);
+    while (c->fd >= 0 && c->epoch == epoch) {
+        char *p;
+        ssize_t n;
 
+        if (!c->is_readable && task_wait(MSEC_NEVER, NULL) == 0)
+            continue;
+        if (c->epoch != epoch)
+            break;
+        p = buf_reserve(&in, AUTH_LINE_MAX);
+        n = read(c->fd, p, AUTH_LINE_MAX);
+        c->is_readable = false; /* the watch says it again if there is more */
         if (n > 0) {
             buf_commit(&in, (size_t)n);
             if (!take_lines(c, &in)) {
@@ -332,15 +356,14 @@ MAY_WAIT static void read_task(void *arg)
                 drop(c);
             }
         } else if (n == 0 || (errno != EAGAIN && errno != EINTR) ||
-                   (errno == EAGAIN &&
-                    fd_wait(c->fd, WATCH_READ, MSEC_NEVER, NULL) < 0 &&
-                    c->epoch == epoch)) {
+                   task_is_cancelled()) {
             drop(c);
         }
     }
     wipe(&in);
     buf_done(&in);
     c->is_reading = false;
+    c->reader = NULL;
     waitq_wake_all(&c->changed);
     maybe_gone(c);
 }

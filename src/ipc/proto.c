@@ -130,6 +130,7 @@ static const char *const names[] = {
     NAME(AUTH_REDEEM),
     NAME(AUTH_USER),
     NAME(AUTH_CHECK),
+    NAME(AUTH_TICKET),
     NAME(KEYS_SIGN),
     NAME(KEYS_HAVE),
     NAME(KEYS_TICKETS),

@@ -343,6 +343,10 @@ enum {
     /* auth -> authworker: SERVICE_NAME NAME VALUE(password) REMOTE KIND("pam",
      * "shadow") -> OUTCOME(0 good, 1 wrong, 2 unknown) REASON */
     AUTH_CHECK = 192,
+    /* auth -> broker, by itself: a ticket with what AUTH_REDEEM would say of
+     * it: TICKET SERVICE_NAME SESSION REMOTE USER ACCOUNT UID GID HOME MAIL.
+     * From then on the broker alone redeems it. */
+    AUTH_TICKET = 193,
 };
 
 /* ---- smtpd, login, lmtpd -> keys */

@@ -32,6 +32,7 @@ struct relay {
     msec offered_at;
     bool is_parking; /* nothing more goes to the worker */
     bool is_dead;
+    bool is_ended; /* by the worker, who tells the broker */
 };
 
 static void settle(struct conn *c);
@@ -221,7 +222,7 @@ void relay_client_event(struct conn *c, enum stream_why why)
     while (!r->is_dead && pass_in(c, why) == 0)
         ;
     r->in.task = NULL;
-    if (r->is_dead)
+    if (r->is_dead && !r->is_ended) /* else the broker has heard it */
         login_tell_broker(c, BROKER_DROP);
     settle(c);
 }
@@ -259,6 +260,7 @@ MAY_WAIT static int pass_out(struct conn *c, enum stream_why why)
         if (got < 0)
             last_words(c);
         r->is_dead = true; /* the worker has ended the session */
+        r->is_ended = true;
     } else {
         rc = stream_write(c->client, bytes, &err);
         if (rc == 0)

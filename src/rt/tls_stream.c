@@ -3,6 +3,8 @@
 
 #include <openssl/err.h>
 
+enum { HELD = 1024 };
+
 /* ---- beneath: OpenSSL reads and writes through a BIO that has no buffers */
 
 static int under_read(BIO *b, char *p, int n)
@@ -32,16 +34,70 @@ static int under_read(BIO *b, char *p, int n)
     return (int)got;
 }
 
+/* The tickets of a new TLS 1.3 connection: nobody waits for them, and mostly a
+ * greeting follows at once. */
+static bool hold(struct tls_conn *t, const char *p, int n)
+{
+    if (t->is_up || SSL_get_state(t->ssl) != TLS_ST_SW_SESSION_TICKET ||
+        SSL_version(t->ssl) != TLS1_3_VERSION || t->n_held + (size_t)n > HELD)
+        return false;
+    if (t->held == NULL)
+        t->held = xmalloc(HELD);
+    memcpy(t->held + t->n_held, p, (size_t)n);
+    t->n_held += (size_t)n;
+    return true;
+}
+
+/* What was held and then v[1]; the count of the latter that went, or -1. */
+static ssize_t send_held(struct stream *s, struct iovec v[2])
+{
+    struct tls_conn *t = s->tls;
+    ssize_t put;
+
+    v[0] = (struct iovec){ t->held, t->n_held };
+    do
+        put = t->io->writev(s, v, v[1].iov_len > 0 ? 2 : 1);
+    while (put < 0 && errno == EINTR);
+    if (put < 0)
+        return -1;
+    if ((size_t)put < t->n_held) {
+        t->n_held -= (size_t)put;
+        memmove(t->held, t->held + put, t->n_held);
+        errno = EAGAIN;
+        return -1;
+    }
+    put -= (ssize_t)t->n_held;
+    free(t->held);
+    t->held = NULL;
+    t->n_held = 0;
+    if (put == 0 && v[1].iov_len > 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return put;
+}
+
+/* Nothing follows for now. */
+static void flush_held(struct stream *s)
+{
+    struct iovec v[2] = { 0 };
+
+    if (s->tls->n_held > 0 && send_held(s, v) < 0 && errno != EAGAIN)
+        s->tls->broken = (int16_t)errno;
+}
+
 static int under_write(BIO *b, const char *p, int n)
 {
     struct stream *s = BIO_get_data(b);
     struct tls_conn *t = s->tls;
-    struct iovec v = { unconst(p), (size_t)n };
+    struct iovec v[2] = { { 0 }, { unconst(p), (size_t)n } };
     ssize_t put;
 
     BIO_clear_retry_flags(b);
+    if (hold(t, p, n))
+        return n;
     do
-        put = t->io->writev(s, &v, 1);
+        put = t->n_held > 0 ? send_held(s, v) : t->io->writev(s, &v[1], 1);
     while (put < 0 && errno == EINTR);
     if (put < 0 && errno == EAGAIN) {
         s->out_ready = false;
@@ -166,6 +222,7 @@ static ssize_t tls_writev(struct stream *s, const struct iovec *v, int n)
 
 static void tls_arm_in(struct stream *s)
 {
+    flush_held(s);
     s->tls->io->arm_in(s);
 }
 
@@ -186,6 +243,7 @@ static void say_bye(struct tls_conn *t)
 
 static void tls_shut_out(struct stream *s)
 {
+    flush_held(s);
     say_bye(s->tls);
     s->tls->io->shut_out(s);
 }
@@ -194,8 +252,11 @@ static void tls_close(struct stream *s)
 {
     struct tls_conn *t = s->tls;
 
-    if (s->broken == 0 && !s->out_shut)
+    if (s->broken == 0 && !s->out_shut) {
+        flush_held(s);
         say_bye(t);
+    }
+    free(t->held);
     SSL_free(t->ssl);
     tls_judge_free(&t->judge);
     tls_context_unref(&t->context);
