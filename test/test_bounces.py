@@ -152,3 +152,19 @@ def test_sendmail_dsn_options(where):
                stdin="Subject: t\n\nx\n")
         got = sorted(x["Return-Path"] for x in letters(h, "ana", 2))
         assert got == ["<tomo+ana=example.com@example.com>", "<tomo@example.com>"]
+
+
+def test_the_sender_of_probes_is_taken(where):
+    """Others verify it; what is sent to it goes nowhere."""
+    with Mx(where, main={"myorigin": "mx.example.com", "local_recipient_maps": "static:",
+                         "smtpd_recipient_restrictions": "reject"}) as h:
+        assert rcpt(h, "root@mx.example.com").startswith("554")
+        with Talk(h, STRANGER) as t:
+            t.hello()
+            t("MAIL FROM:<>")
+            assert t("RCPT TO:<double-bounce@mx.example.com>").startswith("250")
+            t("DATA")
+            assert t("Subject: v\r\n\r\nx\r\n.").startswith("250")
+        h.wait_log(r"to=<double-bounce@mx.example.com>, .*status=sent \(undeliverable postmaster "
+                   r"notification discarded\)")
+        h.wait_log("removed")

@@ -181,6 +181,9 @@ enum verdict check_reject_plaintext(struct check *c, const struct rule *r);
 /* ---- verify.c */
 MAY_WAIT enum verdict check_unverified_recipient(struct check *c,
                                                  const struct rule *r);
+/* Is the recipient the sender of our own probes?  It is taken whatever the
+ * lists say: others verify it as well. */
+bool check_is_probe_sender(const struct check *c);
 MAY_WAIT enum verdict check_unverified_sender(struct check *c,
                                               const struct rule *r);
 

@@ -171,8 +171,12 @@ MAY_WAIT static enum verdict run_rcpt_lists(struct check *c, bool *granted)
 MAY_WAIT static enum verdict check_rcpt(struct check *c)
 {
     enum verdict says = SAYS_DUNNO;
-    bool granted;
+    bool granted = false;
 
+    if (check_is_probe_sender(c)) {
+        says = safety_net(c, false);
+        return is_final(says) ? says : SAYS_OK;
+    }
     if (c->a->delay_reject)
         says = run_delayed(c);
     if (!is_final(says))

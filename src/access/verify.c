@@ -2,6 +2,7 @@
 
 #include "ipc/event.h"
 #include "mail/address.h"
+#include "mail/probe.h"
 
 /* reject_unverified_recipient and reject_unverified_sender: the queue knows, or
  * finds out, whether mail to an address would be taken. */
@@ -146,4 +147,16 @@ enum verdict check_unverified_sender(struct check *c, const struct rule *r)
     if (!c->s->has_sender || c->s->sender.n == 0)
         return SAYS_DUNNO;
     return verify_as(c, &sender, c->s->sender);
+}
+
+bool check_is_probe_sender(const struct check *c)
+{
+    const struct conf *conf = c->a->conf;
+    int64_t ttl = conf_time(conf, c->a->service, "address_verify_sender_ttl");
+    uint64_t epoch = ttl > 0 ? (uint64_t)(clock_wall() / 1000 / ttl) : 0;
+
+    return mail_probe_is_sender(
+        c->s->recipient,
+        conf_slice(conf, c->a->service, "address_verify_sender"),
+        conf_slice(conf, c->a->service, "myorigin"), epoch);
 }

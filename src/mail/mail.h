@@ -17,6 +17,7 @@
  *     charset.h   other charsets to UTF-8
  *     mime.h      the part tree, ENVELOPE, BODY, BODYSTRUCTURE, preview
  *     dot.h       SMTP DATA and other input to the stored form
+ *     probe.h     the sender of probes
  *     queue_id.h  Postfix's long queue ids
  *
  * Words: the *internal* form of an address is unquoted, as Postfix keeps it
@@ -38,6 +39,7 @@
 #include "mail/dot.h"
 #include "mail/header.h"
 #include "mail/mime.h"
+#include "mail/probe.h"
 #include "mail/queue_id.h"
 
 #endif

@@ -306,8 +306,16 @@ static void route_one(struct active *a, uint32_t i)
         not_resolved(a, i, &err);
         return;
     }
-    if (!active_is_gone(a))
-        job_add(a, i, &route);
+    if (active_is_gone(a))
+        return;
+    if (slice_eqs(route.transport, "local") &&
+        verify_is_sender(a->set->conf, r.addr)) {
+        log_decided(a, &a->v[i], "sent", SL("2.0.0"),
+                    SL("undeliverable postmaster notification discarded"));
+        rcpt_discarded(a, i);
+        return;
+    }
+    job_add(a, i, &route);
 }
 
 void active_route(struct active *a, size_t from, size_t n)

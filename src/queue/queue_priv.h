@@ -421,6 +421,8 @@ CHECKED MAY_WAIT int notice_send(struct active *a, const struct notice *n,
 /* ---- verify.c; `dir` is where the cache is kept */
 void verify_open(struct queue *q, const char *dir);
 void verify_stop(struct queue *q); /* cancel the probes */
+/* A sender of our own probes or notices: mail to it goes nowhere. */
+bool verify_is_sender(const struct conf *c, slice addr);
 MAY_WAIT void verify_free(struct queue *q);
 
 /* ---- verp.c */

@@ -246,37 +246,32 @@ static void load_cache(struct verify *v)
 /* --------------------------------------------------------------------- probes
  */
 
-static char digit31(uint64_t n)
-{
-    return "0123456789bcdfghjklmnpqrstvwxyz"[n % 31];
-}
-
 /* covers address_verify_sender address_verify_sender_ttl: a name that changes
  * cannot be learned by who sends junk to it. */
+static uint64_t epoch_of(const struct conf *c, msec now)
+{
+    int64_t ttl = conf_time(c, NULL, "address_verify_sender_ttl");
+
+    return ttl > 0 ? (uint64_t)(now / 1000 / ttl) : 0;
+}
+
 void queue_verify_sender(const struct conf *c, msec now, struct buf *out)
 {
-    slice name = conf_slice(c, NULL, "address_verify_sender");
-    int64_t ttl = conf_time(c, NULL, "address_verify_sender_ttl");
-    slice local = name;
-    slice domain = conf_slice(c, NULL, "myorigin");
-    ssize_t at = slice_rchr(name, '@');
-    char digits[16];
-    size_t n = 0;
+    (void)mail_probe_sender(conf_slice(c, NULL, "address_verify_sender"),
+                            conf_slice(c, NULL, "myorigin"), epoch_of(c, now),
+                            out);
+}
 
-    if (name.n == 0 || slice_eqs(name, "<>"))
-        return;
-    if (at >= 0) {
-        local = slice_sub(name, 0, (size_t)at);
-        domain = slice_from(name, (size_t)at + 1);
-    }
-    (void)buf_slice(out, local);
-    for (uint64_t epoch = ttl > 0 ? (uint64_t)(now / 1000 / ttl) : 0;
-         epoch > 0 && n < sizeof(digits); epoch /= 31)
-        digits[n++] = digit31(epoch);
-    while (n > 0)
-        (void)buf_byte(out, digits[--n]);
-    (void)buf_byte(out, '@');
-    (void)buf_slice(out, domain);
+bool verify_is_sender(const struct conf *c, slice addr)
+{
+    slice origin = conf_slice(c, NULL, "myorigin");
+
+    return mail_probe_is_sender(addr,
+                                conf_slice(c, NULL, "double_bounce_sender"),
+                                origin, 0) ||
+           mail_probe_is_sender(addr,
+                                conf_slice(c, NULL, "address_verify_sender"),
+                                origin, epoch_of(c, clock_wall()));
 }
 
 struct probe {
