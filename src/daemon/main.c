@@ -26,6 +26,7 @@ static const struct {
     { "hato: keys", daemon_keys },
     { "hato: login", daemon_login },
     { "hato: resolver", daemon_resolver },
+    { "hato: fetcher", daemon_fetcher },
 };
 
 /* mail(1) calls sendmail with standard output closed: what is opened next must

@@ -247,13 +247,13 @@ enum {
 
 /* ---- smtp -> fetcher */
 enum {
-    /* NAME(domain) ID REMOTE*(addresses of mta-sts.<domain>) -> CONTENT(the
-     * policy file) or failed */
+    /* NAME(domain) ID(of its record; "": there is none, what is kept) ->
+     * CONTENT(the policy file; "": there is none) */
     FETCH_POLICY = 220,
     /* What smtp saw of TLS, for the daily reports of RFC 8460: NAME(policy
      * domain) KIND("sts", "tlsa", "no-policy-found") CONTENT(the policy's
-     * lines) REMOTE(MX host) AT_LOCAL AT_REASON(result type, "" for success)
-     * AT_DIAG SIZE(sessions).  No answer. */
+     * lines) REMOTE(MX host) ADDR(its address) LOCAL REASON(result type, ""
+     * for success) DIAG SIZE(sessions) -> empty */
     FETCH_COUNT = 221,
 };
 

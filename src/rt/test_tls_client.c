@@ -555,8 +555,8 @@ static void test_session(void **state UNUSED)
                             version == 0 ? "TLSv1.2" : "TLSv1.3");
         assert_true(t.n_sessions > 0);
         assert_false(info.was_resumed);
-        first = t.session;
-        t.session = NULL;
+        first = tls_session_dup(t.session);
+        tls_session_free(&t.session);
         t.how.session = first;
         t.out = (struct tls_server_info){ 0 };
         run(&t);

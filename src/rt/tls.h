@@ -149,6 +149,8 @@ struct tls_tlsa {
  * same demands (the caller's key decides). */
 struct tls_session;
 void tls_session_free(struct tls_session **s);
+/* Another one of the same, with a life of its own. */
+struct tls_session *tls_session_dup(const struct tls_session *s);
 
 struct tls_connect {
     enum tls_check check;

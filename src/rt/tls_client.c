@@ -48,6 +48,15 @@ void tls_session_free(struct tls_session **sp)
     free(s);
 }
 
+struct tls_session *tls_session_dup(const struct tls_session *s)
+{
+    struct tls_session *copy = xcalloc(1, sizeof(*copy));
+
+    *copy = *s;
+    CHECK(SSL_SESSION_up_ref(s->session) == 1);
+    return copy;
+}
+
 /* ---- the verdict */
 
 /* The words of RFC 8460 4.3.2. */

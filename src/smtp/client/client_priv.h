@@ -150,6 +150,11 @@ struct tls_policy {
     slice refused, refused_status;
     slice sts_domain; /* MTA-STS was applied: for reports; "" */
     slice key;        /* all of the above as bytes: for the two caches */
+    /* For reports (RFC 8460): "sts", "tlsa", "no-policy-found"; the policy's
+     * lines; a result type that is known before any session, or NULL. */
+    const char *report_kind;
+    slice report_policy;
+    const char *result;
 };
 
 /* 0 with *out in the arena; -1: ERR_TEMP, a table failed. */
@@ -162,6 +167,14 @@ MAY_WAIT int client_policy(struct smtp_client *c,
 void client_policy_report(struct smtp_client *c, const struct tls_policy *p,
                           slice nexthop, const struct client_host *h,
                           slice local_addr, const char *result, slice text);
+/* After a handshake: Postfix's "Verified TLS connection established to ..." by
+ * smtp_tls_loglevel, and why a certificate that had to match did not.  `server`
+ * is "mx.example[192.0.2.1]:25". */
+void client_tls_log(const struct client_service *s, const char *server,
+                    const struct stream *st, const struct tls_policy *p,
+                    const struct tls_server_info *info);
+/* smtp_tls_note_starttls_offer: at level none, a host that offers STARTTLS. */
+void client_tls_note_offer(const struct client_service *s, slice host);
 /* The authorities and contexts of a service; before the sandbox. */
 CHECKED int client_tls_new(struct smtp_client *c, struct client_service *s,
                            struct client_tls **out, struct err *err);

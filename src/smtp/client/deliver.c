@@ -126,12 +126,57 @@ MAY_WAIT static void reuse(struct client_job *j)
     }
 }
 
-/* A new connection to one of the hosts; false: there is none left. */
-MAY_WAIT static bool session(struct client_job *j, struct client_host *hosts,
-                             size_t n, size_t *n_addresses)
+/* What TLS must be for the host that was reached.  -1: mail does not go there:
+ * the reason is told. */
+MAY_WAIT static int find_policy(struct client_job *j, slice dest,
+                                struct client_conn *conn,
+                                struct tls_policy *out)
 {
-    struct tls_policy policy = { .level = TLS_LEVEL_NONE };
+    bool requires_tls = (j->env.flags & ENV_REQUIRETLS) != 0;
+    struct err err;
+
+    if (client_policy(j->client, j->service, dest, &conn->host, requires_tls,
+                      j->arena, out, &err) < 0)
+        client_why_set(j, "4.3.0", "%s", err.log);
+    else if (out->refused.n > 0)
+        client_why_set(j, slice_cstr(j->arena, out->refused_status), "%.*s",
+                       SLF(out->refused));
+    else
+        return 0;
+    if (out->result != NULL)
+        client_policy_report(j->client, out, dest, &conn->host, SLICE_NONE,
+                             out->result, out->refused);
+    client_bulk_fail(j, conn, true);
+    return -1;
+}
+
+/* TLS by chance did not come about: the same host once more, in the clear. */
+MAY_WAIT static enum client_hello in_the_clear(struct client_job *j,
+                                               struct client_conn **conn)
+{
+    const struct tls_policy clear = { .level = TLS_LEVEL_NONE };
+    struct client_host host = (*conn)->host;
+    size_t n_addresses = 0;
+
+    host.name = slice_dup(j->arena, host.name);
+    host.addr = slice_dup(j->arena, host.addr);
+    host.unix_path = slice_dup(j->arena, host.unix_path);
+    host.canonical = slice_dup(j->arena, host.canonical);
+    host.nexthop = slice_dup(j->arena, host.nexthop);
+    host.is_tried = false;
+    client_conn_put(j, conn);
+    *conn = client_connect(j, &host, 1, &n_addresses);
+    return *conn != NULL ? client_hello(j, *conn, &clear) : HELLO_FAILED;
+}
+
+/* A new connection to one of the hosts; false: there is none left. */
+MAY_WAIT static bool session(struct client_job *j, slice dest,
+                             struct client_host *hosts, size_t n,
+                             size_t *n_addresses)
+{
     struct client_conn *conn = client_connect(j, hosts, n, n_addresses);
+    struct tls_policy policy;
+    enum client_hello h;
     bool is_last = true;
 
     if (conn == NULL)
@@ -143,7 +188,16 @@ MAY_WAIT static bool session(struct client_job *j, struct client_host *hosts,
                                 (j->service->address_limit > 0 &&
                                  *n_addresses >= j->service->address_limit));
     j->connected = loop_now();
-    if (client_hello(j, conn, &policy) == HELLO_OK) {
+    if (find_policy(j, dest, conn, &policy) < 0) {
+        conn->is_dead = true;
+        client_conn_put(j, &conn);
+        return true;
+    }
+    conn->policy_key = slice_dup(conn->arena, policy.key);
+    h = client_hello(j, conn, &policy);
+    if (h == HELLO_NO_TLS)
+        h = in_the_clear(j, &conn);
+    if (h == HELLO_OK) {
         j->connected = loop_now();
         transfer(j, &conn);
     } else {
@@ -172,7 +226,7 @@ MAY_WAIT static void try_dest(struct client_job *j, slice dest,
         if (j->service->session_limit > 0 &&
             n_sessions >= j->service->session_limit && j->is_final_nexthop)
             j->is_final_server = true;
-        if (!session(j, hosts, n, &n_addresses))
+        if (!session(j, dest, hosts, n, &n_addresses))
             return;
         if (j->service->session_limit > 0 &&
             n_sessions >= j->service->session_limit)

@@ -219,6 +219,7 @@ static void service_free(struct client_service *s)
     table_list_free(&s->dns_filter);
     table_list_free(&s->generic);
     client_login_free(&s->login);
+    client_tls_free(&s->tls);
     table_match_free(&s->cache_destinations);
     free(s);
 }
@@ -239,7 +240,7 @@ static int add(struct smtp_client *c, const char *transport,
     set_times(s);
     set_dialogue(s);
     if (set_places(s, err) < 0 || set_tables(s, err) < 0 ||
-        set_cache(s, err) < 0)
+        set_cache(s, err) < 0 || client_tls_new(c, s, &s->tls, err) < 0)
         return -1;
     return 0;
 }

@@ -290,10 +290,27 @@ MAY_WAIT static enum client_hello sign_in(struct client_job *j,
 
 /* ----------------------------------------------------------------- STARTTLS */
 
+/* For the reports of RFC 8460; `result` NULL: well. */
+static void report(struct client_job *j, struct client_conn *conn,
+                   const struct tls_policy *p, const char *result,
+                   const char *text)
+{
+    struct peer_addr own;
+    struct err err;
+
+    if (local_addr_of(stream_fd(conn->st), &own, &err) < 0)
+        own.text[0] = '\0';
+    client_policy_report(j->client, p, j->nexthop, &conn->host,
+                         slice_str(own.text),
+                         result == NULL ? p->result : result,
+                         slice_str(text));
+}
+
 MAY_WAIT static enum client_hello handshake(struct client_job *j,
                                             struct client_conn *conn,
                                             const struct tls_policy *p)
 {
+    bool must_match = p->level >= TLS_LEVEL_FINGERPRINT;
     struct tls_server_info info;
     struct err err;
 
@@ -302,14 +319,20 @@ MAY_WAIT static enum client_hello handshake(struct client_job *j,
         conn->is_dead = true;
         event_text(EV_INFO, j->service->log_name, NULL,
                    "SSL_connect error to %s: %s", conn->name_port, err.log);
+        report(j, conn, p, "validation-failure", err.log);
         if (p->may_fall_back)
             return HELLO_NO_TLS;
         return own_failure(j, conn, "4.7.5",
                            "Cannot start TLS: handshake failure");
     }
     conn->is_tls = true;
-    conn->is_verified = p->how.check != TLS_CHECK_NONE && info.is_matched;
+    conn->is_verified = must_match && info.is_matched;
+    client_tls_log(j->service, conn->name_port, conn->st, p, &info);
     if (p->how.check != TLS_CHECK_NONE && !info.is_matched)
+        report(j, conn, p, info.result_type, info.why);
+    else
+        report(j, conn, p, NULL, "");
+    if (must_match && !info.is_matched)
         return own_failure(j, conn, "4.7.5",
                            info.is_trusted ? "Server certificate not verified"
                                            : "Server certificate not trusted");
@@ -326,6 +349,7 @@ MAY_WAIT static enum client_hello starttls(struct client_job *j,
     char text[300];
 
     if ((conn->can & CAN_STARTTLS) == 0) {
+        report(j, conn, p, "starttls-not-supported", "");
         if (p->level < TLS_LEVEL_ENCRYPT)
             return HELLO_OK;
         (void)snprintf(text, sizeof text,
@@ -337,6 +361,7 @@ MAY_WAIT static enum client_hello starttls(struct client_job *j,
                    "STARTTLS") < 0)
         return broken(j, conn, &err, "sending STARTTLS");
     if (r.code / 100 != 2) {
+        report(j, conn, p, "starttls-not-supported", "");
         if (p->level < TLS_LEVEL_ENCRYPT)
             return HELLO_OK;
         client_why_reply(j, conn, &r,
@@ -367,8 +392,20 @@ enum client_hello client_hello(struct client_job *j, struct client_conn *conn,
         h = greeting(j, conn);
     if (h == HELLO_OK)
         h = ehlo(j, conn);
+    if (h == HELLO_OK && p->level == TLS_LEVEL_NONE &&
+        (conn->can & CAN_STARTTLS) != 0)
+        client_tls_note_offer(j->service, conn->host.name);
     if (h == HELLO_OK && !p->is_wrapper && p->level != TLS_LEVEL_NONE)
         h = starttls(j, conn, p);
+    if (h == HELLO_OK && (j->env.flags & ENV_REQUIRETLS) != 0 &&
+        (conn->can & CAN_REQUIRETLS) == 0) {
+        char text[300];
+
+        (void)snprintf(text, sizeof text,
+                       "REQUIRETLS is demanded, but host %s does not offer it",
+                       conn->name);
+        return own_failure(j, conn, "5.7.30", text);
+    }
     if (h == HELLO_OK)
         h = sign_in(j, conn);
     if (h == HELLO_OK)

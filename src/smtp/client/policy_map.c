@@ -1,0 +1,292 @@
+/* Entries of smtp_tls_policy_maps, and Postfix's lists made into what a
+ * connection is held to. */
+#include "smtp/client/policy.h"
+
+#include "mail/domain.h"
+
+#define NAMES_MAX   32
+#define CIPHERS_MAX 8192
+
+/* ---- versions */
+
+/* TLS's own numbers (RFC 8446 4.1.2); SSLv2 and SSLv3 are not there any more.
+ */
+static int version_of(slice name)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } versions[] = {
+        { "SSLv2", 0x0200 },   { "SSLv3", 0x0300 },   { "TLSv1", 0x0301 },
+        { "TLSv1.0", 0x0301 }, { "TLSv1.1", 0x0302 }, { "TLSv1.2", 0x0303 },
+        { "TLSv1.3", 0x0304 },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(versions); i++)
+        if (slice_ieqs(name, versions[i].name))
+            return versions[i].number;
+    return 0;
+}
+
+enum { OLDEST = 0x0301, NEWEST = 0x0304 };
+
+int policy_versions(slice list, int *min, int *max, struct err *err)
+{
+    unsigned without = 0, with = 0;
+    int low = OLDEST, high = NEWEST;
+    slice word;
+
+    while (slice_token(&list, ", \t\r\n:;", &word)) {
+        size_t skip =
+            word.p[0] == '!'                                               ? 1
+            : slice_starts(word, SL(">=")) || slice_starts(word, SL("<=")) ? 2
+                                                                           : 0;
+        int v = version_of(slice_trim(slice_from(word, skip)));
+
+        if (v == 0)
+            return err_perm(err, "\"%.*s\" is no version of TLS", SLF(word));
+        if (word.p[0] == '>')
+            low = v > low ? v : low;
+        else if (word.p[0] == '<')
+            high = v < high ? v : high;
+        else if (v >= OLDEST && skip == 1)
+            without |= 1u << (v - OLDEST);
+        else if (skip == 0)
+            with |= v >= OLDEST ? 1u << (v - OLDEST) : 1u << 8;
+    }
+    *min = *max = 0;
+    for (int v = low; v <= high; v++) {
+        unsigned bit = 1u << (v - OLDEST);
+
+        if ((without & bit) || (with != 0 && !(with & bit)))
+            continue;
+        *min = *min == 0 ? v : *min;
+        *max = v;
+    }
+    return *min != 0 ? 0 : err_perm(err, "no version of TLS is left");
+}
+
+/* ---- ciphers */
+
+static int put_exclusions(struct buf *b, slice list, struct err *err)
+{
+    slice word;
+
+    while (slice_token(&list, ", \t\r\n:", &word)) {
+        if (slice_chr(word, '!') >= 0 || slice_chr(word, '@') >= 0)
+            return err_perm(err, "\"%.*s\" cannot be excluded", SLF(word));
+        (void)buf_printf(b, ":!%.*s", SLF(word));
+    }
+    return 0;
+}
+
+static int set_ciphers(struct policy_job *j, struct err *err)
+{
+    static const char *const grades[] = { "high", "medium", "low", "export",
+                                          "null" };
+    const struct client_service *s = j->service;
+    struct buf b;
+    int rc = -1;
+
+    buf_init(&b, CIPHERS_MAX);
+    for (size_t i = 0; i < ARRAY_LEN(grades); i++) {
+        char name[64];
+
+        if (!slice_ieqs(j->text.ciphers, grades[i]))
+            continue;
+        (void)snprintf(name, sizeof name, "tls_%s_cipherlist", grades[i]);
+        (void)buf_slice(&b, conf_slice(s->client->conf, s->line, name));
+        rc = 0;
+    }
+    if (rc < 0)
+        (void)err_perm(err, "\"%.*s\" is no grade of ciphers",
+                       SLF(j->text.ciphers));
+    if (rc == 0)
+        rc = put_exclusions(&b, j->text.exclude, err);
+    if (rc == 0) {
+        j->out->how.ciphers = slice_cstr(j->a, buf_view(&b));
+        if (b.overflow || j->out->how.ciphers == NULL)
+            rc = err_temp(err, "the list of ciphers is too long");
+    }
+    buf_done(&b);
+    return rc;
+}
+
+/* A host name, not an address or a path: what may stand in SNI. */
+static bool is_dns_name(slice name)
+{
+    bool has_letter = false;
+
+    for (size_t i = 0; i < name.n; i++) {
+        if (name.p[i] == ':' || name.p[i] == '/' || name.p[i] == '[')
+            return false;
+        has_letter |= ascii_isalpha(name.p[i]);
+    }
+    return has_letter;
+}
+
+int policy_set_strength(struct policy_job *j, struct err *err)
+{
+    struct tls_connect *how = &j->out->how;
+    slice name = j->text.servername;
+
+    if (slice_ieqs(name, "nexthop"))
+        name = j->host->nexthop;
+    else if (slice_ieqs(name, "hostname"))
+        name = j->host->name;
+    how->sni = is_dns_name(name) ? name : SLICE_NONE;
+    if (policy_versions(j->text.protocols, &how->min_version, &how->max_version,
+                        err) < 0)
+        return -1;
+    return set_ciphers(j, err);
+}
+
+/* ---- names */
+
+static int add_name(struct policy_job *j, slice *names, slice name,
+                    struct err *err)
+{
+    struct tls_connect *how = &j->out->how;
+
+    if (name.n == 0)
+        return 0;
+    if (how->n_names == NAMES_MAX)
+        return err_perm(err, "more than %d names of a server", NAMES_MAX);
+    names[how->n_names++] = name;
+    return 0;
+}
+
+int policy_set_names(struct policy_job *j, slice list, struct err *err)
+{
+    struct tls_connect *how = &j->out->how;
+    slice *names = arena_alloc(j->a, sizeof(slice) * NAMES_MAX);
+    slice word, name;
+
+    if (names == NULL)
+        return err_temp(err, "too many names");
+    how->check = TLS_CHECK_NAMES;
+    how->names = names;
+    how->n_names = 0;
+    while (slice_token(&list, ", \t\r\n:", &word)) {
+        if (slice_ieqs(word, "hostname"))
+            name = j->host->name;
+        else if (slice_ieqs(word, "nexthop"))
+            name = j->host->nexthop;
+        else if (slice_ieqs(word, "dot-nexthop"))
+            name =
+                slice_str(arena_printf(j->a, ".%.*s", SLF(j->host->nexthop)));
+        else
+            name = word;
+        if (add_name(j, names, name, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int policy_set_fingerprints(struct policy_job *j, slice list, struct err *err)
+{
+    struct tls_connect *how = &j->out->how;
+    slice *prints = arena_alloc(j->a, sizeof(slice) * NAMES_MAX);
+    slice word;
+
+    if (prints == NULL)
+        return err_temp(err, "too many fingerprints");
+    how->check = TLS_CHECK_FINGERPRINT;
+    how->fingerprints = prints;
+    while (slice_token(&list, ", \t\r\n|", &word)) {
+        if (how->n_fingerprints == NAMES_MAX)
+            return err_perm(err, "more than %d fingerprints", NAMES_MAX);
+        prints[how->n_fingerprints++] = word;
+    }
+    if (how->n_fingerprints == 0)
+        return err_perm(err, "no fingerprint is given");
+    return 0;
+}
+
+/* ---- an entry */
+
+static int add_match(struct policy_job *j, slice value)
+{
+    bool is_first = j->text.match.n == 0;
+
+    j->text.match =
+        slice_str(arena_printf(j->a, "%.*s%s%.*s", SLF(j->text.match),
+                               is_first                                 ? ""
+                               : j->out->level == TLS_LEVEL_FINGERPRINT ? "|"
+                                                                        : ":",
+                               SLF(value)));
+    return j->text.match.p != NULL ? 0 : -1;
+}
+
+static int one_attribute(struct policy_job *j, slice name, slice value,
+                         struct err *err)
+{
+    if (value.n == 0)
+        return err_perm(err, "attribute \"%.*s\" has no value", SLF(name));
+    if (slice_ieqs(name, "match"))
+        return add_match(j, value) == 0
+                   ? 0
+                   : err_temp(err, "the names are too long");
+    if (slice_ieqs(name, "protocols"))
+        j->text.protocols = value;
+    else if (slice_ieqs(name, "ciphers"))
+        j->text.ciphers = value;
+    else if (slice_ieqs(name, "exclude"))
+        j->text.exclude = slice_str(
+            arena_printf(j->a, "%.*s,%.*s", SLF(j->text.exclude), SLF(value)));
+    else if (slice_ieqs(name, "servername"))
+        j->text.servername = value;
+    else if (!slice_ieqs(name, "connection_reuse"))
+        return err_perm(err, "attribute \"%.*s\" cannot be used here",
+                        SLF(name));
+    return 0;
+}
+
+/* "secure match=example.com:.example.com ciphers=high". */
+static int parse_entry(struct policy_job *j, slice value, struct err *err)
+{
+    slice word;
+
+    if (!slice_token(&value, ", \t\r\n", &word) ||
+        !policy_level(word, &j->out->level))
+        return err_perm(err, "\"%.*s\" is no level of TLS", SLF(word));
+    j->text = j->out->level <= TLS_LEVEL_MAY ? j->tls->may : j->tls->must;
+    j->text.servername = j->tls->servername;
+    while (slice_token(&value, ", \t\r\n", &word)) {
+        slice name;
+
+        if (!slice_cut(&word, '=', &name))
+            return err_perm(err, "\"%.*s\" is no attribute=value", SLF(name));
+        if (j->out->level == TLS_LEVEL_NONE)
+            continue;
+        if (one_attribute(j, name, word, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* As Postfix: the whole next hop; of a plain domain its parents as well, as
+ * ".parent". */
+int policy_map_find(struct policy_job *j, bool *found, struct err *err)
+{
+    slice key = slice_lower(j->a, j->nexthop);
+    bool is_domain = slice_chr(key, '[') < 0 && slice_chr(key, ':') < 0;
+    slice value;
+
+    *found = false;
+    while (j->tls->maps != NULL && key.n > 0) {
+        ssize_t dot;
+
+        if (table_list_lookup(j->tls->maps, key, 0, j->a, &value, err) < 0)
+            return -1;
+        if (value.p != NULL) {
+            *found = true;
+            return parse_entry(j, value, err);
+        }
+        dot = is_domain ? slice_chr(slice_from(key, 1), '.') : -1;
+        if (dot < 0)
+            return 0;
+        key = slice_from(key, (size_t)dot + 1);
+    }
+    return 0;
+}
