@@ -378,18 +378,34 @@ static int set_dane_records(SSL *ssl, struct tls_judge *j,
 
 /* ---- one connection */
 
+static bool is_address(const char *name)
+{
+    ASN1_OCTET_STRING *ip = a2i_IPADDRESS(name);
+    bool is = ip != NULL;
+
+    ASN1_OCTET_STRING_free(ip);
+    ERR_clear_error();
+    return is;
+}
+
+/* OpenSSL would demand an address beside the names, not as one of them: it is
+ * left out where there are others. */
 static int set_names(SSL *ssl, const struct tls_connect *how, struct err *err)
 {
-    bool is_dane = how->check == TLS_CHECK_DANE;
+    bool is_dane = how->check == TLS_CHECK_DANE, has_some = is_dane;
 
     if (how->check != TLS_CHECK_NAMES && !is_dane)
         return 0;
-    for (size_t i = is_dane ? 1 : 0; i < how->n_names; i++) {
-        char *name CLEANUP(free_ptr) = slice_xstrdup(how->names[i]);
+    for (int turn = 0; turn < 2; turn++)
+        for (size_t i = is_dane ? 1 : 0; i < how->n_names; i++) {
+            char *name CLEANUP(free_ptr) = slice_xstrdup(how->names[i]);
 
-        if (SSL_add1_host(ssl, name) != 1)
-            return tls_fail(err, ERR_TEMP, "a name of the server");
-    }
+            if (is_address(name) != (turn == 1) || (turn == 1 && has_some))
+                continue;
+            if (SSL_add1_host(ssl, name) != 1)
+                return tls_fail(err, ERR_TEMP, "a name of the server");
+            has_some = true;
+        }
     return 0;
 }
 

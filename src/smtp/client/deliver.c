@@ -201,6 +201,9 @@ MAY_WAIT static bool session(struct client_job *j, slice dest,
         j->connected = loop_now();
         transfer(j, &conn);
     } else {
+        /* One that did not pass is not kept for other mail. */
+        if (conn != NULL)
+            conn->is_dirty = true;
         client_conn_put(j, &conn);
     }
     return true;

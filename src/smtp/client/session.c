@@ -302,8 +302,7 @@ static void report(struct client_job *j, struct client_conn *conn,
         own.text[0] = '\0';
     client_policy_report(j->client, p, j->nexthop, &conn->host,
                          slice_str(own.text),
-                         result == NULL ? p->result : result,
-                         slice_str(text));
+                         result == NULL ? p->result : result, slice_str(text));
 }
 
 MAY_WAIT static enum client_hello handshake(struct client_job *j,
@@ -374,6 +373,9 @@ MAY_WAIT static enum client_hello starttls(struct client_job *j,
     }
     if (stream_peek(conn->st).n > 0) { /* injected: CVE-2011-0411 */
         conn->is_dead = true;
+        report(j, conn, p, "validation-failure", "data behind STARTTLS");
+        if (p->may_fall_back)
+            return HELLO_NO_TLS;
         return own_failure(j, conn, "4.7.5",
                            "the server spoke in the clear behind STARTTLS");
     }
@@ -397,15 +399,6 @@ enum client_hello client_hello(struct client_job *j, struct client_conn *conn,
         client_tls_note_offer(j->service, conn->host.name);
     if (h == HELLO_OK && !p->is_wrapper && p->level != TLS_LEVEL_NONE)
         h = starttls(j, conn, p);
-    if (h == HELLO_OK && (j->env.flags & ENV_REQUIRETLS) != 0 &&
-        (conn->can & CAN_REQUIRETLS) == 0) {
-        char text[300];
-
-        (void)snprintf(text, sizeof text,
-                       "REQUIRETLS is demanded, but host %s does not offer it",
-                       conn->name);
-        return own_failure(j, conn, "5.7.30", text);
-    }
     if (h == HELLO_OK)
         h = sign_in(j, conn);
     if (h == HELLO_OK)

@@ -1,0 +1,488 @@
+"""TLS of mail that is sent: levels, DANE, MTA-STS, reports."""
+import hashlib
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+from hatotest import Hato, free_port, wait_for
+from internet import Internet
+from sink import Session, Sink
+from smtptalk import FRIEND, Talk
+
+# covers: smtp_tls_security_level smtp_tls_policy_maps smtp_tls_loglevel smtp_tls_CAfile
+
+
+# ---- certificates
+
+def openssl(*args):
+    p = subprocess.run(["openssl", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       timeout=60, check=False)
+    assert p.returncode == 0, (args, p.stderr.decode())
+    return p.stdout
+
+
+class Certs:
+    """An authority and certificates by it: good, wrong (for another name), old (expired);
+    and `self`, which signs itself."""
+
+    def __init__(self, where, names):
+        self.dir = str(where)
+        os.makedirs(self.dir, exist_ok=True)
+        self.ca = self.path("ca.pem")
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                "-nodes", "-keyout", self.path("ca.key"), "-out", self.ca, "-days", "30",
+                "-subj", "/CN=The Root", "-addext", "keyUsage=critical,keyCertSign")
+        alt = ",".join("DNS:" + n for n in names)
+        self.leaf("good", alt)
+        self.leaf("wrong", "DNS:elsewhere.test")
+        self.leaf("old", alt, expired=True)
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                "-nodes", "-keyout", self.path("self.key"), "-out", self.path("self.pem"),
+                "-days", "30", "-subj", "/CN=itself", "-addext",
+                "subjectAltName=DNS:itself.test")
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def leaf(self, name, alt, expired=False):
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                "-keyout", self.path(name + ".key"), "-out", self.path(name + ".csr"),
+                "-subj", "/CN=" + name)
+        with open(self.path("ext"), "w", encoding="utf-8") as f:
+            f.write("subjectAltName=" + alt + "\n")
+        # An end before the beginning would do as well; this is how `x509 -req` can say it.
+        days = "-1" if expired else "30"
+        openssl("x509", "-req", "-in", self.path(name + ".csr"), "-CA", self.ca, "-CAkey",
+                self.path("ca.key"), "-CAcreateserial", "-days", days, "-extfile",
+                self.path("ext"), "-out", self.path(name + ".pem"))
+        with open(self.path(name + ".pem"), "a", encoding="utf-8") as f, \
+                open(self.ca, encoding="utf-8") as ca:
+            f.write(ca.read())
+
+    def context(self, name):
+        c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        c.load_cert_chain(self.path(name + ".pem"), self.path(name + ".key"))
+        return c
+
+    def der(self, name):
+        return openssl("x509", "-in", self.path(name + ".pem"), "-outform", "DER")
+
+    def spki(self, name):
+        pem = openssl("x509", "-in", self.path(name + ".pem"), "-noout", "-pubkey")
+        p = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=pem,
+                           stdout=subprocess.PIPE, timeout=60, check=True)
+        return p.stdout
+
+    def tlsa(self, usage, selector, matching, name):
+        data = self.spki(name) if selector else self.der(name)
+        if matching:
+            data = hashlib.new({1: "sha256", 2: "sha512"}[matching], data).digest()
+        return f"TLSA {usage} {selector} {matching} {data.hex()}"
+
+
+# ---- servers
+
+class TlsSession(Session):
+    def line(self):
+        while True:
+            text = super().line()
+            how = self.sink.starttls
+            if text.upper() != "STARTTLS" or how is None:
+                return text
+            self.c.sendall(b"220 2.0.0 go ahead\r\n")
+            if how == "garbage":
+                self.c.sendall(b"this is no TLS at all, and never will be\r\n")
+                raise EOFError
+            if how == "close":
+                raise EOFError
+            self.wrap(how)
+
+    def wrap(self, context):
+        self.c = context.wrap_socket(self.c, server_side=True)
+        self.f = self.c.makefile("rb")
+        with self.sink.lock:
+            self.sink.tls += 1
+
+    def run(self):
+        if self.sink.wrapper:
+            self.wrap(self.sink.wrapper)
+        super().run()
+
+
+class TlsSink(Sink):
+    """`starttls`: a context, None (not offered), "garbage", "close"."""
+
+    def __init__(self, starttls=None, wrapper=None, extra=(), **kw):
+        offer = ("STARTTLS",) if starttls else ()
+        super().__init__(ehlo=("PIPELINING", "8BITMIME", *extra, *offer), **kw)
+        self.starttls = starttls
+        self.wrapper = wrapper
+        self.tls = 0
+
+    def run(self, c, number):
+        s = TlsSession(self, c, number)
+        try:
+            s.run()
+        except (OSError, EOFError, ValueError):
+            pass
+        finally:
+            s.c.close()
+            with self.lock:
+                self.open.discard(c)
+
+
+def send(h, *rcpts, params="", sender="me@example.com"):
+    ids = {}
+    with Talk(h, source=FRIEND) as t:
+        t.hello()
+        for r in rcpts:
+            assert t(f"MAIL FROM:<{sender}>{params}")[:3] == "250"
+            assert t(f"RCPT TO:<{r}>")[:3] == "250"
+            assert t("DATA")[:3] == "354"
+            t.send("Subject: hello\r\n\r\nbody\r\n")
+            answer = t(".")
+            assert answer[:3] == "250", answer
+            ids[r] = answer.rsplit(" ", 1)[-1]
+    return ids
+
+
+def ends(h, rcpt, pattern, seconds=40):
+    h.wait_log(rf"to=<{rcpt}>, .*{pattern}", seconds)
+
+
+# ---- how mail ends
+
+NOT_TRUSTED = r"dsn=4\.7\.5, status=deferred \(Server certificate not trusted\)"
+NOT_VERIFIED = r"dsn=4\.7\.5, status=deferred \(Server certificate not verified\)"
+NOT_OFFERED = r"dsn=4\.7\.4, status=deferred \(TLS is required, but was not offered"
+PROBLEM = r"dsn=4\.7\.5, status=deferred \(client TLS configuration problem\)"
+NO_HANDSHAKE = r"dsn=4\.7\.5, status=deferred \(Cannot start TLS: handshake failure\)"
+SENT = "status=sent"
+
+
+# ---- DANE (RFC 7672)
+# covers: smtp_tls_dane_insecure_mx_policy tls_dane_digests
+
+DANE = {
+    # domain: (server, TLSA of the MX host, how it ends)
+    "ee": ("self", (3, 1, 1, "self"), r"status=sent"),
+    "eefull": ("self", (3, 0, 0, "self"), r"status=sent"),
+    "ee512": ("wrong", (3, 1, 2, "wrong"), r"status=sent"),
+    "eeold": ("old", (3, 1, 1, "old"), r"status=sent"),
+    "ta": ("good", (2, 0, 1, "ca"), r"status=sent"),
+    "eewrong": ("self", (3, 1, 1, "good"),
+                r"dsn=4\.7\.5, status=deferred \(Server certificate not trusted\)"),
+    "taold": ("old", (2, 0, 1, "ca"),
+              r"dsn=4\.7\.5, status=deferred \(Server certificate not trusted\)"),
+    "tawrong": ("wrong", (2, 0, 1, "ca"),
+                r"dsn=4\.7\.5, status=deferred \(Server certificate not verified\)"),
+    "clear": ("clear", (3, 1, 1, "self"),
+              r"dsn=4\.7\.4, status=deferred \(TLS is required, but was not offered by host "),
+    "broken": ("garbage", (3, 1, 1, "self"),
+               r"dsn=4\.7\.5, status=deferred \((Cannot start TLS: handshake failure|"
+               r"the server spoke in the clear behind STARTTLS)\)"),
+    # RFC 7672 3.1.3 and 2.1.1: TLS without a proof.
+    "pkix": ("self", (1, 1, 1, "good"), r"status=sent"),
+    "pkixclear": ("clear", (1, 1, 1, "good"), r"dsn=4\.7\.4, status=deferred"),
+    # No TLSA: by chance.
+    "none": ("self", None, r"status=sent"),
+    "noneclear": ("clear", None, r"status=sent"),
+    "nonebroken": ("garbage", None, r"status=sent"),
+    "noneclose": ("close", None, r"status=sent"),
+}
+SERVERS = {"good": 2, "self": 3, "old": 4, "wrong": 5, "clear": 6, "garbage": 7, "close": 8}
+
+
+@pytest.fixture(scope="module", name="certs")
+def fixture_certs(shared_where):
+    names = [f"mx.{d}.test" for d in (*DANE, "sts", "wild", "testing")]
+    names += ["mx.level.test", "level.test"]
+    names += [f"mta-sts.{d}.test" for d in ("sts", "wild", "testing", "list")]
+    c = Certs(shared_where / "certs", names)
+    for base, _, files in os.walk(c.dir):
+        for f in files:
+            os.chmod(os.path.join(base, f), 0o644)
+    return c
+
+
+class Servers:
+    """A server for each kind of certificate, on addresses of its own and one port."""
+
+    def __init__(self, certs, extra=()):
+        self.port = free_port()
+        self.sinks = {}
+        for name, n in SERVERS.items():
+            how = {"clear": None, "garbage": "garbage", "close": "close"}
+            starttls = how[name] if name in how else certs.context(name)
+            self.sinks[name] = TlsSink(starttls, host=f"127.0.0.{n}", port=self.port,
+                                       extra=extra)
+
+    def __enter__(self):
+        for s in self.sinks.values():
+            s.__enter__()
+        return self
+
+    def __exit__(self, *exc):
+        for s in self.sinks.values():
+            s.__exit__(*exc)
+
+    def __getitem__(self, name):
+        return self.sinks[name]
+
+
+def main_cf(net, servers, **more):
+    return {**net.conf(), "relayhost": "", "smtp_tcp_port": str(servers.port),
+            "smtp_tls_loglevel": "1", **more}
+
+
+def test_dane(where, certs):
+    net = Internet(where / "dns")
+    with Servers(certs) as servers:
+        for domain, (server, tlsa, _) in DANE.items():
+            zone = {"@": "MX 10 mx", "mx": f"A 127.0.0.{SERVERS[server]}"}
+            if tlsa:
+                zone[f"_{servers.port}._tcp.mx"] = certs.tlsa(*tlsa)
+            net.zone(domain + ".test", zone, signed=True)
+        tlsa = {f"_{servers.port}": certs.tlsa(3, 1, 1, "self")}
+        host = {"@": "MX 10 mx", "mx": f"A 127.0.0.{SERVERS['self']}"}
+        wrong = {f"_{servers.port}._tcp.mx": certs.tlsa(3, 1, 1, "good")}
+        # The host is known for sure, its TLSA records are not.
+        for name in ("bogus", "servfail"):
+            net.zone(f"{name}.test", {"@": "MX 10 mx"}, signed=True)
+            net.zone(f"mx.{name}.test", {"@": host["mx"]}, signed=True)
+        net.zone("_tcp.mx.bogus.test", tlsa, signed="bogus")
+        net.hostile("_tcp.mx.servfail.test", {"*": "servfail"})
+        # Without DNSSEC nothing counts, not even a wrong digest.
+        net.zone("unsigned.test", {**host, **wrong}, signed=False)
+        # An MX that is not known for sure leads to a host that is.
+        for name in ("half", "halfdane", "halfmust"):
+            net.zone(name + ".test", {"@": "MX 10 mx.eewrong.test."}, signed=False)
+        # Of two digests the better one counts.
+        for name in ("agile", "agile256"):
+            net.zone(name + ".test", {**host, f"_{servers.port}._tcp.mx":
+                                      [certs.tlsa(3, 1, 2, "good"), certs.tlsa(3, 1, 1, "self")]},
+                     signed=True)
+        master = "127.0.0.1:{port} inet n - n - - smtpd\n"
+        for name, o in (("halfdane", "smtp_tls_dane_insecure_mx_policy=dane"),
+                        ("halfmust", "smtp_tls_dane_insecure_mx_policy=encrypt"),
+                        ("agile256", "tls_dane_digests=sha256")):
+            master += f"{name} unix - - n - - smtp\n  -o {o}\n"
+        maps = "inline:{{{{ {} }}}}".format(", ".join(
+            f"{n}.test={n}:" for n in ("halfdane", "halfmust", "agile256")))
+        maps = maps.replace("{{", "{").replace("}}", "}")
+        main = main_cf(net, servers, transport_maps=maps)
+        with net, Hato(where, main=main, master=master) as h:
+            others = {"bogus": r"dsn=4\.7\.5, status=deferred \(TLSA lookup error for mx\.bogus",
+                      "servfail": r"dsn=4\.7\.5, status=deferred \(TLSA lookup error for "
+                                  r"mx\.servfail\.test:",
+                      "unsigned": "status=sent", "half": SENT, "halfmust": SENT,
+                      "halfdane": NOT_TRUSTED, "agile": NOT_TRUSTED, "agile256": SENT}
+            send(h, *[f"x@{d}.test" for d in (*DANE, *others)])
+            for domain, (_, _, end) in DANE.items():
+                ends(h, f"x@{domain}.test", end)
+            for domain, end in others.items():
+                ends(h, f"x@{domain}.test", end)
+            log = h.log()
+            for domain in ("ee", "ta", "eeold"):
+                assert f"Verified TLS connection established to mx.{domain}.test[" in log
+            for domain in ("none", "unsigned", "pkix"):
+                assert f"Untrusted TLS connection established to mx.{domain}.test[" in log
+            assert "certificate verification failed for mx.eewrong.test[" in log
+            assert servers["close"].tls == 0
+
+
+
+# ---- levels and their names, as TLS_README tells them
+# covers: smtp_tls_verify_cert_match smtp_tls_secure_cert_match smtp_tls_protocols
+# covers: smtp_tls_fingerprint_cert_match smtp_tls_fingerprint_digest smtp_tls_ciphers
+# covers: smtp_tls_mandatory_protocols smtp_tls_mandatory_ciphers smtp_tls_exclude_ciphers
+# covers: smtp_tls_mandatory_exclude_ciphers smtp_tls_servername smtp_tls_scert_verifydepth
+# covers: smtp_tls_session_cache_timeout tls_wildcard_matches_multiple_labels
+
+# next hop in the policy table: (server, policy, how it ends)
+LEVELS = {
+    "none": ("self", "none", SENT),
+    "may": ("self", "may", SENT),
+    "mayclear": ("clear", "may", SENT),
+    "maybroken": ("garbage", "may", SENT),
+    "encrypt": ("self", "encrypt", SENT),
+    "encclear": ("clear", "encrypt", NOT_OFFERED),
+    "verify": ("good", "verify match=mx.level.test", SENT),
+    "verhost": ("good", "verify", NOT_VERIFIED),
+    "verself": ("self", "verify match=mx.level.test", NOT_TRUSTED),
+    "verold": ("old", "verify match=mx.level.test", NOT_TRUSTED),
+    "secure": ("good", "secure match=level.test:.level.test", SENT),
+    "secdot": ("good", "secure match=.level.test", SENT),
+    "secwrong": ("wrong", "secure match=level.test", NOT_VERIFIED),
+    "secnext": ("good", "secure", NOT_VERIFIED),
+    "finger": ("self", "fingerprint match={self}", SENT),
+    "fingerkey": ("self", "fingerprint match=00:11|{selfkey}", SENT),
+    "fingerno": ("self", "fingerprint match=00:11", NOT_TRUSTED),
+    "daneonly": ("self", "dane-only", r"dsn=4\.7\.5, status=deferred \(non DNSSEC destination\)"),
+    "tls12": ("self", "encrypt protocols=TLSv1.2 ciphers=high exclude=AES128", SENT),
+    "tls13": ("self", "encrypt protocols=>=TLSv1.3", SENT),
+    "nolevel": ("self", "perhaps", PROBLEM),
+    "noattr": ("self", "encrypt color=blue", PROBLEM),
+    "noversion": ("self", "encrypt protocols=TLSv9", PROBLEM),
+    "nograde": ("self", "encrypt ciphers=best", PROBLEM),
+    "sni": ("self", "encrypt servername=asked.test", SENT),
+    "sub.parent": ("clear", None, NOT_OFFERED),
+}
+
+
+def fingerprint(data, digest="sha256"):
+    h = hashlib.new(digest, data).hexdigest()
+    return ":".join(h[i:i + 2] for i in range(0, len(h), 2))
+
+
+def test_levels(where, certs):
+    prints = {"self": fingerprint(certs.der("self")), "selfkey": fingerprint(certs.spki("self"))}
+    transport = where / "transport"
+    policy = where / "policy"
+    asked = []
+    with Servers(certs) as servers:
+        servers["self"].starttls.sni_callback = lambda s, name, c: asked.append(name)
+        hops = {d: f"[127.0.0.{SERVERS[server]}]:{servers.port}"
+                for d, (server, _, _) in LEVELS.items()}
+        # Next hops of their own: host names that only /etc/hosts could know do not serve,
+        # so each domain has a name of DNS.
+        net = Internet(where / "dns")
+        for d, (server, _, _) in LEVELS.items():
+            net.zone(f"{d}.test", {"@": f"A 127.0.0.{SERVERS[server]}"})
+        transport.write_text("".join(f"{d}.test smtp:{d}.test\n" for d in LEVELS) +
+                             f"port.test smtp:{hops['encclear']}\n")
+        policy.write_text("".join(f"{d}.test {p.format(**prints)}\n"
+                                  for d, (_, p, _) in LEVELS.items() if p) +
+                          f".parent.test encrypt\n{hops['encclear']} encrypt\n")
+        main = main_cf(net, servers, transport_maps=f"texthash:{transport}",
+                       smtp_tls_policy_maps=f"texthash:{policy}",
+                       smtp_tls_CAfile=certs.ca, smtp_tls_security_level="none")
+        with net, Hato(where, main=main) as h:
+            send(h, *[f"x@{d}.test" for d in LEVELS], "x@port.test")
+            for d, (_, _, end) in LEVELS.items():
+                ends(h, f"x@{d}.test", end)
+            ends(h, "x@port.test", NOT_OFFERED)
+            log = h.log()
+            assert "connection established to none.test[" not in log
+            assert "Untrusted TLS connection established to may.test[" in log
+            assert "Verified TLS connection established to verify.test[" in log
+            assert "Verified TLS connection established to finger.test[" in log
+            assert "tls12.test[127.0.0.3]:%d: TLSv1.2 with cipher " % servers.port in log
+            assert "tls13.test[127.0.0.3]:%d: TLSv1.3 with cipher " % servers.port in log
+            assert "asked.test" in asked
+            # A session goes on.
+            send(h, "y@sni.test")
+            ends(h, "y@sni.test", SENT)
+
+
+def one(where, certs, server, end, net=None, log=None, **more):
+    """A message to a host whose address is a literal."""
+    with Servers(certs) as servers:
+        hop = f"[127.0.0.{SERVERS[server]}]:{servers.port}"
+        with Hato(where, main={"relayhost": hop, "smtp_tls_loglevel": "1", **more}) as h:
+            send(h, "x@far.test")
+            ends(h, "x@far.test", end)
+            if log:
+                h.wait_log(log)
+            return servers[server].tls
+
+
+ROWS = {
+    "verify": ("good", NOT_VERIFIED, dict(smtp_tls_security_level="verify")),
+    "match": ("good", SENT, dict(smtp_tls_security_level="verify",
+                                 smtp_tls_verify_cert_match="mx.level.test, nexthop")),
+    "secure": ("good", SENT, dict(smtp_tls_security_level="secure",
+                                  smtp_tls_secure_cert_match="mx.level.test")),
+    "fingerprint": ("self", SENT, dict(smtp_tls_security_level="fingerprint",
+                                       smtp_tls_fingerprint_digest="sha512",
+                                       smtp_tls_fingerprint_cert_match="{sha512}")),
+    "old names": ("clear", NOT_OFFERED, dict(smtp_enforce_tls="yes",
+                                             smtp_tls_enforce_peername="no")),
+    "old peername": ("self", NOT_TRUSTED, dict(smtp_enforce_tls="yes")),
+    "protocols": ("self", SENT, dict(smtp_tls_security_level="encrypt",
+                                     smtp_tls_mandatory_protocols="!TLSv1.3",
+                                     smtp_tls_mandatory_ciphers="high",
+                                     smtp_tls_mandatory_exclude_ciphers="AES128")),
+    "by chance": ("self", SENT, dict(smtp_use_tls="yes", smtp_tls_protocols="TLSv1.2",
+                                     smtp_tls_ciphers="medium",
+                                     smtp_tls_exclude_ciphers="aNULL, SEED")),
+    "anchor": ("good", SENT, dict(smtp_tls_security_level="verify", smtp_tls_CAfile="",
+                                  smtp_tls_verify_cert_match="mx.level.test",
+                                  smtp_tls_trust_anchor_file="{anchor}")),
+    "path": ("good", SENT, dict(smtp_tls_security_level="verify", smtp_tls_CAfile="",
+                                smtp_tls_verify_cert_match="mx.level.test",
+                                smtp_tls_CApath="{capath}")),
+    "default CA": ("good", NOT_TRUSTED, dict(smtp_tls_security_level="verify",
+                                             smtp_tls_CAfile="{self}",
+                                             tls_append_default_CA="yes")),
+    "wrapper": ("wrapped", SENT, dict(smtp_tls_wrappermode="yes",
+                                      smtp_tls_security_level="encrypt")),
+    "wrapper may": ("wrapped", PROBLEM, dict(smtp_tls_wrappermode="yes",
+                                             smtp_tls_security_level="may")),
+    "offer": ("self", SENT, dict(smtp_tls_security_level="none",
+                                 smtp_tls_note_starttls_offer="yes")),
+    "policy": ("clear", NOT_OFFERED, dict(smtp_tls_policy_maps="static:encrypt",
+                                          smtp_tls_security_level="none")),
+    "depth": ("good", SENT, dict(smtp_tls_security_level="verify", smtp_tls_scert_verifydepth="5",
+                                 smtp_tls_verify_cert_match="mx.level.test",
+                                 smtp_tls_servername="hostname",
+                                 smtp_tls_force_insecure_host_tlsa_lookup="yes",
+                                 smtp_tls_session_cache_timeout="0")),
+}
+# covers: smtp_enforce_tls smtp_use_tls smtp_tls_enforce_peername smtp_tls_CApath
+# covers: smtp_tls_trust_anchor_file smtp_tls_wrappermode smtp_tls_note_starttls_offer
+# covers: tls_append_default_CA lmtp_tls_security_level lmtp_tls_CAfile lmtp_tls_policy_maps
+# covers: lmtp_tls_verify_cert_match lmtp_tls_loglevel smtp_tls_force_insecure_host_tlsa_lookup
+# covers: lmtp_enforce_tls lmtp_tls_CApath lmtp_tls_ciphers lmtp_tls_enforce_peername
+# covers: lmtp_tls_exclude_ciphers lmtp_tls_fingerprint_cert_match lmtp_tls_fingerprint_digest
+# covers: lmtp_tls_force_insecure_host_tlsa_lookup lmtp_tls_mandatory_ciphers lmtp_use_tls
+# covers: lmtp_tls_mandatory_exclude_ciphers lmtp_tls_mandatory_protocols
+# covers: lmtp_tls_note_starttls_offer lmtp_tls_protocols lmtp_tls_scert_verifydepth
+# covers: lmtp_tls_secure_cert_match lmtp_tls_servername lmtp_tls_session_cache_timeout
+# covers: lmtp_tls_trust_anchor_file lmtp_tls_wrappermode
+
+
+def test_settings(where, certs):
+    """Each row is a transport of its own, so that one server shows them all."""
+    capath = where / "capath"
+    capath.mkdir()
+    (capath / "12345678.0").write_text(open(certs.ca, encoding="utf-8").read())
+    (capath / "README").write_text("no certificate\n")
+    words = {"sha512": fingerprint(certs.der("self"), "sha512"), "capath": str(capath),
+             "anchor": certs.path("good.pem"), "ca": certs.ca, "self": certs.path("self.pem")}
+    master = "127.0.0.1:{port} inet n - n - - smtpd\n"
+    transport = where / "transport"
+    with Servers(certs) as servers, \
+            TlsSink(wrapper=certs.context("self"), host="127.0.0.20") as wrapped:
+        text = ""
+        for i, (server, _, settings) in enumerate(ROWS.values()):
+            hop = (f"[127.0.0.20]:{wrapped.port}" if server == "wrapped" else
+                   f"[127.0.0.{SERVERS[server]}]:{servers.port}")
+            # The same by LMTP, whose parameters have names of their own.
+            for kind in ("smtp", "lmtp"):
+                inet = "inet:" if kind == "lmtp" else ""
+                text += f"{kind}{i}.test {kind}{i}:{inet}{hop}\n"
+                master += f"{kind}{i} unix - - n - - {kind}\n"
+                for k, v in {"smtp_tls_loglevel": "1", "smtp_tls_CAfile": "{ca}",
+                             **settings}.items():
+                    k, v = k.replace("smtp_", kind + "_"), v.format(**words)
+                    master += f"  -o {{{{ {k} = {v} }}}}\n"
+        transport.write_text(text)
+        with Hato(where, main={"transport_maps": f"texthash:{transport}", "relayhost": ""},
+                  master=master) as h:
+            send(h, *[f"x@{kind}{i}.test" for kind in ("smtp", "lmtp") for i in range(len(ROWS))])
+            for i, (_, end, _) in enumerate(ROWS.values()):
+                ends(h, f"x@smtp{i}.test", end)
+                ends(h, f"x@lmtp{i}.test", end)
+            log = h.log()
+            assert log.count("Host offered STARTTLS: [127.0.0.3]") == 2
+            assert log.count(": TLSv1.2 with cipher ") == 4
+
+
+if __name__ == "__main__":
+    print(shutil, socket, threading, wait_for)
