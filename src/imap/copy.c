@@ -81,6 +81,7 @@ MAY_WAIT static int make_copies(struct imap_session *s, struct store_copy *job,
                                 struct err *err)
 {
     bool is_move = (job->flags & STORE_MOVE) != 0;
+    struct err ignored;
     int rc = 0;
 
     if (store_copy(job, err) < 0)
@@ -90,7 +91,7 @@ MAY_WAIT static int make_copies(struct imap_session *s, struct store_copy *job,
          store_mailbox_reserve(job->to, IMAP_RESERVE, err) < 0))
         rc = -1;
     if (is_move && (rc < 0 || job->n_out == 0))
-        (void)store_move_end(job, false, NULL);
+        (void)store_move_end(job, false, &ignored);
     return rc;
 }
 

@@ -305,6 +305,7 @@ static MAY_WAIT void check_task(void *arg)
     t.store = store_new(&(struct store_config){
         .engine = t.engine, .host = "crash.example.org", .note = on_note });
     look("after", t.count);
+    store_free(&t.store); /* or its timers would run to their end */
 }
 
 int main(int argc, char **argv)

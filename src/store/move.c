@@ -147,13 +147,14 @@ void move_end(struct store_mailbox *from, const uint8_t key[static ID_BYTES])
 int store_move_end(struct store_copy *job, bool expunge, struct err *err)
 {
     uint32_t *uids = xcalloc(job->n_out + 1, sizeof *uids);
+    struct store_mailbox *m = expunge ? job->from : job->to;
     int rc = 0;
 
     CHECK_OBJ(job->from, MAILBOX_MAGIC);
     for (size_t i = 0; i < job->n_out; i++)
-        uids[i] = job->out[i].from;
-    if (expunge && job->n_out > 0)
-        rc = store_expunge(job->from, uids, job->n_out, NULL, err);
+        uids[i] = expunge ? job->out[i].from : job->out[i].to;
+    if (job->n_out > 0)
+        rc = store_expunge(m, uids, job->n_out, NULL, err);
     move_end(job->from, job->key);
     free(uids);
     return rc;

@@ -415,8 +415,8 @@ struct store_copy {
  *
  * With STORE_MOVE and success store_move_end() has to follow, when the copies
  * are durable: it expunges the originals, or with `expunge` false (something
- * failed) leaves them.  After a crash in between, whoever opens `from` next
- * finds that done.
+ * failed, the client is gone) the copies.  After a crash in between, whoever
+ * opens `from` next finds the first done.
  */
 MAY_WAIT CHECKED int store_copy(struct store_copy *c, struct err *err);
 int store_move_end(struct store_copy *c, bool expunge, struct err *err);

@@ -168,6 +168,23 @@ static void test_move(void **state)
     assert_int_equal(bench_files(&b, "anna/new") + bench_files(&b, "anna/cur"),
                      1);
     assert_int_equal(bench_files(&b, "anna/.Trash/cur"), 2);
+    /* One that cannot be finished leaves everything where it was. */
+    {
+        struct store_copy c = { .from = m,
+                                .to = to,
+                                .uids = (uint32_t[]){ 3 },
+                                .n = 1,
+                                .flags = STORE_MOVE,
+                                .out = out };
+
+        assert_int_equal(store_copy(&c, &err), 0);
+        assert_non_null(m->moves);
+        assert_int_equal(to->messages, 3);
+        assert_int_equal(store_move_end(&c, false, &err), 0);
+        assert_null(m->moves);
+        assert_int_equal(m->messages, 1);
+        assert_int_equal(to->messages, 2);
+    }
     /* The queue tries again what was moved: it was delivered. */
     assert_true(bench_deliver(&b, "anna", 1, letter)->duplicate);
     store_mailbox_unref(&to);

@@ -10,6 +10,7 @@ import os
 import roomcrash
 
 COUNT = 50
+DELETED = 8
 
 
 class Command:
@@ -18,7 +19,6 @@ class Command:
     def __init__(self, op, box, box2, flags, items):
         self.op, self.box, self.box2, self.flags = op, box, box2, int(flags)
         if op == "append":
-            self.tokens = {None: [int(i) for i in items]}
             self.items = [(None, int(i)) for i in items]
         else:
             self.items = [tuple(int(x) for x in i.split(":")) for i in items]
@@ -72,7 +72,7 @@ def users_at(lines, offset):
     return users
 
 
-def hold(name, user, have, validity, uidnext):
+def hold(name, user, have, validity, uidnext, kind=""):  # pylint: disable=too-many-arguments
     """Compare; the list of what is wrong.  have: (box, uid) -> [token, flags]."""
     wrong = []
     op = user.open.op if user.open else None
@@ -89,8 +89,8 @@ def hold(name, user, have, validity, uidnext):
         if key not in have:
             if key not in touched or op not in ("move", "expunge"):
                 wrong.append(f"{key} (message {token}) is lost, open: {op}")
-        elif have[key][1] != flags and not (op == "flags" and key in touched and
-                                            have[key][1] == user.open.flags):
+        elif have[key][1] != flags and not may_have(have[key][1], flags, user.open,
+                                                    key in touched):
             wrong.append(f"{key} has flags {have[key][1]}, not {flags}, open: {op}")
     for key, (token, _) in have.items():
         if user.told.get(key, token) != token:
@@ -99,14 +99,25 @@ def hold(name, user, have, validity, uidnext):
             new = op in ("append", "copy", "move") and key[0] == box2
             if key in user.told or not new or token not in [t for _, t in items]:
                 wrong.append(f"{key} (message {token}) should not be there, open: {op}")
-    return wrong + [f"{name}: {w}" for w in many(user, have, op, items, box, box2)]
+    wrong += many(user, have, kind)
+    return [f"{name}: {w}" for w in wrong]
 
 
-def many(user, have, op, items, box, box2):
+def may_have(now, before, command, is_touched):
+    """Does a command without an answer explain these flags?"""
+    if not command or not is_touched:
+        return False
+    if command.op == "flags":
+        return now == command.flags
+    return command.op == "expunge" and now == before | DELETED
+
+
+def many(user, have, kind):
     """What an open command makes comes once; what is moved is in one place."""
     wrong = []
-    if op not in ("append", "copy", "move"):
+    if not user.open or user.open.op not in ("append", "copy", "move"):
         return wrong
+    op, items, box, box2 = user.open.op, user.open.items, user.open.box, user.open.box2
     for token in {t for _, t in items}:
         asked = [uid for uid, t in items if t == token]
         left = sum((box, uid) in have for uid in asked)
@@ -119,7 +130,7 @@ def many(user, have, op, items, box, box2):
         # That it moves is not synced before the copies are made: where writes are
         # reordered, a move without an answer may leave both (RFC 6851 3.3).
         if (op == "move" and left + made > len(asked) and
-                roomcrash.cut.kind not in ("random", "torn")):
+                kind not in ("random", "torn")):
             wrong.append(f"message {token} is in {box} and {box2}")
     return wrong
 
@@ -144,7 +155,8 @@ def check(exe, state, lines, offset):
     for number, user in users_at(lines, offset).items():
         # The second start changes nothing.
         after = seen["after"].get(number, {})
-        wrong += hold(number, user, after, validity.get(number, {}), uidnext.get(number, {}))
+        wrong += hold(number, user, after, validity.get(number, {}), uidnext.get(number, {}),
+                      roomcrash.cut.kind)
         first = seen["have"].get(number, {})
         if not (user.open and user.open.op == "move") and first != after:
             wrong.append(f"another start made {first} into {after}")

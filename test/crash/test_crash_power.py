@@ -82,8 +82,13 @@ def expand(rcpt):
 
 
 def mark(fd, message):
+    """It was answered."""
+    mark_text(fd, message.token)
+
+
+def mark_text(fd, text):
     """A record of our own, behind all that was done until now."""
-    token = message.token.encode()
+    token = text.encode()
     head = [powercut.MAGIC, powercut.HEAD.size + len(token), 0, MARK] + [0] * 23
     head[-3] = len(token)
     assert os.write(fd, struct.pack(powercut.HEAD.format, *head) + token) > 0
