@@ -42,6 +42,16 @@ int address_new(const struct conf *c, const struct conf_service *service,
 int address_new_probe(const struct conf *c, struct tables *t,
                       struct address **out, struct err *err);
 void address_free(struct address **a);
+/* For mail that leaves: only the table list `param` (smtp_generic_maps)
+ * applies, once, to any address; use with address_generic() and, with
+ * ADDRESS_LOCAL, address_rewrite_headers(). */
+int address_new_generic(const struct conf *c,
+                        const struct conf_service *service, struct tables *t,
+                        const char *param, struct address **out,
+                        struct err *err);
+/* An envelope address: *addr changes when the table has it. */
+MAY_WAIT int address_generic(const struct address *a, slice *addr,
+                             struct arena *arena, struct err *err);
 
 /* ---- trivial rewriting (pure) */
 enum address_context {

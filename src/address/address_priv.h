@@ -55,6 +55,7 @@ struct address {
     bool propagates_virtual;
     /* ---- mapping of a message's addresses */
     bool keeps_original; /* enable_original_recipient */
+    bool is_generic;     /* address_new_generic(): one step of mapping */
     bool maps_off;       /* receive_override_options = no_address_mappings */
     struct maps sender_canonical, recipient_canonical, canonical;
     struct maps virtual_alias;

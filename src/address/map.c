@@ -135,7 +135,7 @@ int address_map_one(const struct address *a, const struct maps *m,
             log_warning("multi-valued %s entry for %.*s", m->param, SLF(*addr));
         to_self = slice_ieq(*addr, v[0]);
         *addr = v[0];
-        if (to_self)
+        if (to_self || a->is_generic)
             return 0;
     }
     err_set(err, ERR_TEMP, "4.6.0", "Alias expansion error");
@@ -195,4 +195,13 @@ int address_canonical(const struct address *a, unsigned where, slice *addr,
     if ((a->masquerade_classes & where) != 0)
         return address_masquerade(a, addr, arena, err);
     return 0;
+}
+
+int address_generic(const struct address *a, slice *addr, struct arena *arena,
+                    struct err *err)
+{
+    if (addr->n == 0)
+        return 0;
+    return address_map_one(a, &a->canonical, a->propagates_canonical, addr,
+                           arena, err);
 }

@@ -253,6 +253,38 @@ int address_new_probe(const struct conf *c, struct tables *t,
     return compile(c, NULL, t, true, out, err);
 }
 
+int address_new_generic(const struct conf *c,
+                        const struct conf_service *service, struct tables *t,
+                        const char *param, struct address **out,
+                        struct err *err)
+{
+    struct address *a;
+
+    if (address_new(c, service, t, &a, err) < 0)
+        return -1;
+    table_list_free(&a->canonical.list);
+    if (maps_init(a, &a->canonical, param, NULL, err) < 0) {
+        address_free(&a);
+        return -1;
+    }
+    a->is_generic = true;
+    a->maps_off = false;
+    a->canonical.classes = IN_ENVELOPE_SENDER | IN_ENVELOPE_RCPT |
+                           IN_HEADER_SENDER | IN_HEADER_RCPT;
+    a->sender_canonical.classes = 0;
+    a->recipient_canonical.classes = 0;
+    a->masquerade_classes = 0;
+    a->propagates_canonical =
+        has_word(a, "propagate_unmatched_extensions", "generic");
+    /* What came in complete is not completed again. */
+    a->append_at_myorigin = false;
+    a->append_dot_mydomain = false;
+    a->percent_hack = false;
+    a->swap_bangpath = false;
+    *out = a;
+    return 0;
+}
+
 void address_free(struct address **ap)
 {
     struct address *a = *ap;

@@ -29,7 +29,8 @@ static void log_action(const struct filter_message *m, const char *word,
         (void)buf_printf(&b, " helo=<%.*s>", SLF(c->helo));
     if (why.n > 0)
         (void)buf_printf(&b, ": %.*s", SLF(why));
-    event_text(EV_INFO, "cleanup", c->queue_id, "%s", buf_cstr(&b));
+    event_text(EV_INFO, c->service != NULL ? c->service : "cleanup",
+               c->queue_id, "%s", buf_cstr(&b));
     buf_done(&b);
 }
 
@@ -178,6 +179,14 @@ static const struct action *action_find(slice word)
     return NULL;
 }
 
+/* Too late for it when mail leaves. */
+static bool decides_fate(const struct action *a)
+{
+    return a->run == do_reject || a->run == do_discard || a->run == do_hold ||
+           a->run == do_redirect || a->run == do_filter || a->run == do_bcc ||
+           a->run == do_pass;
+}
+
 int filter_ask(struct filter_message *m, enum filter_class class, slice text,
                enum filter_verdict *verdict, struct buf *out, struct err *err)
 {
@@ -199,6 +208,12 @@ int filter_ask(struct filter_message *m, enum filter_class class, slice text,
         return 0;
     value = slice_trim(value);
     action = action_find(word);
+    if (action != NULL && m->filter->is_client && decides_fate(action)) {
+        log_warning("unsupported command in header or body checks of mail that "
+                    "leaves: %.*s",
+                    SLF(word));
+        return 0;
+    }
     if (action == NULL) {
         log_warning("unknown command in header or body checks: %.*s",
                     SLF(word));

@@ -2,8 +2,9 @@
 
 #include "filter/filter_priv.h"
 
-int filter_new(const struct conf *c, const struct conf_service *service,
-               struct tables *t, struct filter **out, struct err *err)
+int filter_new_client(const struct conf *c, const struct conf_service *service,
+                      struct tables *t, const char *prefix, struct filter **out,
+                      struct err *err)
 {
     static const char *const params[FILTER_N] = {
         [FILTER_HEADER] = "header_checks",
@@ -13,6 +14,7 @@ int filter_new(const struct conf *c, const struct conf_service *service,
     };
     struct filter *f = xcalloc(1, sizeof *f);
 
+    f->is_client = prefix[0] != '\0';
     f->header_max = (size_t)conf_int(c, service, "header_size_limit");
     f->body_max = conf_size(c, service, "body_checks_size_limit");
     f->nesting_max = (size_t)conf_int(c, service, "mime_nesting_limit");
@@ -22,7 +24,10 @@ int filter_new(const struct conf *c, const struct conf_service *service,
         (size_t)conf_int(c, service, "mime_boundary_length_limit");
     f->is_mime_off = conf_bool(c, service, "disable_mime_input_processing");
     for (size_t i = 0; i < FILTER_N; i++) {
-        if (table_list_param(t, c, service, params[i], &f->lists[i], err) < 0) {
+        char name[60];
+
+        (void)snprintf(name, sizeof name, "%s%s", prefix, params[i]);
+        if (table_list_param(t, c, service, name, &f->lists[i], err) < 0) {
             filter_free(&f);
             return -1;
         }
@@ -30,6 +35,12 @@ int filter_new(const struct conf *c, const struct conf_service *service,
     }
     *out = f;
     return 0;
+}
+
+int filter_new(const struct conf *c, const struct conf_service *service,
+               struct tables *t, struct filter **out, struct err *err)
+{
+    return filter_new_client(c, service, t, "", out, err);
 }
 
 void filter_free(struct filter **fp)

@@ -31,6 +31,11 @@
 struct filter;
 int filter_new(const struct conf *c, const struct conf_service *service,
                struct tables *t, struct filter **out, struct err *err);
+/* For mail that leaves: smtp_header_checks and its kin (`prefix` "smtp_"),
+ * where only actions that change or log a line work. */
+int filter_new_client(const struct conf *c, const struct conf_service *service,
+                      struct tables *t, const char *prefix, struct filter **out,
+                      struct err *err);
 void filter_free(struct filter **f);
 /* Nothing is configured: do not bother. */
 bool filter_is_idle(const struct filter *f);
@@ -43,6 +48,7 @@ struct filter_context {
     slice recipient; /* the first one */
     slice protocol;
     slice helo;
+    const char *service; /* in the log; NULL: cleanup */
 };
 
 struct filter_result {

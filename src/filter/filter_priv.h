@@ -25,6 +25,7 @@ struct filter {
     size_t boundary_max; /* mime_boundary_length_limit */
     bool is_mime_off;    /* disable_mime_input_processing */
     bool has_work;
+    bool is_client; /* of mail that leaves */
 };
 
 struct filter_message {

@@ -60,7 +60,8 @@ struct client_service {
 
     /* Tables; NULL: empty */
     struct table_list *discard_ehlo_maps, *pix_maps, *reply_filter,
-        *status_filter, *dns_filter, *generic;
+        *status_filter, *dns_filter;
+    struct address *generic;
     struct filter *checks;
 
     /* Cache */

@@ -286,11 +286,16 @@ MAY_WAIT static bool is_configured(const struct client_job *j)
 {
     struct err err;
     bool found;
+    bool is_literal;
+    uint16_t port;
+    slice host;
 
     return j->service->cache_destinations != NULL &&
            !j->client->cache->is_closed &&
-           table_match_domain(j->service->cache_destinations, j->nexthop,
-                              &found, &err) == 0 &&
+           client_dest_parse(j->service, j->nexthop, &host, &port,
+                             &is_literal) &&
+           table_match_domain(j->service->cache_destinations, host, &found,
+                              &err) == 0 &&
            found;
 }
 

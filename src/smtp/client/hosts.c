@@ -61,10 +61,82 @@ bool client_dest_parse(const struct client_service *s, slice dest, slice *host,
 /* --------------------------------------------------------------------
  * addresses */
 
+static slice ip_text(struct arena *a, bool is_v6, const uint8_t *ip)
+{
+    struct buf b CLEANUP(buf_done);
+
+    buf_init(&b, 64);
+    if (!is_v6) {
+        (void)buf_printf(&b, "%u.%u.%u.%u", ip[0], ip[1], ip[2], ip[3]);
+    } else {
+        char text[INET6_ADDRSTRLEN];
+
+        if (inet_ntop(AF_INET6, ip, text, sizeof text) != NULL)
+            (void)buf_puts(&b, text);
+    }
+    return slice_dup(a, buf_view(&b));
+}
+
+static const char *type_name(enum dns_type type)
+{
+    return type == DNS_MX ? "MX" : type == DNS_AAAA ? "AAAA" : "A";
+}
+
+static const char dropped[] = "DNS reply filter drops all results";
+
+/* smtp_dns_reply_filter: "name. ttl IN MX 10 mx.name." -> IGNORE */
+MAY_WAIT static bool is_ignored(struct client_job *j, slice name,
+                                const struct dns_rr *rr)
+{
+    struct err err;
+    slice value;
+    const char *key;
+
+    if (rr->type == DNS_MX)
+        key = arena_printf(j->arena, "%.*s. %u IN MX %u %.*s.", SLF(name),
+                           rr->ttl, rr->pref, SLF(rr->name));
+    else
+        key =
+            arena_printf(j->arena, "%.*s. %u IN %s %.*s", SLF(name), rr->ttl,
+                         type_name(rr->type),
+                         SLF(ip_text(j->arena, rr->type == DNS_AAAA, rr->ip)));
+    if (table_list_lookup(j->service->dns_filter, slice_str(key), 0, j->arena,
+                          &value, &err) < 0) {
+        log_warning("%s", err.log);
+        return false;
+    }
+    if (value.p != NULL && !slice_ieqs(value, "IGNORE"))
+        log_warning("%s: unknown action \"%.*s\"",
+                    client_param(j->service, "dns_reply_filter"), SLF(value));
+    return value.p != NULL && slice_ieqs(value, "IGNORE");
+}
+
+MAY_WAIT static void filter_answer(struct client_job *j,
+                                   const struct dns_question *q,
+                                   struct dns_answer *a)
+{
+    size_t n = 0;
+
+    if (a->result != DNS_OK)
+        return;
+    for (size_t i = 0; i < a->n_rr; i++)
+        if (!is_ignored(j, a->is_cname ? a->canonical : q->name, &a->rr[i]))
+            a->rr[n++] = a->rr[i];
+    a->n_rr = n;
+    if (n == 0) {
+        a->result = DNS_FAIL;
+        a->why = slice_str(dropped);
+    }
+}
+
 int client_dns(struct client_job *j, const struct dns_question *q, size_t n,
                struct dns_answer *out, struct err *err)
 {
-    return dns_query_all(j->client->dns, q, n, j->arena, out, err);
+    if (dns_query_all(j->client->dns, q, n, j->arena, out, err) < 0)
+        return -1;
+    for (size_t i = 0; i < n && j->service->dns_filter != NULL; i++)
+        filter_answer(j, &q[i], &out[i]);
+    return 0;
 }
 
 static bool is_own(const struct smtp_client *c, slice addr)
@@ -97,27 +169,6 @@ static struct client_host *add_host(struct finding *f, slice name, slice addr,
     return h;
 }
 
-static slice ip_text(struct arena *a, bool is_v6, const uint8_t *ip)
-{
-    struct buf b CLEANUP(buf_done);
-
-    buf_init(&b, 64);
-    if (!is_v6) {
-        (void)buf_printf(&b, "%u.%u.%u.%u", ip[0], ip[1], ip[2], ip[3]);
-    } else {
-        char text[INET6_ADDRSTRLEN];
-
-        if (inet_ntop(AF_INET6, ip, text, sizeof text) != NULL)
-            (void)buf_puts(&b, text);
-    }
-    return slice_dup(a, buf_view(&b));
-}
-
-static const char *type_name(enum dns_type type)
-{
-    return type == DNS_MX ? "MX" : type == DNS_AAAA ? "AAAA" : "A";
-}
-
 static void name_error(struct client_job *j, const char *status, slice name,
                        enum dns_type type, const char *text)
 {
@@ -142,7 +193,11 @@ static void dns_error(struct client_job *j, slice name, enum dns_type type,
                        SLF(name));
         break;
     case DNS_FAIL:
-        name_error(j, "4.4.3", name, type, "Host not found, try again");
+        if (slice_eqs(a->why, dropped))
+            client_why_set(j, "4.7.0", "Error looking up name=%.*s type=%s: %s",
+                           SLF(name), type_name(type), dropped);
+        else
+            name_error(j, "4.4.3", name, type, "Host not found, try again");
         break;
     case DNS_OK:
     case DNS_NODATA:

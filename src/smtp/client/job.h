@@ -103,10 +103,11 @@ struct client_conn {
     const char *name;      /* "mx.example[192.0.2.1]" */
     const char *name_port; /* with ":25" */
     unsigned can;
-    uint64_t size_limit; /* of SIZE; 0: none */
-    slice auth;          /* mechanisms offered */
-    slice xforward;      /* attributes offered */
-    bool is_pix, is_tls, is_verified;
+    uint64_t size_limit;               /* of SIZE; 0: none */
+    slice auth;                        /* mechanisms offered */
+    slice xforward;                    /* attributes offered */
+    bool is_pix, delays_dot, no_esmtp; /* an old firewall before it */
+    bool is_tls, is_verified;
     bool is_dirty; /* a transaction was begun and not ended: RSET */
     bool is_dead;
     unsigned n_used; /* messages before this one */
@@ -131,9 +132,9 @@ struct client_conn {
 MAY_WAIT void client_serve(struct smtp_client *c, struct chan *chan,
                            struct msg *m);
 /* Settle a recipient and log it; `conn` NULL: none. */
-void client_sent(struct client_job *j, struct client_rcpt *r,
-                 const struct client_conn *conn,
-                 const struct client_reply *reply);
+MAY_WAIT void client_sent(struct client_job *j, struct client_rcpt *r,
+                          const struct client_conn *conn,
+                          const struct client_reply *reply);
 /* By j->why: deferred or bounced. */
 MAY_WAIT void client_fail(struct client_job *j, struct client_rcpt *r,
                           const struct client_conn *conn);
@@ -223,16 +224,15 @@ MAY_WAIT enum client_hello client_hello(struct client_job *j,
 MAY_WAIT int client_transfer(struct client_job *j, struct client_conn *conn);
 
 /* ---- body.c */
-struct client_body {
-    struct client_job *job;
-    const struct client_conn *conn;
-    struct buf out;
-    bool to_7bit;
-    uint64_t n_sent;
-};
-
-/* Send headers and body, dots stuffed, without the final dot. */
+/* Send headers and body, dots stuffed, and the final dot.  The last bytes may
+ * still be buffered. */
 MAY_WAIT int client_send_body(struct client_job *j, struct client_conn *conn,
                               bool to_7bit, struct err *err);
+/* Nothing above 127 in its header fields (of the first 64 KiB). */
+MAY_WAIT bool client_header_is_ascii(const struct client_job *j);
+/* The same as bytes for BDAT: nothing stuffed.  `out` is made here, also to be
+ * given back by the caller; not after -1. */
+MAY_WAIT int client_make_body(struct client_job *j, bool to_7bit,
+                              struct buf *out, struct err *err);
 
 #endif

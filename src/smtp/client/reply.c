@@ -78,13 +78,32 @@ struct reading {
     bool is_cutting; /* inside a line whose front was taken */
 };
 
-static void take_line(struct client_conn *conn, slice line, struct reading *rd)
+/* smtp_reply_filter: what a line is taken for. */
+MAY_WAIT static slice filtered(struct client_conn *conn, slice line)
+{
+    struct err err;
+    slice value;
+
+    if (conn->service->reply_filter == NULL)
+        return line;
+    if (arena_used(conn->arena) > arena_cap(conn->arena) / 2)
+        return line;
+    if (table_list_lookup(conn->service->reply_filter, line, 0, conn->arena,
+                          &value, &err) < 0) {
+        log_warning("%s", err.log);
+        return line;
+    }
+    return value.p != NULL ? slice_rtrim(value) : line;
+}
+
+MAY_WAIT static void take_line(struct client_conn *conn, slice line,
+                               struct reading *rd)
 {
     uint64_t code;
 
     if (rd->is_cutting)
         return;
-    line = slice_rtrim(line);
+    line = filtered(conn, slice_rtrim(line));
     if (line.n < 3 || !slice_u64(slice_sub(line, 0, 3), &code) || code < 100 ||
         code > 599 || (line.n > 3 && line.p[3] != ' ' && line.p[3] != '-')) {
         event_text(EV_WARNING, conn->service->log_name, NULL,
@@ -101,7 +120,7 @@ static void take_line(struct client_conn *conn, slice line, struct reading *rd)
 }
 
 /* The next line, or the front of one that is too long. */
-static void take_input(struct client_conn *conn, struct reading *rd)
+MAY_WAIT static void take_input(struct client_conn *conn, struct reading *rd)
 {
     slice in;
 

@@ -61,9 +61,42 @@ static void log_rcpt(const struct client_job *j, const struct client_rcpt *r,
 
 /* ----------------------------------------------------------------- outcomes */
 
-static void settle(struct client_job *j, struct client_rcpt *r,
-                   const struct client_conn *conn)
+/* smtp_delivery_status_filter: "5.7.1 text" may become another one; a success
+ * stays one, as does a failure. */
+MAY_WAIT static void filter_status(struct client_job *j, struct client_rcpt *r)
 {
+    struct err err;
+    slice value;
+    slice word;
+    char *key;
+
+    if (j->service->status_filter == NULL)
+        return;
+    key = arena_printf(j->arena, "%s %.*s", r->status, SLF(r->text));
+    if (table_list_lookup(j->service->status_filter, slice_str(key), 0,
+                          j->arena, &value, &err) < 0) {
+        log_warning("%s", err.log);
+        return;
+    }
+    if (value.p == NULL || !slice_token(&value, " \t", &word))
+        return;
+    if (word.n < 5 || word.n >= sizeof r->status || word.p[1] != '.' ||
+        (word.p[0] == '2') != (r->status[0] == '2') ||
+        slice_chr(SL("245"), word.p[0]) < 0) {
+        log_warning("%s: bad result for \"%s\"",
+                    client_param(j->service, "delivery_status_filter"), key);
+        return;
+    }
+    (void)slice_copy_to(word, r->status, sizeof r->status);
+    r->text = slice_trim(value);
+    if (r->outcome != OUT_SENT)
+        r->outcome = r->status[0] == '4' ? OUT_DEFERRED : OUT_BOUNCED;
+}
+
+MAY_WAIT static void settle(struct client_job *j, struct client_rcpt *r,
+                            const struct client_conn *conn)
+{
+    filter_status(j, r);
     CHECK(!r->is_done && j->n_left > 0);
     r->is_done = true;
     j->n_left--;

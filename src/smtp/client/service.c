@@ -1,6 +1,7 @@
 #include "smtp/client/client_priv.h"
 
-#include "mail/domain.h"
+#include "address/address.h"
+#include "filter/filter.h"
 
 /* The settings of transports.  Parameters are smtp_* or lmtp_*: which, the
  * line's command says. */
@@ -165,6 +166,7 @@ static void set_dialogue(struct client_service *s)
     s->send_xforward = client_bool(s, "send_xforward_command");
     s->no_mime_out = conf_bool(c, s->line, "disable_mime_output_conversion");
     s->probe_data = slice_ieqs(client_str(s, "address_verify_target"), "data");
+    s->use_chunking = client_bool(s, "chunking_enable");
     s->dummy_auth = client_bool(s, "send_dummy_mail_auth");
     s->line_limit = uint_of(s, "line_length_limit");
     s->discard_ehlo = client_str(s, s->is_lmtp ? "discard_lhlo_keywords"
@@ -187,12 +189,21 @@ static int set_tables(struct client_service *s, struct err *err)
         { "reply_filter", &s->reply_filter },
         { "delivery_status_filter", &s->status_filter },
         { "dns_reply_filter", &s->dns_filter },
-        { "generic_maps", &s->generic },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         if (client_tables(s, lists[i].suffix, lists[i].out, err) < 0)
             return -1;
+    if (client_str(s, "generic_maps").n > 0 &&
+        address_new_generic(s->client->conf, s->line, s->client->tables,
+                            client_param(s, "generic_maps"), &s->generic,
+                            err) < 0)
+        return -1;
+    if (filter_new_client(s->client->conf, s->line, s->client->tables,
+                          s->is_lmtp ? "lmtp_" : "smtp_", &s->checks, err) < 0)
+        return -1;
+    if (filter_is_idle(s->checks))
+        filter_free(&s->checks);
     return client_login_new(s->client->tables, s->client->conf, s->line,
                             s->is_lmtp ? "lmtp" : "smtp", &s->login, err);
 }
@@ -217,7 +228,8 @@ static void service_free(struct client_service *s)
     table_list_free(&s->reply_filter);
     table_list_free(&s->status_filter);
     table_list_free(&s->dns_filter);
-    table_list_free(&s->generic);
+    address_free(&s->generic);
+    filter_free(&s->checks);
     client_login_free(&s->login);
     client_tls_free(&s->tls);
     table_match_free(&s->cache_destinations);

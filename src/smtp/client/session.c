@@ -137,6 +137,29 @@ static bool looks_like_pix(slice text)
     return true;
 }
 
+/* For mail that failed for some time (smtp_pix_workaround_threshold_time). */
+MAY_WAIT static int find_pix(struct client_job *j, struct client_conn *conn,
+                             struct err *err)
+{
+    const struct client_service *s = j->service;
+    slice list = SLICE_NONE;
+
+    if (clock_wall() - j->arrival_ms < s->pix_threshold)
+        return 0;
+    if (s->pix_maps != NULL && table_list_lookup(s->pix_maps, conn->host.addr,
+                                                 0, j->arena, &list, err) < 0)
+        return -1;
+    if (list.p == NULL)
+        list = s->pix_workarounds;
+    conn->no_esmtp = slice_ifind(list, SL("disable_esmtp")) >= 0;
+    conn->delays_dot = slice_ifind(list, SL("delay_dotcrlf")) >= 0;
+    if (conn->no_esmtp || conn->delays_dot)
+        event_text(EV_INFO, s->log_name, j->queue_id,
+                   "enabling PIX workarounds: %.*s for %s", SLF(list),
+                   conn->name_port);
+    return 0;
+}
+
 MAY_WAIT static enum client_hello greeting(struct client_job *j,
                                            struct client_conn *conn)
 {
@@ -149,6 +172,8 @@ MAY_WAIT static enum client_hello greeting(struct client_job *j,
     if (r.code / 100 != 2)
         return refused(j, conn, &r, r.code / 100 == 5 && s->skip_5xx);
     conn->is_pix = !s->is_lmtp && looks_like_pix(r.text);
+    if (conn->is_pix && find_pix(j, conn, &err) < 0)
+        return own_failure(j, conn, "4.3.0", err.log);
     if (slice_ifind(r.text, SL("ESMTP")) >= 0)
         conn->can |= CAN_ESMTP;
     return HELLO_OK;
@@ -191,8 +216,7 @@ MAY_WAIT static enum client_hello ehlo(struct client_job *j,
             return broken(j, conn, &err, "performing the LHLO handshake");
         return r.code / 100 == 2 ? HELLO_OK : refused(j, conn, &r, false);
     }
-    if (conn->is_pix &&
-        slice_ifind(s->pix_workarounds, SL("disable_esmtp")) >= 0)
+    if (conn->no_esmtp)
         is_esmtp = false;
     if (is_esmtp) {
         if (say_hello(j, conn, "EHLO", &r, &err) < 0)

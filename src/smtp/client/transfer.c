@@ -1,5 +1,6 @@
 #include "smtp/client/job.h"
 
+#include "address/address.h"
 #include "mail/address.h"
 #include "mail/domain.h"
 
@@ -9,7 +10,8 @@
 /* Commands that are sent before their answers are read: as many answers fit
  * into any server's buffers, so neither side waits for the other. */
 #define GROUP_RCPTS 100
-#define COMMAND_MAX ((size_t)1 << 20)
+#define COMMAND_MAX ((size_t)2 << 20)
+#define CHUNK_MAX   ((uint64_t)256 << 10) /* a message that goes by BDAT */
 
 static const char sending_data[] =
     "sending end of data -- message may be sent more than once";
@@ -22,7 +24,8 @@ struct transfer {
     size_t n_accepted;
     bool needs_utf8, to_7bit;
     bool mail_refused;
-    struct buf out; /* commands */
+    unsigned n_xforward; /* answers to come */
+    struct buf out;      /* commands */
 };
 
 /* --------------------------------------------------------------- failures */
@@ -70,17 +73,26 @@ MAY_WAIT static int not_for_it(struct transfer *t, const char *status,
 
 /* --------------------------------------------------------------- commands */
 
-static void put_address(struct transfer *t, slice addr)
+/* smtp_generic_maps and quotes.  A table that fails fails the command. */
+MAY_WAIT static void put_address(struct transfer *t, slice addr)
 {
+    struct err err;
+
     if (addr.n == 0)
         return;
+    if (t->job->service->generic != NULL &&
+        address_generic(t->job->service->generic, &addr, t->job->arena, &err) <
+            0) {
+        log_warning("%s", err.log);
+        t->out.overflow = true;
+    }
     if (t->job->service->quote_envelope)
         (void)mail_addr_quote(&t->out, addr);
     else
         (void)buf_slice(&t->out, addr);
 }
 
-static void put_mail(struct transfer *t)
+MAY_WAIT static void put_mail(struct transfer *t)
 {
     const struct client_job *j = t->job;
     unsigned can = t->conn->can;
@@ -111,6 +123,56 @@ static void put_mail(struct transfer *t)
     if ((can & CAN_AUTH) != 0 && j->service->dummy_auth)
         (void)buf_puts(b, " AUTH=<>");
     (void)buf_puts(b, "\r\n");
+}
+
+static bool put_attribute(struct transfer *t, const char *name, slice value,
+                          bool is_first)
+{
+    slice offered = t->conn->xforward;
+    slice word;
+
+    while (slice_token(&offered, " \t", &word)) {
+        if (!slice_ieqs(word, name))
+            continue;
+        if (is_first)
+            (void)buf_puts(&t->out, "XFORWARD");
+        (void)buf_printf(&t->out, " %s=", name);
+        (void)mail_xtext_put(&t->out,
+                             value.n > 0 ? value : SL("[UNAVAILABLE]"));
+        return true;
+    }
+    return false;
+}
+
+/* Who sent us the message (XFORWARD_README). */
+static void put_xforward(struct transfer *t)
+{
+    const struct envelope *e = &t->job->env;
+    bool is_known =
+        e->client_name.n > 0 && !slice_ieqs(e->client_name, "unknown");
+    bool has[2] = { false, false };
+    char port[8];
+
+    if (!t->job->service->send_xforward || (t->conn->can & CAN_XFORWARD) == 0)
+        return;
+    (void)snprintf(port, sizeof port, "%u", e->client_port);
+    has[0] |= put_attribute(t, "NAME", is_known ? e->client_name : SLICE_NONE,
+                            !has[0]);
+    has[0] |= put_attribute(t, "ADDR", e->client_addr, !has[0]);
+    has[0] |= put_attribute(t, "PORT",
+                            e->client_port != 0 ? slice_str(port) : SLICE_NONE,
+                            !has[0]);
+    if (has[0])
+        (void)buf_puts(&t->out, "\r\n");
+    has[1] |= put_attribute(t, "PROTO", e->protocol, !has[1]);
+    has[1] |= put_attribute(t, "HELO", e->helo, !has[1]);
+    has[1] |= put_attribute(t, "IDENT", slice_str(t->job->queue_id), !has[1]);
+    has[1] |= put_attribute(t, "SOURCE",
+                            e->client_addr.n > 0 ? SL("REMOTE") : SL("LOCAL"),
+                            !has[1]);
+    if (has[1])
+        (void)buf_puts(&t->out, "\r\n");
+    t->n_xforward = (unsigned)has[0] + has[1];
 }
 
 static void put_notify(struct buf *b, unsigned notify)
@@ -155,7 +217,7 @@ static void put_orcpt(struct buf *b, const struct client_rcpt *r)
     (void)mail_xtext_put(b, rest);
 }
 
-static void put_rcpt(struct transfer *t, const struct client_rcpt *r)
+MAY_WAIT static void put_rcpt(struct transfer *t, const struct client_rcpt *r)
 {
     struct buf *b = &t->out;
 
@@ -169,12 +231,19 @@ static void put_rcpt(struct transfer *t, const struct client_rcpt *r)
     (void)buf_puts(b, "\r\n");
 }
 
+/* Trouble of ours, told apart from a stall by its errno. */
+static int local_error(struct err *err)
+{
+    errno = EMSGSIZE;
+    return err_sys(err, "make the commands");
+}
+
 MAY_WAIT static int send_commands(struct transfer *t, struct err *err)
 {
     struct stream *st = t->conn->st;
 
     if (t->out.overflow)
-        return err_temp(err, "commands are too long");
+        return local_error(err);
     stream_deadline(st, loop_after(t->job->service->mail_ms));
     if (stream_write(st, buf_view(&t->out), err) < 0 ||
         stream_flush(st, err) < 0)
@@ -194,6 +263,25 @@ MAY_WAIT static int reply_to_reset(struct transfer *t)
                           &err) < 0)
         return broken(t, &err, "sending RSET");
     t->conn->is_dirty = false;
+    return 0;
+}
+
+/* Answers to XFORWARD: a refusal changes nothing. */
+MAY_WAIT static int replies_to_xforward(struct transfer *t)
+{
+    struct client_reply r;
+    struct err err;
+
+    for (; t->n_xforward > 0; t->n_xforward--) {
+        if (client_read_reply(t->conn, loop_after(t->job->service->xforward_ms),
+                              &r, &err) < 0)
+            return broken(t, &err, "sending XFORWARD name/address");
+        if (r.code / 100 != 2)
+            event_text(EV_WARNING, t->job->service->log_name, t->job->queue_id,
+                       "host %s said: %.*s (in reply to XFORWARD "
+                       "name/address command)",
+                       t->conn->name, SLF(r.text));
+    }
     return 0;
 }
 
@@ -302,6 +390,14 @@ MAY_WAIT static int reply_to_data(struct transfer *t)
     }
     if (t->n_accepted == 0)
         return send_nothing(t);
+    if ((t->job->flags & DELIVER_PROBE) != 0) {
+        /* A probe that goes as far as DATA: nothing but leaving is left. */
+        for (size_t i = 0; i < t->n; i++)
+            if (!t->rcpts[i]->is_refused)
+                client_sent(t->job, t->rcpts[i], t->conn, &r);
+        t->conn->is_dead = true;
+        return 0;
+    }
     if (client_send_body(t->job, t->conn, t->to_7bit, &err) < 0)
         return broken(t, &err, "sending message body");
     stream_deadline(t->conn->st, loop_after(s->data_xfer_ms));
@@ -313,10 +409,53 @@ MAY_WAIT static int reply_to_data(struct transfer *t)
 /* --------------------------------------------------------------- the dialogue
  */
 
+static bool asks_data(const struct client_job *j)
+{
+    return (j->flags & DELIVER_PROBE) == 0 || j->service->probe_data;
+}
+
+/* BDAT (RFC 3030) saves a round trip: the message goes with the commands. */
+static bool may_chunk(const struct transfer *t)
+{
+    const struct client_job *j = t->job;
+
+    return j->service->use_chunking && (t->conn->can & CAN_CHUNKING) != 0 &&
+           (j->flags & DELIVER_PROBE) == 0 && j->body_bytes <= CHUNK_MAX;
+}
+
+MAY_WAIT static int put_bdat(struct transfer *t)
+{
+    struct buf body;
+    struct err err;
+
+    if (client_make_body(t->job, t->to_7bit, &body, &err) < 0) {
+        log_warning("%s", err.log);
+        return -1;
+    }
+    (void)buf_printf(&t->out, "BDAT %zu LAST\r\n", body.n);
+    (void)buf_slice(&t->out, buf_view(&body));
+    buf_done(&body);
+    return 0;
+}
+
+/* The answer to BDAT when nobody was to get it. */
+MAY_WAIT static int reply_to_nothing(struct transfer *t)
+{
+    struct client_reply r;
+    struct err err;
+
+    if (client_read_reply(t->conn, loop_after(t->job->service->data_done_ms),
+                          &r, &err) < 0)
+        t->conn->is_dead = true;
+    t->conn->is_dirty = true;
+    return 0;
+}
+
 /* All commands in groups; then DATA's answer. */
 MAY_WAIT static int run_pipelined(struct transfer *t)
 {
-    bool with_data = (t->job->flags & DELIVER_PROBE) == 0;
+    bool with_data = asks_data(t->job);
+    bool with_bdat = with_data && may_chunk(t);
     bool with_reset = t->conn->is_dirty;
     struct err err;
     size_t done = 0;
@@ -324,19 +463,23 @@ MAY_WAIT static int run_pipelined(struct transfer *t)
 
     if (with_reset)
         (void)buf_puts(&t->out, "RSET\r\n");
+    put_xforward(t);
     put_mail(t);
     do {
         to = min_size(t->n, done + GROUP_RCPTS);
         for (size_t i = done; i < to; i++)
             put_rcpt(t, t->rcpts[i]);
-        if (to == t->n && with_data)
+        if (to == t->n && with_bdat && put_bdat(t) < 0)
+            return broken(t, &(struct err){ .class = ERR_TEMP, .sys = EIO },
+                          "sending message body");
+        if (to == t->n && with_data && !with_bdat)
             (void)buf_puts(&t->out, "DATA\r\n");
         if (send_commands(t, &err) < 0)
             return broken(t, &err, "sending MAIL FROM");
         if (done == 0) {
             if (with_reset && reply_to_reset(t) < 0)
                 return -1;
-            if (reply_to_mail(t) < 0)
+            if (replies_to_xforward(t) < 0 || reply_to_mail(t) < 0)
                 return -1;
         }
         for (size_t i = done; i < to; i++)
@@ -344,6 +487,8 @@ MAY_WAIT static int run_pipelined(struct transfer *t)
                 return -1;
         done = to;
     } while (done < t->n);
+    if (with_bdat)
+        return t->n_accepted > 0 ? reply_to_dot(t) : reply_to_nothing(t);
     return with_data ? reply_to_data(t) : 0;
 }
 
@@ -359,6 +504,11 @@ MAY_WAIT static int run_stepwise(struct transfer *t)
         if (reply_to_reset(t) < 0)
             return -1;
     }
+    put_xforward(t);
+    if (t->n_xforward > 0 && send_commands(t, &err) < 0)
+        return broken(t, &err, "sending XFORWARD name/address");
+    if (replies_to_xforward(t) < 0)
+        return -1;
     put_mail(t);
     if (send_commands(t, &err) < 0)
         return broken(t, &err, "sending MAIL FROM");
@@ -371,7 +521,7 @@ MAY_WAIT static int run_stepwise(struct transfer *t)
         if (reply_to_rcpt(t, t->rcpts[i]) < 0)
             return -1;
     }
-    if ((t->job->flags & DELIVER_PROBE) != 0 || t->n_accepted == 0)
+    if (!asks_data(t->job) || t->n_accepted == 0)
         return 0;
     (void)buf_puts(&t->out, "DATA\r\n");
     if (send_commands(t, &err) < 0)
@@ -409,11 +559,11 @@ MAY_WAIT static bool is_unfit(struct transfer *t)
     return false;
 }
 
-static bool needs_utf8(const struct client_job *j)
+MAY_WAIT static bool needs_utf8(const struct client_job *j)
 {
     if ((j->env.flags & ENV_SMTPUTF8) == 0)
         return false;
-    if (!mail_is_ascii(j->sender))
+    if (!mail_is_ascii(j->sender) || !client_header_is_ascii(j))
         return true;
     for (size_t i = 0; i < j->n_rcpts; i++)
         if (!mail_is_ascii(j->rcpts[i].addr))
