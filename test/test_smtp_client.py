@@ -95,11 +95,11 @@ def test_connection_is_used_again(where):
 # covers: smtp_connection_reuse_time_limit smtp_skip_quit_response smtp_send_dummy_mail_auth
 # covers: smtp_pix_workarounds smtp_pix_workaround_maps smtp_pix_workaround_threshold_time
 # covers: smtp_pix_workaround_delay_time lmtp_lhlo_name lmtp_lhlo_timeout
-# covers: lmtp_discard_lhlo_keywords lmtp_skip_quit_response
+# covers: lmtp_discard_lhlo_keywords lmtp_skip_quit_response lmtp_chunking_enable
 SERVICES = {
     "plain": "smtp",
     "lm": "lmtp -o lmtp_lhlo_name=lhlo.example",
-    "lmdisc": "lmtp -o lmtp_discard_lhlo_keywords=pipelining",
+    "lmdisc": "lmtp -o lmtp_discard_lhlo_keywords=pipelining -o lmtp_chunking_enable=yes",
     "gen": "smtp -o { smtp_generic_maps = inline:{ {me@example.com=you@public.example}, "
            "{@far.inside=@far.outside} } }",
     "hdr": "smtp -o smtp_header_checks=regexp:%D/hdr -o smtp_body_checks=regexp:%D/body "

@@ -1,6 +1,7 @@
 #include "smtp/client/job.h"
 
 #include "filter/filter.h"
+#include "ipc/event.h"
 #include "mail/domain.h"
 #include "rt/file.h"
 #include "smtp/client/convert.h"
@@ -18,6 +19,9 @@ struct out {
     size_t column;   /* in the line under way */
     bool is_stuffed; /* dots are doubled: DATA, not BDAT */
     bool is_open;    /* a line without its end */
+    bool is_broken;  /* the connection, not our own side */
+    msec began;
+    uint64_t n_sent;
 };
 
 /* A part of a line, or a whole one. */
@@ -54,13 +58,29 @@ static void put_stored(struct out *o, slice in)
     }
 }
 
+/* Each piece has its time; with smtp_per_request_deadline the whole message
+ * has it once, and what smtp_min_data_rate allows for its bytes. */
+static msec deadline_of(const struct out *o)
+{
+    const struct client_service *s = o->job->service;
+    uint64_t rate = s->min_data_rate > 0 ? s->min_data_rate : 1;
+
+    if (!s->per_request_deadline)
+        return loop_after(s->data_xfer_ms);
+    return o->began + s->data_xfer_ms +
+           (msec)((o->n_sent + o->wire.n) / rate * 1000);
+}
+
 MAY_WAIT static int flush_wire(struct out *o, struct err *err)
 {
     if (o->wire.overflow)
         return err_temp(err, "a piece of the message grew too long");
-    stream_deadline(o->conn->st, loop_after(o->job->service->data_xfer_ms));
-    if (stream_write(o->conn->st, buf_view(&o->wire), err) < 0)
+    stream_deadline(o->conn->st, deadline_of(o));
+    if (stream_write(o->conn->st, buf_view(&o->wire), err) < 0) {
+        o->is_broken = true;
         return -1;
+    }
+    o->n_sent += o->wire.n;
     buf_clear(&o->wire);
     return 0;
 }
@@ -227,7 +247,10 @@ MAY_WAIT static int run(struct out *o, bool to_7bit, bool sends,
 /* That firewall cannot take the dot in the segment of what is before it. */
 MAY_WAIT static int pause_before_dot(struct out *o, struct err *err)
 {
-    if (flush_wire(o, err) < 0 || stream_flush(o->conn->st, err) < 0)
+    if (flush_wire(o, err) < 0)
+        return -1;
+    o->is_broken = true; /* whatever fails from here on */
+    if (stream_flush(o->conn->st, err) < 0)
         return -1;
     return task_sleep(o->job->service->pix_delay, err);
 }
@@ -239,13 +262,20 @@ int client_send_body(struct client_job *j, struct client_conn *conn,
                      .conn = conn,
                      .is_stuffed = true,
                      .limit = j->service->line_limit };
-    int rc = run(&o, to_7bit, true, err);
+    int rc;
 
+    o.began = clock_mono();
+    rc = run(&o, to_7bit, true, err);
     if (rc == 0 && conn->delays_dot)
         rc = pause_before_dot(&o, err);
     if (rc == 0) {
         (void)buf_put(&o.wire, ".\r\n", 3);
         rc = flush_wire(&o, err);
+    }
+    if (rc < 0 && !o.is_broken) {
+        log_warning("%s", err->log);
+        err->sys = EIO; /* trouble of ours, and half a message is out */
+        err->class = ERR_TEMP;
     }
     buf_done(&o.wire);
     return rc;
