@@ -32,7 +32,7 @@ static const struct {
       "pipe transports are not done yet; mail for this one is deferred" },
     { "pop3d", CONF_OK, "" },
     { "postlogd", CONF_OK, INSIDE },
-    { "postscreen", CONF_REFUSE, "postscreen is not done yet" },
+    { "postscreen", CONF_OK, "" },
     { "proxymap", CONF_OK, INSIDE },
     { "qmgr", CONF_OK, "" },
     { "qmqpd", CONF_REFUSE, "there is no QMQP server" },
@@ -89,6 +89,15 @@ static void check_command(struct conf_check *k, const struct conf_service *s)
     unknown_command(k, s);
 }
 
+static bool has_postscreen(const struct conf *c)
+{
+    for (size_t i = 0; i < c->n_services; i++)
+        if (c->services[i].type == CONF_INET &&
+            strcmp(c->services[i].command, "postscreen") == 0)
+            return true;
+    return false;
+}
+
 static void check_place(struct conf_check *k, const struct conf_service *s)
 {
     struct conf_addr addr;
@@ -103,10 +112,11 @@ static void check_place(struct conf_check *k, const struct conf_service *s)
                        "write an address of this machine",
                        "service %.100s: no address for \"%.100s\"", s->name,
                        s->host);
-    if (s->type == CONF_PASS)
+    if (s->type == CONF_PASS &&
+        (strcmp(s->name, "smtpd") != 0 || !has_postscreen(k->c)))
         conf_diags_add(k->d, CONF_WARNING, s->file, s->line, "",
                        "service %.100s: only postscreen passes connections, "
-                       "and it is not done yet",
+                       "and to smtpd",
                        s->name);
 }
 
@@ -258,7 +268,8 @@ void conf_check_services(struct conf_check *k)
 
         check_command(k, s);
         check_place(k, s);
-        if (strcmp(s->command, "smtpd") == 0)
+        if (strcmp(s->command, "smtpd") == 0 ||
+            strcmp(s->command, "postscreen") == 0)
             check_relay_rules(k, s);
     }
     check_interfaces(k);

@@ -210,9 +210,7 @@ static const struct {
     { "", "smtp inet n - n - - smtpdd\n",
       "master.cf:1: error: service smtp: unknown command \"smtpdd\" (did you "
       "mean smtpd?)\n" },
-    { "", "smtp inet n - n - 1 postscreen\n",
-      "master.cf:1: error: service smtp: postscreen is not done yet (put # in "
-      "front of the line)\n" },
+    { "", "smtp inet n - n - 1 postscreen\nsmtpd pass - - n - - smtpd\n", "" },
     { "", "nohost:25 inet n - n - - smtpd\n",
       "master.cf:1: error: service nohost:25: no address for \"nohost\" (write "
       "an address of this machine)\n" },

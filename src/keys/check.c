@@ -253,6 +253,7 @@ static void check_settings(struct check *k)
 static const char *param_of(const struct check *k)
 {
     if (strcmp(k->service->command, "smtpd") != 0 &&
+        strcmp(k->service->command, "postscreen") != 0 &&
         strcmp(k->service->command, "lmtpd") != 0 &&
         conf_slice(k->conf, k->service, "ssl_cert").n > 0)
         return "ssl_cert";
@@ -265,7 +266,8 @@ static void check_service(struct check *k)
 {
     struct keys_service how = keys_service_of(k->conf, k->service);
     slice ca = conf_slice(k->conf, k->service, "smtpd_tls_CAfile");
-    bool is_smtp = strcmp(k->service->command, "smtpd") == 0;
+    bool is_smtp = strcmp(k->service->command, "smtpd") == 0 ||
+                   strcmp(k->service->command, "postscreen") == 0;
     struct keys_set set;
     struct buf text;
     struct stat st;

@@ -78,6 +78,7 @@ int keys_read_fd(int fd, struct buf *out, struct err *err)
 bool keys_is_tls_service(const struct conf_service *s)
 {
     return strcmp(s->command, "smtpd") == 0 ||
+           strcmp(s->command, "postscreen") == 0 ||
            strcmp(s->command, "imapd") == 0 ||
            strcmp(s->command, "pop3d") == 0 || strcmp(s->command, "lmtpd") == 0;
 }

@@ -44,6 +44,24 @@ static int is_free(const char *where, struct err *err)
     return 0;
 }
 
+/* Lines that listen on TCP, by their commands, and who serves them. */
+static const struct {
+    const char *command; /* also the listener's kind */
+    enum ptype type;
+} served[] = {
+    { "smtpd", PT_SMTPD }, { "postscreen", PT_SMTPD }, { "lmtpd", PT_LMTPD },
+    { "auth", PT_AUTH },   { "pickup", PT_SMTPD },     { "showq", PT_QMGR },
+    { "imapd", PT_LOGIN }, { "pop3d", PT_LOGIN },
+};
+
+static enum ptype server_of(const char *kind)
+{
+    for (size_t i = 0; i < ARRAY_LEN(served); i++)
+        if (strcmp(served[i].command, kind) == 0)
+            return served[i].type;
+    return PT_NONE;
+}
+
 static int bind_port(struct master *m, const char *where, const char *kind,
                      int service, bool is_shared, struct err *err)
 {
@@ -77,22 +95,10 @@ static int bind_port(struct master *m, const char *where, const char *kind,
     return 0;
 }
 
-/* Lines that listen on TCP, by their commands, and who serves them. */
-static const struct {
-    const char *command; /* also the listener's kind */
-    enum ptype type;
-} served[] = {
-    { "smtpd", PT_SMTPD },  { "lmtpd", PT_LMTPD }, { "auth", PT_AUTH },
-    { "pickup", PT_SMTPD }, { "showq", PT_QMGR },  { "imapd", PT_LOGIN },
-    { "pop3d", PT_LOGIN },
-};
-
-static enum ptype server_of(const char *kind)
+/* Postfix has one postscreen, so that its line says 1: of processes. */
+static bool is_limited(const struct conf_service *s)
 {
-    for (size_t i = 0; i < ARRAY_LEN(served); i++)
-        if (strcmp(served[i].command, kind) == 0)
-            return served[i].type;
-    return PT_NONE;
+    return s->maxproc > 0 && strcmp(s->command, "postscreen") != 0;
 }
 
 static int bind_inet(struct master *m, const struct conf *c,
@@ -111,7 +117,7 @@ static int bind_inet(struct master *m, const struct conf *c,
                        ip, s->port);
         /* Where maxproc limits the sessions, who is over it waits in a backlog
          * from which every process takes. */
-        if (bind_port(m, where, s->command, (int)s->index, s->maxproc > 0,
+        if (bind_port(m, where, s->command, (int)s->index, is_limited(s),
                       err) == 0) {
             n_bound++;
             continue;

@@ -170,6 +170,8 @@ int smtp_cmd_rcpt(struct smtp *s, slice args)
         return 0;
     if (!s->service->is_pickup && tx->n_rcpts >= s->service->rcpt_max)
         return too_many(s);
+    if (s->screening != NULL)
+        return smtp_screen_refuse(s, r.addr);
     tx->policy.recipient = r.addr;
     if (smtp_count(s, ACCESS_EVENT_RCPT, &ok) < 0)
         return -1;

@@ -15,6 +15,23 @@ static struct smtp_service *find_service(struct smtp_server *server, int index)
     return NULL;
 }
 
+/* postscreen hands clients over to the line `smtpd pass`; without one, smtpd
+ * has the settings of postscreen's own line. */
+static int add_screened(struct smtp_server *server,
+                        const struct conf_service *line, struct err *err)
+{
+    const struct conf_service *behind =
+        conf_service_find(server->conf, "smtpd", "pass");
+    struct smtp_service *service;
+
+    if (behind == NULL || strcmp(behind->command, "smtpd") != 0)
+        behind = line;
+    if (smtp_service_new(server, behind, &service, err) < 0)
+        return -1;
+    service->index = (int)line->index;
+    return smtp_screen_new(service, line, err);
+}
+
 int smtp_server_new(const struct smtp_server_parts *parts,
                     struct smtp_server **out, struct err *err)
 {
@@ -33,6 +50,10 @@ int smtp_server_new(const struct smtp_server_parts *parts,
     for (size_t i = 0; i < conf_service_count(server->conf); i++) {
         const struct conf_service *line = conf_service_at(server->conf, i);
 
+        if (line->type == CONF_INET &&
+            strcmp(line->command, "postscreen") == 0 &&
+            add_screened(server, line, err) < 0)
+            goto undo;
         if (line->type != CONF_INET || strcmp(line->command, "smtpd") != 0)
             continue;
         if (smtp_service_new(server, line, &service, err) < 0)

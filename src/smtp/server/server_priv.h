@@ -44,6 +44,8 @@ struct smtp_tls_settings {
 };
 
 struct smtp_auth;
+struct smtp_screen;
+struct smtp_screening;
 struct auth_client;
 
 /* A master.cf line (or the pickup socket) with all that its sessions ask
@@ -96,7 +98,8 @@ struct smtp_service {
     struct table_match *verp_clients;
     struct address *address;
     struct filter *filter;
-    struct smtp_auth *auth; /* NULL: AUTH is off */
+    struct smtp_auth *auth;     /* NULL: AUTH is off */
+    struct smtp_screen *screen; /* postscreen in front; NULL: none */
 };
 
 struct smtp_listener {
@@ -166,11 +169,12 @@ struct smtp {
     bool is_esmtp;
     bool must_close; /* end after the reply that is going out */
     bool said_quit;
-    bool is_denied;    /* refused at connect: may only QUIT */
-    bool is_timeout;   /* the client was silent within a command */
-    bool was_early;    /* "improper command pipelining" is logged already */
-    bool reply_failed; /* the last reply was 4xx or 5xx */
-    bool is_shutdown;  /* the process ends: 421 at the next chance */
+    bool is_denied;     /* refused at connect: may only QUIT */
+    bool is_timeout;    /* the client was silent within a command */
+    bool was_early;     /* "improper command pipelining" is logged already */
+    bool reply_failed;  /* the last reply was 4xx or 5xx */
+    bool is_shutdown;   /* the process ends: 421 at the next chance */
+    bool is_introduced; /* "connect from" is in the log */
     unsigned char last_verb;
     unsigned n_errors;
     unsigned n_junk;
@@ -190,6 +194,8 @@ struct smtp {
     struct peer_addr peer;
     struct access_client counted;
     struct task *task; /* that works on it; NULL while it is parked */
+    /* Under test, or refused by one; NULL: neither. */
+    struct smtp_screening *screening;
     struct smtp_tx *tx;
 };
 
@@ -236,6 +242,10 @@ void smtp_session_start(struct smtp_service *service, int fd,
 /* The same over a stream, which is taken over. */
 void smtp_session_begin(struct smtp_service *service, struct stream *stream,
                         const struct peer_addr *peer);
+/* The greeting, and all that follows. */
+MAY_WAIT void smtp_session_greet(struct smtp *s);
+/* The end of a session that was never greeted. */
+MAY_WAIT void smtp_session_drop(struct smtp *s);
 /* The lists' view of the session: its transaction's, made when missing. */
 struct smtp_tx *smtp_tx_get(struct smtp *s);
 void smtp_tx_reset(struct smtp *s);
@@ -256,6 +266,18 @@ MAY_WAIT int smtp_name_find(struct smtp *s);
 void smtp_name_unref(struct smtp_name **n);
 const char *smtp_client_name(const struct smtp *s);
 void smtp_name_policy(const struct smtp *s, struct access_session *policy);
+
+/* ---- screen.c */
+/* The settings of a postscreen line, which stands in front of `v`. */
+int smtp_screen_new(struct smtp_service *v, const struct conf_service *line,
+                    struct err *err);
+void smtp_screen_free(struct smtp_service *v);
+/* Test a client that has just connected; smtp_session_greet() follows, now or
+ * later, or smtp_session_drop(). */
+MAY_WAIT void smtp_screen_begin(struct smtp *s);
+void smtp_screen_end(struct smtp *s);
+/* Of a client that failed under `enforce`: refuse a recipient. */
+MAY_WAIT int smtp_screen_refuse(struct smtp *s, slice rcpt);
 
 /* ---- tls.c */
 void smtp_tls_settings(struct smtp_service *v);

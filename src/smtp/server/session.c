@@ -192,8 +192,12 @@ static void session_free(struct smtp *s)
     struct smtp_server *server = service->server;
 
     CHECK_OBJ(s, SMTP_SESSION_MAGIC);
-    if (!service->is_pickup)
+    if (s->is_introduced)
         log_disconnect(s);
+    else if (service->screen != NULL)
+        event_text(EV_INFO, "postscreen", NULL, "DISCONNECT [%s]:%u",
+                   s->peer.text, s->peer.port);
+    smtp_screen_end(s);
     smtp_tx_reset(s);
     access_client_gone(server->counters, &s->counted);
     stream_free(&s->stream);
@@ -660,20 +664,20 @@ MAY_WAIT static int introduce(struct smtp *s)
 
     if (s->name != NULL)
         set_client(s);
-    if (!s->service->is_pickup)
+    if (!s->service->is_pickup) {
         event_text(EV_INFO, s->service->tag, NULL, "connect from %s",
                    s->client);
+        s->is_introduced = true;
+    }
     return rc;
 }
 
-MAY_WAIT static void greet(void *arg)
+void smtp_session_greet(struct smtp *s)
 {
-    struct smtp *s = arg;
     struct smtp_service *service = s->service;
     bool ok = true;
     struct err err;
 
-    s->task = task_self();
     if (introduce(s) < 0) {
         session_broken(s);
         return;
@@ -708,6 +712,22 @@ MAY_WAIT static void greet(void *arg)
     session_park(s);
 }
 
+void smtp_session_drop(struct smtp *s)
+{
+    session_free(s);
+}
+
+MAY_WAIT static void begin(void *arg)
+{
+    struct smtp *s = arg;
+
+    s->task = task_self();
+    if (s->service->screen != NULL)
+        smtp_screen_begin(s);
+    else
+        smtp_session_greet(s);
+}
+
 void smtp_session_start(struct smtp_service *service, int fd,
                         const struct peer_addr *peer)
 {
@@ -735,5 +755,5 @@ void smtp_session_begin(struct smtp_service *service, struct stream *stream,
     service->server->n_accepted++;
     if (service->is_limited)
         smtp_service_limit(service);
-    task_spawn("smtp-greet", greet, s);
+    task_spawn("smtp-greet", begin, s);
 }

@@ -72,7 +72,9 @@ static void limits(struct smtp_service *v)
     v->error_sleep_ms =
         conf_time(v->conf, v->line, "smtpd_error_sleep_time") * 1000;
     v->hop_max = uint_param(v, "hopcount_limit");
-    if (v->line != NULL && v->line->maxproc > 0) {
+    /* A number in the line of postscreen is not one of sessions. */
+    if (v->line != NULL && v->line->maxproc > 0 &&
+        strcmp(v->line->command, "smtpd") == 0) {
         const struct process *p = v->server->parts.process;
         unsigned max = (unsigned)v->line->maxproc;
         unsigned n = p->n_slots > 0 ? p->n_slots : 1;
@@ -188,6 +190,7 @@ void smtp_service_free(struct smtp_service **vp)
     table_match_free(&v->submitters);
     table_match_free(&v->verp_clients);
     smtp_auth_free(v);
+    smtp_screen_free(v);
     access_free(&v->access);
     filter_free(&v->filter);
     address_free(&v->address);
