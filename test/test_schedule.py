@@ -8,9 +8,10 @@ import re
 import smtplib
 import subprocess
 
-from hatotest import EXE, wait_for
+from hatotest import EXE, Hato, free_port, wait_for
 from mx import Mx
 from postfixpeer import PEER, Postfix, need
+from sink import Sink
 from smtptalk import FRIEND, Talk
 
 FILL = os.path.join(os.path.dirname(EXE), "..", "..", "bench", "fill_spool")
@@ -183,3 +184,29 @@ def test_hato_queue(where):
         assert h.command("queue", "--status", "hold", "delete").stdout == "1 message deleted\n"
         h.command("queue", "--sender", "@example.net", "flush", check=True)
         assert wait_for(lambda: new_mail(h, "a.example"), 20)
+
+
+def test_sick_destinations_do_not_slow_healthy_ones(where):
+    """30 destinations, three dead, three that never say a word: the others get their mail,
+    though what is allowed at once is less than what waits for the silent ones."""
+    dead = free_port()
+    with Sink(host="0.0.0.0") as well, Sink({"CONNECT": 3600}, host="0.0.0.0") as silent:
+        ports = [dead] * 3 + [silent.port] * 3 + [well.port] * 24
+        table = " ".join(f"{{d{i}.example = smtp:[127.0.1.{i}]:{port}}}"
+                         for i, port in enumerate(ports))
+        h = Hato(where, main={
+            "transport_maps": f"inline:{{ {table} }}", "default_process_limit": "1",
+            "smtp_helo_timeout": "900s", "minimal_backoff_time": "900s"})
+        with h:
+            for k in range(5):
+                for i in range(30):
+                    letter(h, f"u{k}@d{i}.example")
+            well.wait(24 * 5, 60)
+            to = {r for m in well.messages for r in m.rcpts}
+            assert len(to) == 24 * 5
+            h.wait_log(r"status=deferred \(connect to 127\.0\.1\.\d\[127\.0\.1\.\d\]:\d+: "
+                       r"Connection refused", 60)
+            h.wait_log(r"status=deferred \(delivery temporarily suspended: connect to ", 60)
+            left = {r["address"].split("@")[1] for m in queued(h) for r in m["recipients"]}
+            assert left == {f"d{i}.example" for i in range(6)}
+            assert "d3.example" in h.command("queue", "--site", "d3.example").stdout
