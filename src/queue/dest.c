@@ -134,7 +134,7 @@ struct dest *dest_get(struct queue *q, struct transport *t, slice what)
         d->n_refs++;
         return d;
     }
-    d = xcalloc(1, sizeof(*d) + key->n);
+    d = xcalloc(1, sizeof(*d) + key->n + 1);
     memcpy(d->key, key->p, key->n);
     d->t = t;
     d->n_refs = 1;
