@@ -12,7 +12,7 @@ import pytest
 from hatotest import Hato, free_port, wait_for
 from internet import Internet
 from sink import Session, Sink
-from smtptalk import FRIEND, Talk
+from smtptalk import FRIEND, Talk, TestClock
 
 # covers: smtp_tls_security_level smtp_tls_policy_maps smtp_tls_loglevel smtp_tls_CAfile
 
@@ -200,10 +200,10 @@ SERVERS = {"good": 2, "self": 3, "old": 4, "wrong": 5, "clear": 6, "garbage": 7,
 
 @pytest.fixture(scope="module", name="certs")
 def fixture_certs(shared_where):
-    names = [f"mx.{d}.test" for d in (*DANE, "sts", "wild", "testing")]
+    names = [f"mx.{d}.test" for d in (*DANE, *STS)]
     names += ["mx.level.test", "level.test"]
-    names += [f"mta-sts.{d}.test" for d in ("sts", "wild", "testing", "list")]
     c = Certs(shared_where / "certs", names)
+    c.leaf("web", ",".join(f"DNS:mta-sts.{d}.test" for d in STS if d != "badcert"))
     for base, _, files in os.walk(c.dir):
         for f in files:
             os.chmod(os.path.join(base, f), 0o644)
@@ -482,6 +482,171 @@ def test_settings(where, certs):
             log = h.log()
             assert log.count("Host offered STARTTLS: [127.0.0.3]") == 2
             assert log.count(": TLSv1.2 with cipher ") == 4
+
+
+
+# ---- MTA-STS (RFC 8461)
+# covers: smtp_tls_mta_sts smtp_tls_mta_sts_CAfile smtp_tls_mta_sts_port
+
+class PolicyHost:
+    """HTTPS on one address: what it says at /.well-known/mta-sts.txt."""
+
+    def __init__(self, context, host, port=0):
+        self.context = context
+        self.answers = {}  # Host -> (status, body) or bytes
+        self.asked = []
+        self.posted = []
+        self.s = socket.socket()
+        self.s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.s.bind((host, port))
+        self.port = self.s.getsockname()[1]
+        self.s.listen(50)
+
+    def __enter__(self):
+        threading.Thread(target=self.accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc):
+        try:
+            self.s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.s.close()
+
+    def accept(self):
+        while True:
+            try:
+                c, _ = self.s.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.run, args=(c,), daemon=True).start()
+
+    def run(self, c):
+        try:
+            c.settimeout(20)
+            with self.context.wrap_socket(c, server_side=True) as t, t.makefile("rb") as f:
+                self.answer(t, f)
+        except (OSError, ValueError):
+            pass
+        finally:
+            c.close()
+
+    def answer(self, t, f):
+        method, path, _ = f.readline().decode().split()
+        fields = {}
+        while (line := f.readline().strip()):
+            name, _, value = line.decode().partition(":")
+            fields[name.lower()] = value.strip()
+        host = fields["host"].split(":")[0]
+        self.asked.append((host, path))
+        if method == "POST":
+            self.posted.append((fields["content-type"], f.read(int(fields["content-length"]))))
+        what = self.answers.get(host, (404, ""))
+        if isinstance(what, tuple):
+            status, body = what
+            what = (f"HTTP/1.1 {status} Thing\r\nContent-Type: text/plain\r\n"
+                    f"Content-Length: {len(body)}\r\n\r\n{body}").encode()
+        t.sendall(what)
+
+
+def policy(*mx, mode="enforce", age=86400):
+    return "".join(f"{x}\r\n" for x in ("version: STSv1", f"mode: {mode}", f"max_age: {age}",
+                                        *[f"mx: {m}" for m in mx]))
+
+
+NOT_LISTED = r"dsn=4\.7\.5, status=deferred \(host mx\.\w+\.test is not in the MTA-STS policy of"
+
+STS = {
+    # domain: (server of the MX, what the policy host says, how it ends)
+    "sts": ("good", policy("mx.sts.test"), SENT),
+    "wild": ("good", policy("a.test", "*.wild.test"), SENT),
+    "unlisted": ("good", policy("other.unlisted.test"), NOT_LISTED),
+    "stsold": ("old", policy("mx.stsold.test"), NOT_TRUSTED),
+    "stsname": ("wrong", policy("mx.stsname.test"), NOT_VERIFIED),
+    "stsself": ("self", policy("mx.stsself.test"), NOT_TRUSTED),
+    "stsclear": ("clear", policy("mx.stsclear.test"), NOT_OFFERED),
+    "testing": ("self", policy("mx.testing.test", mode="testing"), SENT),
+    "testing2": ("clear", policy("other.test", mode="testing"), SENT),
+    "modenone": ("clear", policy(mode="none"), SENT),
+    # What is no policy holds nobody.
+    "moved": ("clear", b"HTTP/1.1 301 Moved\r\nLocation: https://mta-sts.sts.test/\r\n\r\n", SENT),
+    "gone": ("clear", (404, policy("x.test")), SENT),
+    "garbled": ("clear", (200, "version: STSv1\r\nmode: enforce\r\n"), SENT),
+    "toolong": ("clear", (200, policy("x.test") + "a: b\r\n" * 20000), SENT),
+    "html": ("clear", b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" +
+             policy("x.test").encode(), SENT),
+    "cut": ("clear", b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nversion", SENT),
+    "chunks": ("good", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
+               b"%x\r\n" % len(policy("o.test")) + policy("o.test").encode() + b"\r\n0\r\n\r\n",
+               NOT_LISTED),
+    "badcert": ("clear", policy("x.test"), SENT),
+    "nohost": ("clear", None, SENT),
+    # DANE takes precedence.
+    "stsdane": ("self", policy("other.test"), SENT),
+}
+
+
+def test_mta_sts(where, certs):
+    net = Internet(where / "dns")
+    def zones(servers, number):
+        for d, (server, _, _) in STS.items():
+            zone = {"@": "MX 10 mx", "mx": f"A 127.0.0.{SERVERS[server]}",
+                    "_mta-sts": f'TXT "v=STSv1; id={number};"'}
+            if d != "nohost":
+                zone["mta-sts"] = "A 127.0.0.30"
+            if d == "stsdane":
+                zone[f"_{servers.port}._tcp.mx"] = certs.tlsa(3, 1, 1, "self")
+            net.zone(d + ".test", zone, signed=d == "stsdane", ttl=1)
+
+    with Servers(certs) as servers, PolicyHost(certs.context("web"), "127.0.0.30") as web:
+        for d, (_, what, _) in STS.items():
+            if what is not None:
+                web.answers[f"mta-sts.{d}.test"] = (200, what) if isinstance(what, str) else what
+        zones(servers, 1)
+        h = Hato(where, main=main_cf(net, servers, smtp_tls_mta_sts_CAfile=certs.ca,
+                                     smtp_tls_mta_sts_port=str(web.port)))
+        clock = TestClock(h)
+        with net:
+            h.start(env=clock.env)
+            try:
+                send(h, *[f"x@{d}.test" for d in STS])
+                for d, (_, _, end) in STS.items():
+                    ends(h, f"x@{d}.test", end)
+                log = h.log()
+                for d in ("sts", "wild", "stsdane"):
+                    assert f"Verified TLS connection established to mx.{d}.test[" in log
+                assert "MTA-STS policy of badcert.test: " in log
+                asked = web.asked.count(("mta-sts.unlisted.test", "/.well-known/mta-sts.txt"))
+                assert asked == 1 and ("mta-sts.stsdane.test", "/.well-known/mta-sts.txt") \
+                    not in web.asked
+                # Kept: nobody is asked again.
+                send(h, "kept@unlisted.test")
+                ends(h, "kept@unlisted.test", NOT_LISTED)
+                assert web.asked.count(("mta-sts.unlisted.test",
+                                        "/.well-known/mta-sts.txt")) == 1
+                # A new id: fetched anew; what cannot be had changes nothing.
+                web.answers["mta-sts.unlisted.test"] = (200, policy("mx.unlisted.test"))
+                web.answers["mta-sts.chunks.test"] = (500, "")
+                zones(servers, 2)
+                net.start()
+                wait_for(lambda: False, 2)
+                clock.move(7200)
+                send(h, "new@unlisted.test", "new@chunks.test")
+                ends(h, "new@unlisted.test", SENT)
+                ends(h, "new@chunks.test", NOT_LISTED)
+                h.wait_log("MTA-STS policy of chunks.test: .*the one before stays in use")
+                # And over a restart.
+                wait_for(lambda: False, 1)
+                h.stop()
+                h.start(env=clock.env)
+                send(h, "again@chunks.test")
+                ends(h, "again@chunks.test", NOT_LISTED)
+                # Until its time is over.
+                clock.move(2 * 86400)
+                send(h, "late@chunks.test")
+                ends(h, "late@chunks.test", SENT)
+            finally:
+                h.stop()
 
 
 if __name__ == "__main__":
