@@ -1,7 +1,9 @@
 """TLS of mail that is sent: levels, DANE, MTA-STS, reports."""
+import email
+import gzip
 import hashlib
+import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -649,5 +651,84 @@ def test_mta_sts(where, certs):
                 h.stop()
 
 
-if __name__ == "__main__":
-    print(shutil, socket, threading, wait_for)
+
+# ---- reports (RFC 8460)
+# covers: smtp_tls_reporting smtp_tls_reporting_sender
+
+def test_reports(where, certs):
+    net = Internet(where / "dns")
+    with Servers(certs) as servers, PolicyHost(certs.context("web"), "127.0.0.30") as web:
+        for d, server in (("sts", "good"), ("stsself", "self"), ("ee", "self"), ("none", "clear"),
+                          ("reports", "clear")):
+            zone = {"@": "MX 10 mx", "mx": f"A 127.0.0.{SERVERS[server]}",
+                    "mta-sts": "A 127.0.0.30",
+                    "_smtp._tls": 'TXT "v=TLSRPTv1; rua=mailto:tls@reports.test"'}
+            if d.startswith("sts"):
+                zone["_mta-sts"] = 'TXT "v=STSv1; id=1;"'
+                web.answers[f"mta-sts.{d}.test"] = (200, policy(f"mx.{d}.test"))
+            if d == "sts":
+                zone["_smtp._tls"] = ('TXT "v=TLSRPTv1;rua=https://mta-sts.sts.test:'
+                                      f'{web.port}/v1/tlsrpt"')
+            if d == "ee":
+                zone[f"_{servers.port}._tcp.mx"] = certs.tlsa(3, 1, 1, "good")
+            net.zone(d + ".test", zone, signed=d == "ee", ttl=1)
+        h = Hato(where, main=main_cf(net, servers, smtp_tls_mta_sts_CAfile=certs.ca,
+                                     smtp_tls_mta_sts_port=str(web.port),
+                                     smtp_tls_reporting="yes",
+                                     smtp_tls_reporting_sender="reports@example.com"))
+        clock = TestClock(h)
+        with net:
+            h.start(env=clock.env)
+            try:
+                send(h, "a@sts.test", "a@stsself.test", "a@ee.test", "a@none.test")
+                ends(h, "a@sts.test", SENT)
+                ends(h, "a@stsself.test", NOT_TRUSTED)
+                ends(h, "a@ee.test", NOT_TRUSTED)
+                ends(h, "a@none.test", SENT)
+                wait_for(lambda: False, 1)
+                clock.move(86400)
+                assert wait_for(lambda: web.posted, 30), h.log()
+                mail = servers["clear"].wait(4, 60)  # a@none and three reports
+            finally:
+                h.stop()
+        kind, data = web.posted[0]
+        assert kind == "application/tlsrpt+gzip"
+        check_report(json.loads(gzip.decompress(data)), "sts.test", "sts", 1, None)
+        got = {}
+        for m in mail:
+            message = email.message_from_bytes(m.data)
+            if message["TLS-Report-Domain"]:
+                assert m.mail.startswith("MAIL FROM:<reports@example.com>")
+                assert message["Content-Type"].startswith("multipart/report; "
+                                                          'report-type="tlsrpt"')
+                part = message.get_payload()[1]
+                assert part.get_content_type() == "application/tlsrpt+gzip"
+                got[message["TLS-Report-Domain"]] = json.loads(
+                    gzip.decompress(part.get_payload(decode=True)))
+        assert sorted(got) == ["ee.test", "none.test", "stsself.test"]
+        check_report(got["stsself.test"], "stsself.test", "sts", 0, "certificate-not-trusted")
+        check_report(got["ee.test"], "ee.test", "tlsa", 0, "validation-failure")
+        check_report(got["none.test"], "none.test", "no-policy-found", 0,
+                     "starttls-not-supported")
+
+
+def check_report(report, domain, kind, good, why):
+    assert report["organization-name"] and report["report-id"]
+    assert report["contact-info"] == "reports@example.com"
+    (p,) = report["policies"]
+    assert p["policy"]["policy-domain"] == domain
+    assert p["policy"]["policy-type"] == kind
+    if kind == "sts":
+        assert "version: STSv1" in p["policy"]["policy-string"]
+        assert p["policy"]["mx-host"] == [f"mx.{domain}"]
+    if kind == "tlsa":
+        assert p["policy"]["policy-string"][0].startswith("3 1 1 ")
+    failed = p["summary"]["total-failure-session-count"]
+    assert p["summary"]["total-successful-session-count"] == good
+    # What was deferred may have been tried again when the day was over.
+    assert failed >= 1 if why else failed == 0
+    if why:
+        (detail,) = p["failure-details"]
+        assert detail["result-type"] == why
+        assert detail["failed-session-count"] == failed
+        assert detail["receiving-mx-hostname"] == "mx." + domain

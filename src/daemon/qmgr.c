@@ -95,7 +95,7 @@ static void on_peer(struct process *p, enum ptype from, int fd)
         close(fd);
         return;
     }
-    if (from != PT_SMTPD) {
+    if (from != PT_SMTPD && from != PT_FETCHER) {
         (void)chan_new(fd, &command_ops, NULL);
         return;
     }

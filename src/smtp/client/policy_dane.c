@@ -35,6 +35,25 @@ static int take_records(struct policy_job *j, const struct dns_answer *answer,
     return 0;
 }
 
+/* For reports (RFC 8460 4.4): as a zone file has them. */
+static void tell_records(struct policy_job *j)
+{
+    const struct tls_connect *how = &j->out->how;
+    struct buf b;
+
+    buf_init(&b, 8192);
+    for (size_t i = 0; i < how->n_tlsa; i++) {
+        const struct tls_tlsa *t = &how->tlsa[i];
+
+        (void)buf_printf(&b, "%u %u %u ", t->usage, t->selector, t->matching);
+        for (size_t k = 0; k < t->data.n; k++)
+            (void)buf_printf(&b, "%02x", (unsigned char)t->data.p[k]);
+        (void)buf_byte(&b, '\n');
+    }
+    j->out->report_policy = slice_dup(j->a, buf_view(&b));
+    buf_done(&b);
+}
+
 /* The names that a certificate beneath DANE-TA(2) may have (RFC 7672 3.2.3):
  * the TLSA base domain, and where MX led here, the next hop's domain. */
 static int take_names(struct policy_job *j, slice base, struct err *err)
@@ -135,6 +154,8 @@ int policy_dane(struct policy_job *j, struct err *err)
     }
     if (take_records(j, &answer, err) < 0)
         return -1;
+    if (conf_bool(j->client->conf, NULL, "smtp_tls_reporting"))
+        tell_records(j);
     if (tls_tlsa_usable(j->out->ctx, how->tlsa, how->n_tlsa) == 0) {
         /* RFC 7672 2.1.1: TLS without a proof of who it is. */
         j->out->result = "tlsa-invalid";
