@@ -732,3 +732,55 @@ def check_report(report, domain, kind, good, why):
         assert detail["result-type"] == why
         assert detail["failed-session-count"] == failed
         assert detail["receiving-mx-hostname"] == "mx." + domain
+
+
+# ---- REQUIRETLS (RFC 8689), at both ends
+
+def inside_tls(t):
+    t.hello()
+    assert t("STARTTLS")[:3] == "220"
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    c.check_hostname = False
+    c.verify_mode = ssl.CERT_NONE
+    t.s = c.wrap_socket(t.s)
+
+
+def test_requiretls(where, certs):
+    net = Internet(where / "dns")
+    with Servers(certs, extra=("REQUIRETLS",)) as servers:
+        for d in ("dane", "secure", "unproved"):
+            server = {"dane": "self", "secure": "good", "unproved": "self"}[d]
+            name = "sts" if d == "secure" else d  # the certificate is for that
+            zone = {"@": "MX 10 mx", "mx": f"A 127.0.0.{SERVERS[server]}"}
+            if d == "dane":
+                zone[f"_{servers.port}._tcp.mx"] = certs.tlsa(3, 1, 1, "self")
+            net.zone(name + ".test", zone, signed=d != "unproved")
+        net.zone("silent.test", {"@": "MX 10 mx", "mx": f"A 127.0.0.{SERVERS['old']}",
+                                 f"_{servers.port}._tcp.mx": certs.tlsa(3, 1, 1, "old")},
+                 signed=True)
+        servers["old"].ehlo = tuple(w for w in servers["old"].ehlo if w != "REQUIRETLS")
+        main = main_cf(net, servers, smtpd_tls_security_level="may",
+                       smtpd_tls_cert_file=certs.path("self.pem"),
+                       smtpd_tls_key_file=certs.path("self.key"),
+                       smtp_tls_mta_sts_CAfile=certs.ca)
+        with net, Hato(where, main=main) as h:
+            with Talk(h, source=FRIEND) as t:
+                assert "REQUIRETLS" not in t("EHLO me.test")
+                assert t("MAIL FROM:<me@example.com> REQUIRETLS")[:3] == "555"
+            with Talk(h, source=FRIEND) as t:
+                inside_tls(t)
+                assert "REQUIRETLS" in t.hello()
+                assert t("MAIL FROM:<me@example.com> REQUIRETLS=1")[:3] == "555"
+                for d in ("dane", "sts", "unproved", "silent"):
+                    assert t("MAIL FROM:<me@example.com> REQUIRETLS")[:3] == "250"
+                    assert t(f"RCPT TO:<x@{d}.test>")[:3] == "250"
+                    assert t("DATA")[:3] == "354"
+                    t.send("Subject: secret\r\n\r\nbody\r\n")
+                    assert t(".")[:3] == "250"
+            ends(h, "x@dane.test", SENT)
+            ends(h, "x@sts.test", SENT)
+            ends(h, "x@unproved.test", r"dsn=5\.7\.30, status=bounced")
+            ends(h, "x@silent.test", r"dsn=5\.7\.30, status=bounced")
+            for s in ("self", "good"):
+                assert servers[s].messages[0].mail.endswith(" REQUIRETLS")
+            assert len(servers["self"].messages) == 1 and not servers["old"].messages

@@ -132,7 +132,9 @@ MAY_WAIT static int find_policy(struct client_job *j, slice dest,
                                 struct client_conn *conn,
                                 struct tls_policy *out)
 {
-    bool requires_tls = (j->env.flags & ENV_REQUIRETLS) != 0;
+    /* RFC 8689 is of SMTP: LMTP leads into a mailbox. */
+    bool requires_tls =
+        (j->env.flags & ENV_REQUIRETLS) != 0 && !j->service->is_lmtp;
     struct err err;
 
     if (client_policy(j->client, j->service, dest, &conn->host, requires_tls,

@@ -550,7 +550,7 @@ MAY_WAIT static bool is_unfit(struct transfer *t)
                          "SMTPUTF8 is required, but was not offered by host");
         return true;
     }
-    if ((j->env.flags & ENV_REQUIRETLS) != 0 &&
+    if ((j->env.flags & ENV_REQUIRETLS) != 0 && !j->service->is_lmtp &&
         (conn->can & CAN_REQUIRETLS) == 0) {
         (void)not_for_it(t, "5.7.30",
                          "REQUIRETLS is required, but was not offered by host");

@@ -101,6 +101,7 @@ MAY_WAIT static void ehlo_keywords(struct smtp *s, struct buf *b)
         { EHLO_DSN, "DSN" },
         { EHLO_SMTPUTF8, "SMTPUTF8" },
         { EHLO_CHUNKING, "CHUNKING" },
+        { EHLO_REQUIRETLS, "REQUIRETLS" },
     };
     const struct smtp_service *service = s->service;
     unsigned off = service->ehlo_off;
@@ -111,6 +112,8 @@ MAY_WAIT static void ehlo_keywords(struct smtp *s, struct buf *b)
         off |= EHLO_STARTTLS;
     if (!service->smtputf8)
         off |= EHLO_SMTPUTF8;
+    if (!stream_is_tls(s->stream)) /* RFC 8689 3 */
+        off |= EHLO_REQUIRETLS;
     for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
         if (keywords[i].bit == EHLO_ENHANCED)
             smtp_auth_ehlo(s, b);

@@ -1,7 +1,8 @@
 #include "smtp/server/auth.h"
 
 /* MAIL FROM, RFC 5321 4.1.1.2, with SIZE (RFC 1870), BODY (RFC 6152), RET and
- * ENVID (RFC 3461), SMTPUTF8 (RFC 6531) and AUTH (RFC 4954). */
+ * ENVID (RFC 3461), SMTPUTF8 (RFC 6531), AUTH (RFC 4954) and REQUIRETLS (RFC
+ * 8689). */
 
 #define ENVID_MAX 100 /* RFC 3461 4.4 */
 
@@ -24,6 +25,12 @@ static bool take_body(struct smtp *s, slice value)
 static bool take_utf8(struct smtp *s, slice value UNUSED)
 {
     s->tx->env.flags |= ENV_SMTPUTF8;
+    return true;
+}
+
+static bool take_requiretls(struct smtp *s, slice value UNUSED)
+{
+    s->tx->env.flags |= ENV_REQUIRETLS;
     return true;
 }
 
@@ -71,6 +78,7 @@ static const struct param {
     { "SIZE", true, EHLO_SIZE, take_size },
     { "BODY", true, EHLO_8BITMIME, take_body },
     { "SMTPUTF8", false, EHLO_SMTPUTF8, take_utf8 },
+    { "REQUIRETLS", false, EHLO_REQUIRETLS, take_requiretls },
     { "RET", true, EHLO_DSN, take_ret },
     { "ENVID", true, EHLO_DSN, take_envid },
 };
@@ -81,7 +89,8 @@ static const struct param *find_param(const struct smtp *s,
     for (size_t i = 0; i < ARRAY_LEN(params); i++)
         if (slice_ieqs(p->key, params[i].key) &&
             p->has_value == params[i].has_value &&
-            (params[i].ehlo != EHLO_SMTPUTF8 || s->service->smtputf8))
+            (params[i].ehlo != EHLO_SMTPUTF8 || s->service->smtputf8) &&
+            (params[i].ehlo != EHLO_REQUIRETLS || stream_is_tls(s->stream)))
             return &params[i];
     return NULL;
 }

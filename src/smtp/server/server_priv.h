@@ -32,6 +32,7 @@ enum {
     EHLO_SILENT = 512,
     EHLO_STARTTLS = 1024,
     EHLO_AUTH = 2048,
+    EHLO_REQUIRETLS = 4096,
 };
 
 struct smtp_tls_settings {

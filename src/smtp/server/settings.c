@@ -43,6 +43,7 @@ static unsigned ehlo_keywords(slice list)
         { "dsn", EHLO_DSN },
         { "smtputf8", EHLO_SMTPUTF8 },
         { "chunking", EHLO_CHUNKING },
+        { "requiretls", EHLO_REQUIRETLS },
         { "auth", EHLO_AUTH },
         { "silent-discard", EHLO_SILENT },
         { "starttls", EHLO_STARTTLS },
