@@ -96,7 +96,7 @@ struct access {
     bool unknown_address_defers, unknown_host_defers; /* *_tempfail_action */
     slice rbl_reply;                                  /* default_rbl_reply */
     const char *expansion_chars; /* smtpd_expansion_filter */
-    struct table_list *rbl_replies;
+    struct table_list *rbl_replies, *dns_filter;
     struct table_match *mx_networks; /* permit_mx_backup_networks */
     struct access_dnsxl *maps_rbl;   /* maps_rbl_domains */
     size_t n_maps_rbl;

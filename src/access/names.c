@@ -13,6 +13,90 @@
  * Asking
  */
 
+/* smtpd_dns_reply_filter: "name ttl class type [preference] value", names with
+ * their final dot. */
+static void put_record(struct buf *b, slice owner, const struct dns_rr *rr,
+                       struct arena *a)
+{
+    static const struct {
+        enum dns_type type;
+        const char *name;
+    } types[] = {
+        { DNS_A, "A" },   { DNS_AAAA, "AAAA" }, { DNS_MX, "MX" },
+        { DNS_NS, "NS" }, { DNS_TXT, "TXT" },   { DNS_PTR, "PTR" },
+    };
+
+    const char *type = "?";
+    const char *addr = check_rr_text(rr, a);
+
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        if (types[i].type == rr->type)
+            type = types[i].name;
+    (void)buf_printf(b, "%.*s. %u IN %s ", SLF(owner), rr->ttl, type);
+    if (addr != NULL)
+        (void)buf_puts(b, addr);
+    else if (rr->type == DNS_TXT)
+        (void)buf_slice(b, rr->text);
+    else if (rr->type == DNS_MX)
+        (void)buf_printf(b, "%u %.*s.", rr->pref, SLF(rr->name));
+    else
+        (void)buf_printf(b, "%.*s.", SLF(rr->name));
+}
+
+/* -1: cancelled.  *is_kept: does the filter let it through? */
+MAY_WAIT static int filter_record(struct check *c, slice owner,
+                                  const struct dns_rr *rr, struct arena *a,
+                                  bool *is_kept)
+{
+    slice value = SLICE_NONE;
+    struct err err;
+    struct buf b;
+    int rc;
+
+    *is_kept = true;
+    buf_init(&b, 70000);
+    put_record(&b, owner, rr, a);
+    rc = table_list_lookup(c->a->dns_filter, buf_view(&b), 0, a, &value, &err);
+    if (rc < 0)
+        log_warning("%s", err.log);
+    else if (slice_ieqs(value, "IGNORE"))
+        *is_kept = false;
+    else if (value.p != NULL)
+        log_warning("smtpd_dns_reply_filter: unknown action %.*s for %.*s",
+                    SLF(slice_sub(value, 0, 60)),
+                    SLF(slice_sub(buf_view(&b), 0, 200)));
+    buf_done(&b);
+    return rc < 0 && err.class == ERR_PEER ? -1 : 0;
+}
+
+MAY_WAIT static int filter_answers(struct check *c, size_t n, struct arena *a,
+                                   struct dns_answer *out)
+{
+    bool is_kept;
+
+    if (table_list_is_empty(c->a->dns_filter))
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t kept = 0;
+
+        for (size_t k = 0; k < out[i].n_rr; k++) {
+            if (filter_record(c, out[i].canonical, &out[i].rr[k], a, &is_kept) <
+                0)
+                return -1;
+            if (is_kept)
+                out[i].rr[kept++] = out[i].rr[k];
+        }
+        if (out[i].n_rr == 0 || kept == out[i].n_rr)
+            continue;
+        out[i].n_rr = kept;
+        if (kept > 0)
+            continue;
+        out[i].result = DNS_NODATA;
+        out[i].why = SL("DNS reply filter drops all results");
+    }
+    return 0;
+}
+
 int check_dns(struct check *c, const struct dns_question *q, size_t n,
               struct arena *a, struct dns_answer *out)
 {
@@ -24,7 +108,7 @@ int check_dns(struct check *c, const struct dns_question *q, size_t n,
     if (c->a->dns == NULL)
         return 0;
     if (dns_query_all(c->a->dns, q, n, a, out, &err) == 0)
-        return 0;
+        return filter_answers(c, n, a, out);
     if (err.class == ERR_PEER)
         return -1;
     log_warning("%s", err.log);

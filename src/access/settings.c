@@ -396,6 +396,8 @@ static int tables_init(struct access *a, struct err *err)
         return -1;
     if (table_list_param(a->tables, a->conf, a->service, "rbl_reply_maps",
                          &a->rbl_replies, err) < 0 ||
+        table_list_param(a->tables, a->conf, a->service,
+                         "smtpd_dns_reply_filter", &a->dns_filter, err) < 0 ||
         table_match_new(a->tables, a->conf, a->service,
                         "permit_mx_backup_networks", &a->mx_networks, err) < 0)
         return -1;
@@ -465,6 +467,7 @@ void access_free(struct access **ap)
     table_match_free(&a->mynetworks);
     table_match_free(&a->limit_exceptions);
     table_list_free(&a->rbl_replies);
+    table_list_free(&a->dns_filter);
     table_match_free(&a->mx_networks);
     table_list_free(&a->sender_login);
     table_list_free(&a->relay_ccerts);

@@ -9,7 +9,8 @@
  * permit_mx_backup_networks rbl_reply_maps reject_tempfail_action
  * smtpd_expansion_filter unknown_address_reject_code
  * unknown_address_tempfail_action unknown_client_reject_code
- * unknown_helo_hostname_tempfail_action unknown_hostname_reject_code */
+ * unknown_helo_hostname_tempfail_action unknown_hostname_reject_code
+ * smtpd_dns_reply_filter */
 
 static const struct {
     const char *name;
@@ -278,6 +279,21 @@ static const struct name_case cases[] = {
       NULL,
       "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using "
       "four.example" },
+    /* ---- answers that are taken out */
+    { CLIENT "reject_rbl_client four.example\n"
+             "smtpd_dns_reply_filter = "
+             "inline:{{1.2.0.192.four.example. 60 IN A 127.0.0.4 = ignore}}\n",
+      NULL, "" },
+    { CLIENT "reject_rbl_client four.example\n"
+             "smtpd_dns_reply_filter = "
+             "inline:{{1.2.0.192.four.example. 60 IN A 127.0.0.5 = ignore}}\n",
+      NULL,
+      "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using "
+      "four.example" },
+    { SENDER "check_sender_mx_access inline:{evil.example=REJECT}\n"
+             "smtpd_dns_reply_filter = inline:{{spam.example. 60 IN MX 10 "
+             "relay.evil.example. = IGNORE}}\n",
+      "sender=a@spam.example", "" },
     /* ---- texts */
     { CLIENT "reject_rbl_client four.example\n"
              "default_rbl_reply = $rbl_code 4.1.0 $client|$client_name|"
