@@ -2,7 +2,8 @@
  * A load of mail clients for bench/reading: threads that block, each on one
  * connection.  What is measured is the server, so nothing here is clever.
  *
- *     load_mail MODE PORT CLIENTS COUNT [-t] [-u N] [-f FORMAT] [-a ADDRESS] ...
+ *     load_mail MODE PORT CLIENTS COUNT [-t] [-u N] [-f FORMAT] [-a ADDRESS]
+ * ...
  *
  *     handshake  TLS and nothing more          imap-login  sign in, LOGOUT
  *     pop3-poll  sign in, STAT, UIDL, QUIT     lmtp        4 KiB messages
@@ -86,7 +87,8 @@ static int dial(int port, long number)
 
     if (fd < 0)
         die("socket: %s", strerror(errno));
-    from.sin_addr.s_addr = htonl(0x7f000002u + (uint32_t)(number / 20000));
+    from.sin_addr.s_addr = htonl(0x7f000002u + (uint32_t)(number / 20000) +
+                                 ((uint32_t)opt.first << 8));
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     to.sin_port = htons((uint16_t)port);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
@@ -121,8 +123,8 @@ static void conn_close(struct conn *c)
 static void put(struct conn *c, const char *p, size_t n)
 {
     while (n > 0) {
-        ssize_t done = c->ssl != NULL ? SSL_write(c->ssl, p, (int)n)
-                                      : write(c->fd, p, n);
+        ssize_t done =
+            c->ssl != NULL ? SSL_write(c->ssl, p, (int)n) : write(c->fd, p, n);
 
         if (done <= 0)
             die("write: %s", strerror(errno));

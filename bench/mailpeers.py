@@ -1,5 +1,6 @@
 """Hato and Debian's Dovecot as servers that mail is read from: see peers.py."""
 import os
+import resource
 import subprocess
 import sys
 
@@ -86,6 +87,17 @@ smtpd_tls_key_file = {key}
 127.0.0.1:{self.pop3} inet n - n - - pop3d
 127.0.0.1:{self.pop3s} inet n - n - - pop3d -o smtpd_tls_wrappermode=yes
 """)
+
+
+class ManySessions(Hato):
+    """A login process has as many descriptors as the kernel gives it."""
+    base = 2740
+
+    def configure(self):
+        super().configure()
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        with open(f"{self.dir}/conf/main.cf", "a", encoding="utf-8") as f:
+            f.write(f"login_process_count = {min(64, 100000 // (hard - 1500) + 1)}\n")
 
 
 class Dovecot(MailServer):

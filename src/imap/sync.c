@@ -186,12 +186,16 @@ int imap_durable(struct imap_session *s, struct store_mailbox *m,
                  struct err *err)
 {
     const struct imap_parts *parts = &s->server->parts;
-    struct store_account *a = store_mailbox_account(m);
+    struct store_fs v[2];
+    size_t n;
 
     if (s->server->no_sync)
         return 0;
     if (parts->sync == NULL)
         return store_mailbox_durable(m, err);
-    return parts->sync(parts->arg, store_account_fs(a), store_account_fd(a),
-                       err);
+    n = store_account_places(store_mailbox_account(m), v);
+    for (size_t i = 0; i < n; i++)
+        if (parts->sync(parts->arg, v[i].fs, v[i].dirfd, err) < 0)
+            return -1;
+    return 0;
 }

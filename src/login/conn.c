@@ -22,6 +22,7 @@ static void pre_free(struct conn *c)
     c->pre = NULL;
     list_remove(&p->link);
     c->service->login->n_waiting--;
+    login_client_down(c->service->login, &p->from);
     auth_abort(&p->request);
     /* Passwords have stood there. */
     if (p->in.p != NULL)

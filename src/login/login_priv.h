@@ -121,8 +121,17 @@ struct conn {
     uint8_t handle[HANDLE_BYTES];
 };
 
+/* An address with connections before sign-in. */
+struct client {
+    struct map_node node; /* of login.clients */
+    uint8_t ip[16];
+    size_t n;
+    bool is_told; /* the log knows that there are too many */
+};
+
 struct pre {
-    struct list link; /* login.waiting, oldest first */
+    struct client *from; /* NULL: not counted */
+    struct list link;    /* login.waiting, oldest first */
     struct conn *conn;
     char remote[64], local[64];
     uint16_t remote_port, local_port;
@@ -154,7 +163,8 @@ struct login {
     struct conf *conf;
     struct auth_client *auth;
     struct link *broker;
-    struct map handles, keepalives;
+    struct map handles, keepalives, clients;
+    size_t client_max; /* waiting ones of an address; 0: no limit */
     struct list services, listeners, conns, waiting;
     size_t n_conns, n_waiting, n_parked, n_relayed;
     uint64_t n_accepted, n_signed_in, n_wakes;
@@ -177,6 +187,10 @@ void login_tell_broker(struct conn *c, uint16_t type);
 void login_early_offer(struct conn *c);
 /* A connection ended: was it the last one that a drain waited for? */
 void login_was_freed(struct login *g);
+/* One more connection of an address before sign-in; false: too many. */
+bool login_client_up(struct login_service *s, const struct peer_addr *peer,
+                     struct client **out);
+void login_client_down(struct login *g, struct client **c);
 /* A connection that is there already (tests). */
 struct conn *login_adopt(struct login_service *s, int fd,
                          const struct peer_addr *peer);

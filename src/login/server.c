@@ -1,5 +1,7 @@
 #include "login/login_priv.h"
 
+#include <sys/socket.h>
+
 struct login_listener {
     struct list link;
     struct login_service *service;
@@ -134,14 +136,66 @@ void login_service_limit(struct login_service *s)
     }
 }
 
+/* Who refuses to sign in keeps others of his address out, not all. */
+bool login_client_up(struct login_service *s, const struct peer_addr *peer,
+                     struct client **out)
+{
+    struct login *g = s->login;
+    slice key = slice_of(peer->ip, peer->family == AF_INET ? 4 : 16);
+    struct map_node *n;
+    struct client *c;
+
+    *out = NULL;
+    if (g->client_max == 0 || login_is_trusted(s, peer) ||
+        (peer->family != AF_INET && peer->family != AF_INET6))
+        return true;
+    n = map_get(&g->clients, key);
+    if (n != NULL) {
+        c = CONTAINER_OF(n, struct client, node);
+    } else {
+        c = xcalloc(1, sizeof *c);
+        memcpy(c->ip, key.p, key.n);
+        map_put(&g->clients, &c->node, slice_of(c->ip, key.n));
+    }
+    if (c->n >= g->client_max) {
+        if (!c->is_told)
+            event_text(EV_WARNING, s->protocol->log, NULL,
+                       "%s: more than %zu connections of %s that have not "
+                       "signed in (login_client_waiting_limit)",
+                       s->protocol->log, g->client_max, peer->text);
+        c->is_told = true;
+        return false;
+    }
+    c->n++;
+    *out = c;
+    return true;
+}
+
+void login_client_down(struct login *g, struct client **cp)
+{
+    struct client *c = *cp;
+
+    *cp = NULL;
+    if (c == NULL || --c->n > 0)
+        return;
+    map_del(&g->clients, &c->node);
+    free(c);
+}
+
 static void on_accept(int fd, const struct peer_addr *peer, void *arg)
 {
     struct login_service *s = arg;
     struct login *g = s->login;
+    struct client *from;
+
+    if (!login_client_up(s, peer, &from)) {
+        close(fd);
+        return;
+    }
 
     if (g->n_waiting >= PRE_WAITING_MAX)
         conn_end_oldest(g);
-    (void)conn_start(s, fd, peer);
+    conn_start(s, fd, peer)->pre->from = from;
 }
 
 struct conn *login_adopt(struct login_service *s, int fd,
@@ -165,6 +219,13 @@ int login_new(const struct login_parts *parts, struct login **out,
     g->conf = conf_ref(parts->process->conf);
     map_init(&g->handles, false);
     map_init(&g->keepalives, false);
+    map_init(&g->clients, false);
+    /* Connections are spread over the processes. */
+    g->client_max =
+        (size_t)conf_int(g->conf, NULL, "login_client_waiting_limit");
+    if (g->parts.process->n_slots > 1)
+        g->client_max = (g->client_max + g->parts.process->n_slots - 1) /
+                        g->parts.process->n_slots;
     list_init(&g->services);
     list_init(&g->listeners);
     list_init(&g->conns);
@@ -281,6 +342,7 @@ void login_free(struct login **gp)
     auth_client_free(&g->auth);
     map_done(&g->handles);
     map_done(&g->keepalives);
+    map_done(&g->clients);
     conf_unref(&g->conf);
     free(g);
 }

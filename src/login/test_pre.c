@@ -1,6 +1,8 @@
 /* IMAP and POP3 before sign-in. */
 #include "login/test_util_login.h"
 
+#include <sys/socket.h>
+
 static void imap_plain_body(void)
 {
     struct stream *s, *worker;
@@ -423,6 +425,43 @@ static void too_many(void **state UNUSED)
     in_world("", too_many_body, 0);
 }
 
+/* covers: login_client_waiting_limit */
+static void per_client_body(void)
+{
+    struct peer_addr one = { .family = AF_INET, .ip = { 192, 0, 2, 1 } };
+    struct peer_addr two = { .family = AF_INET, .ip = { 192, 0, 2, 2 } };
+    struct peer_addr proxy = { .family = AF_INET, .ip = { 198, 51, 100, 7 } };
+    struct login_service *s = login_service_at(world.login, 0);
+    struct stream *stream = world_client(0, true);
+    struct client *c[3];
+
+    expect_start(stream, "* OK");
+    assert_true(login_client_up(s, &one, &c[0]));
+    assert_true(login_client_up(s, &one, &c[1]));
+    assert_false(login_client_up(s, &one, &c[2]));
+    assert_null(c[2]);
+    assert_true(login_client_up(s, &two, &c[2]));
+    login_client_down(world.login, &c[2]);
+    login_client_down(world.login, &c[1]);
+    assert_true(login_client_up(s, &one, &c[1]));
+    for (int i = 0; i < 9; i++) {
+        assert_true(login_client_up(s, &proxy, &c[2]));
+        assert_null(c[2]);
+    }
+    login_client_down(world.login, &c[0]);
+    login_client_down(world.login, &c[1]);
+    assert_int_equal(world.login->clients.n, 0);
+    stream_free(&stream);
+    UNTIL(world.login->n_conns == 0);
+}
+
+static void per_client(void **state UNUSED)
+{
+    in_world("login_client_waiting_limit = 2\n"
+             "login_trusted_networks = 198.51.100.0/24\n",
+             per_client_body, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,7 +470,7 @@ int main(void)
         cmocka_unit_test(bad_commands),      cmocka_unit_test(hostile),
         cmocka_unit_test(injection),         cmocka_unit_test(pop3),
         cmocka_unit_test(pop3_proxy),        cmocka_unit_test(stop),
-        cmocka_unit_test(too_many),
+        cmocka_unit_test(too_many),          cmocka_unit_test(per_client),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -100,11 +100,16 @@ static int tell_seen(struct pop3_session *s, struct err *err)
 MAY_WAIT static int make_durable(struct pop3_session *s, struct err *err)
 {
     const struct pop3_parts *parts = &s->server->parts;
+    struct store_fs v[2];
+    size_t n;
 
     if (parts->sync == NULL)
         return store_mailbox_durable(s->mailbox, err);
-    return parts->sync(parts->arg, store_account_fs(s->account),
-                       store_account_fd(s->account), err);
+    n = store_account_places(s->account, v);
+    for (size_t i = 0; i < n; i++)
+        if (parts->sync(parts->arg, v[i].fs, v[i].dirfd, err) < 0)
+            return -1;
+    return 0;
 }
 
 int pop3_update(struct pop3_session *s, struct err *err)

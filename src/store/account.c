@@ -655,6 +655,9 @@ int account_load(struct store_account *a, bool create, struct err *err)
     if (fstat(engine_dir_fd(a->dir), &st) < 0)
         return err_sys(err, "stat %s", a->location);
     a->dev = st.st_dev;
+    if (a->index_dir != a->dir && fstat(engine_dir_fd(a->index_dir), &st) < 0)
+        return err_sys(err, "stat the index directory of %s", a->location);
+    a->index_dev = st.st_dev;
     o = engine_lease_take(a->dir, LEASE_NAME, &a->lease, err);
     if (o != ENGINE_OK)
         return store_fail(o, err, "take the lease of", a->user);
@@ -718,4 +721,12 @@ uint64_t store_account_fs(const struct store_account *a)
 int store_account_fd(const struct store_account *a)
 {
     return engine_dir_fd(a->dir);
+}
+
+size_t store_account_places(const struct store_account *a,
+                            struct store_fs out[static 2])
+{
+    out[0] = (struct store_fs){ a->dev, engine_dir_fd(a->dir) };
+    out[1] = (struct store_fs){ a->index_dev, engine_dir_fd(a->index_dir) };
+    return a->index_dev != a->dev ? 2 : 1;
 }

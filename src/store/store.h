@@ -138,6 +138,16 @@ uint64_t store_account_fs(const struct store_account *a);
 /* A borrowed descriptor on it. */
 int store_account_fd(const struct store_account *a);
 
+struct store_fs {
+    uint64_t fs; /* st_dev */
+    int dirfd;   /* borrowed */
+};
+
+/* The file systems that what was done in the account lies on: that of the
+ * Maildir, and that of INDEX= when it is another one.  How many. */
+size_t store_account_places(const struct store_account *a,
+                            struct store_fs out[static 2]);
+
 /* Names of all mailboxes in UTF-8 with '.' between levels, INBOX first.  fn
  * returns false to stop. */
 CHECKED int store_mailbox_list(struct store_account *a,

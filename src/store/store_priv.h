@@ -396,6 +396,7 @@ struct store_account {
     bool detached; /* its directory is gone: only those who pin it know it */
     struct engine_dir *dir;
     struct engine_dir *index_dir; /* == dir when not elsewhere */
+    uint64_t index_dev;
     struct engine_lease *lease;
     struct engine_log *log; /* NULL until the first append */
     uint64_t log_end;

@@ -309,6 +309,37 @@ static void test_index_elsewhere(void **state)
     bench_close(&b);
 }
 
+/* Where the index lies on another file system, that one is synced as well. */
+static void test_index_on_another_file_system(void **state)
+{
+    char other[] = "/dev/shm/hato-test-XXXXXX";
+    struct stat here, there;
+    struct store_account *a = NULL;
+    struct store_fs v[2];
+    struct bench b;
+    char place[300];
+    struct err err;
+
+    (void)state;
+    if (mkdtemp(other) == NULL)
+        skip();
+    bench_open(&b);
+    assert_int_equal(stat(b.dir, &here), 0);
+    assert_int_equal(stat(other, &there), 0);
+    (void)snprintf(place, sizeof place, "maildir:%s/ben:INDEX=%s", b.dir,
+                   other);
+    assert_int_equal(store_account_open(b.store, SL("ben"), slice_str(place),
+                                        true, &a, &err),
+                     0);
+    assert_int_equal(store_account_places(a, v),
+                     here.st_dev == there.st_dev ? 1 : 2);
+    assert_int_equal(v[0].fs, here.st_dev);
+    assert_int_equal(v[1].fs, there.st_dev);
+    store_account_unref(&a);
+    bench_close(&b);
+    (void)rmdir(other);
+}
+
 /* A power cut may keep the index and lose new/ with what lay in it. */
 static void test_lost_directory(void **state)
 {
@@ -341,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_take_over),
         cmocka_unit_test(test_stamps),
         cmocka_unit_test(test_index_elsewhere),
+        cmocka_unit_test(test_index_on_another_file_system),
         cmocka_unit_test(test_lost_directory),
     };
 
