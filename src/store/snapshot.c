@@ -48,27 +48,31 @@ static const char snapshot_magic[8] = "HATOSNAP";
 static const struct {
     size_t member; /* a pointer in struct columns */
     size_t bytes;  /* of one row */
+    size_t cell;   /* in a row of the tail */
 } column_table[] = {
-    { offsetof(struct columns, uid), 4 },
-    { offsetof(struct columns, flags), 4 },
-    { offsetof(struct columns, letters), 4 },
-    { offsetof(struct columns, state), 4 },
-    { offsetof(struct columns, crc), 4 },
-    { offsetof(struct columns, cache_len), 4 },
-    { offsetof(struct columns, cache_version), 4 },
-    { offsetof(struct columns, name_off), 4 },
-    { offsetof(struct columns, name_len), 4 },
-    { offsetof(struct columns, keywords), 8 },
-    { offsetof(struct columns, modseq), 8 },
-    { offsetof(struct columns, created), 8 },
-    { offsetof(struct columns, size), 8 },
-    { offsetof(struct columns, crlf_size), 8 },
-    { offsetof(struct columns, cache_off), 8 },
-    { offsetof(struct columns, idate), 8 },
-    { offsetof(struct columns, sdate), 8 },
-    { offsetof(struct columns, emailid), ID_BYTES },
-    { offsetof(struct columns, threadid), ID_BYTES },
-    { offsetof(struct columns, id), ID_BYTES },
+    { offsetof(struct columns, uid), 4, offsetof(struct row, uid) },
+    { offsetof(struct columns, flags), 4, offsetof(struct row, flags) },
+    { offsetof(struct columns, letters), 4, offsetof(struct row, letters) },
+    { offsetof(struct columns, state), 4, offsetof(struct row, state) },
+    { offsetof(struct columns, crc), 4, offsetof(struct row, crc) },
+    { offsetof(struct columns, cache_len), 4, offsetof(struct row, cache_len) },
+    { offsetof(struct columns, cache_version), 4,
+      offsetof(struct row, cache_version) },
+    { offsetof(struct columns, name_off), 4, offsetof(struct row, name_off) },
+    { offsetof(struct columns, name_len), 4, offsetof(struct row, name_len) },
+    { offsetof(struct columns, keywords), 8, offsetof(struct row, keywords) },
+    { offsetof(struct columns, modseq), 8, offsetof(struct row, modseq) },
+    { offsetof(struct columns, created), 8, offsetof(struct row, created) },
+    { offsetof(struct columns, size), 8, offsetof(struct row, size) },
+    { offsetof(struct columns, crlf_size), 8, offsetof(struct row, crlf_size) },
+    { offsetof(struct columns, cache_off), 8, offsetof(struct row, cache_off) },
+    { offsetof(struct columns, idate), 8, offsetof(struct row, idate) },
+    { offsetof(struct columns, sdate), 8, offsetof(struct row, sdate) },
+    { offsetof(struct columns, emailid), ID_BYTES,
+      offsetof(struct row, emailid) },
+    { offsetof(struct columns, threadid), ID_BYTES,
+      offsetof(struct row, threadid) },
+    { offsetof(struct columns, id), ID_BYTES, offsetof(struct row, id) },
 };
 
 enum {
@@ -83,6 +87,9 @@ enum {
 _Static_assert(AT_SECTIONS + 16 * N_SECTIONS <= AT_HEAD_CRC, "header is full");
 
 /* ---- writing ---- */
+
+/* What a row takes, with its name and its places in the hash. */
+enum { ROOM_OF_ROW = 148 + 16 + 80, ROOM_BESIDE = 65536 };
 
 /* Copies of the rows that are no holes, as they will lie in the file. */
 struct compact {
@@ -104,20 +111,6 @@ static void section_end(struct compact *c, const struct buf *b, unsigned s)
     c->len[s] = b->n - c->at[s];
 }
 
-/* The column's cell in a row of the tail, by the column's number. */
-static const void *tail_cell(const struct row *t, unsigned col)
-{
-    const void *cells[] = { &t->uid,           &t->flags,     &t->letters,
-                            &t->state,         &t->crc,       &t->cache_len,
-                            &t->cache_version, &t->name_off,  &t->name_len,
-                            &t->keywords,      &t->modseq,    &t->created,
-                            &t->size,          &t->crlf_size, &t->cache_off,
-                            &t->idate,         &t->sdate,     t->emailid,
-                            t->threadid,       t->id };
-
-    return cells[col];
-}
-
 static void *column_of(const struct columns *c, unsigned col)
 {
     void *p;
@@ -126,26 +119,61 @@ static void *column_of(const struct columns *c, unsigned col)
     return p;
 }
 
+/* How many rows from the i-th on lie one behind the other below `end`. */
+static size_t run_of(const struct compact *c, size_t i, size_t end)
+{
+    size_t n = 1;
+
+    while (i + n < c->n && c->rows[i + n] == c->rows[i] + n &&
+           c->rows[i + n] < end)
+        n++;
+    return n;
+}
+
+/* Of the sizes that there are: a call each would be most of the work. */
+static void cell_copy(char *to, const char *from, size_t bytes)
+{
+    switch (bytes) {
+    case 1:
+        *to = *from;
+        return;
+    case 2:
+        memcpy(to, from, 2);
+        return;
+    case 4:
+        memcpy(to, from, 4);
+        return;
+    case 8:
+        memcpy(to, from, 8);
+        return;
+    default:
+        memcpy(to, from, ID_BYTES);
+    }
+}
+
 static void column_put(struct compact *c, struct buf *b, unsigned col)
 {
     const struct store_mailbox *m = c->m;
     size_t bytes = column_table[col].bytes;
     const char *base = column_of(&m->base, col);
+    size_t i = 0;
     char *out;
 
     section_begin(c, b, col);
     out = buf_reserve(b, c->n * bytes);
     if (!out)
         return;
-    for (size_t i = 0; i < c->n; i++) {
-        size_t r = c->rows[i];
+    while (i < c->n && c->rows[i] < m->base_n) {
+        size_t run = run_of(c, i, m->base_n);
 
-        if (r < m->base_n)
-            memcpy(out + i * bytes, base + r * bytes, bytes);
-        else
-            memcpy(out + i * bytes, tail_cell(&m->tail[r - m->base_n], col),
-                   bytes);
+        memcpy(out + i * bytes, base + c->rows[i] * bytes, run * bytes);
+        i += run;
     }
+    for (; i < c->n; i++)
+        cell_copy(out + i * bytes,
+                  (const char *)&m->tail[c->rows[i] - m->base_n] +
+                      column_table[col].cell,
+                  bytes);
     buf_commit(b, c->n * bytes);
     section_end(c, b, col);
 }
@@ -268,6 +296,8 @@ bool snapshot_encode(const struct store_mailbox *m, struct buf *out)
     for (size_t r = 0; r < n; r++)
         if (!row_is_hole(m, r))
             c.rows[c.n++] = r;
+    /* At once, not doubled again and again with all that is in it. */
+    (void)buf_reserve(out, c.n * ROOM_OF_ROW + ROOM_BESIDE);
     for (unsigned col = 0; col < N_COLUMNS; col++)
         column_put(&c, out, col);
     idhash_put(&c, out);
