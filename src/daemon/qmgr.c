@@ -3,7 +3,10 @@
 #include "daemon/fed.h"
 #include "daemon/qmgr_ops.h"
 #include "ipc/ipc.h"
+#include "rt/file.h"
 #include "rt/sandbox.h"
+
+#include <fcntl.h>
 
 /* How long jobs on the way may take when the process ends: less than master
  * waits (src/master/stop.c). */
@@ -105,20 +108,39 @@ static void on_peer(struct process *p, enum ptype from, int fd)
     list_push(&writers, &w->link);
 }
 
+/* Before the sandbox shuts: a reload does not read it again. */
+static void read_templates(const struct conf *c, struct buf *out)
+{
+    const char *path = conf_str(c, NULL, "bounce_template_file");
+    struct err err;
+
+    buf_init(out, 1u << 20);
+    if (*path != '\0' && file_read(AT_FDCWD, path, out, &err) < 0) {
+        log_warning("bounce_template_file: %s; built-in texts are used",
+                    err.log);
+        buf_clear(out);
+    }
+}
+
 static MAY_WAIT int on_start(struct process *p, struct err *err)
 {
     static char spool[1024];
     static const char *const paths[] = { spool, NULL };
     struct spool_conf conf = { .dir = spool };
+    struct buf templates;
 
     (void)snprintf(spool, sizeof spool, "%s/spool",
                    conf_str(p->conf, NULL, "queue_directory"));
+    read_templates(p->conf, &templates);
     conf.min_free_bytes = conf_size(p->conf, NULL, "queue_minfree");
     list_init(&writers);
     if (qmgr_rules_set(p->conf, err) < 0 || qmgr_users_set(p->conf, err) < 0 ||
         process_sandbox(p, SANDBOX_OPEN | SANDBOX_WRITE, paths, paths, err) < 0)
         return -1;
     queue = queue_new(p->conf, &qmgr_queue_ops, NULL);
+    if (templates.n > 0)
+        queue_set_templates(queue, buf_view(&templates));
+    buf_done(&templates);
     qmgr_users_open(queue);
     qmgr_links(p, queue);
     return queue_open(queue, &conf, err);

@@ -96,6 +96,10 @@ void dsn_put_reason(struct buf *b, slice diag, slice remote_mta)
 
 static const char *subject_of(const struct dsn *d)
 {
+    if (d->is_postmaster_copy && d->copy_subject != NULL)
+        return d->copy_subject;
+    if (!d->is_postmaster_copy && d->subject != NULL)
+        return d->subject;
     switch (d->kind) {
     case DSN_DELAY:
         return d->is_postmaster_copy ? "Postmaster Warning: Delayed Mail"
@@ -111,10 +115,27 @@ static const char *subject_of(const struct dsn *d)
     }
 }
 
+/* A template's sender has no domain, as a rule. */
+static void put_from(struct buf *b, const struct dsn *d)
+{
+    slice rest = d->from != NULL ? slice_str(d->from)
+                                 : SL("MAILER-DAEMON (Mail Delivery System)");
+    slice name;
+
+    (void)slice_cut(&rest, ' ', &name);
+    (void)buf_puts(b, "From: ");
+    if (slice_chr(name, '<') >= 0 || slice_chr(rest, '<') >= 0 ||
+        slice_chr(name, '@') >= 0)
+        put_clean(b, slice_str(d->from), d->is_utf8);
+    else
+        (void)buf_printf(b, "%.*s@%.*s %.*s", SLF(name), SLF(d->origin),
+                         SLF(rest));
+    (void)buf_byte(b, '\n');
+}
+
 static void put_header(struct buf *b, const struct dsn *d)
 {
-    (void)buf_printf(b, "From: MAILER-DAEMON@%.*s (Mail Delivery System)\n",
-                     SLF(d->origin));
+    put_from(b, d);
     (void)buf_printf(b, "Subject: %s\nTo: ", subject_of(d));
     put_addr(b, d->to, d->is_utf8);
     if (d->references.n > 0) {
@@ -128,13 +149,17 @@ static void put_header(struct buf *b, const struct dsn *d)
                      "Content-Type: multipart/report; "
                      "report-type=%sdelivery-status;\n\tboundary=\"%s\"\n",
                      d->is_utf8 ? "global-" : "", d->boundary);
-    if (d->is_utf8 || d->is_8bit)
+    if (d->is_utf8 || d->is_8bit || !mail_is_ascii(d->text))
         (void)buf_puts(b, "Content-Transfer-Encoding: 8bit\n");
     (void)buf_puts(b, "\nThis is a MIME-encapsulated message.\n");
 }
 
 static void put_intro(struct buf *b, const struct dsn *d)
 {
+    if (d->text.n > 0) {
+        (void)buf_slice(b, d->text);
+        return;
+    }
     (void)buf_printf(b, "This is the mail system at host %.*s.\n\n",
                      SLF(d->hostname));
     switch (d->kind) {
@@ -201,7 +226,10 @@ static void put_text_part(struct buf *b, const struct dsn *d)
     (void)buf_printf(b,
                      "\n--%s\nContent-Description: Notification\n"
                      "Content-Type: text/plain; charset=%s\n\n",
-                     d->boundary, d->is_utf8 ? "utf-8" : "us-ascii");
+                     d->boundary,
+                     d->is_utf8                            ? "utf-8"
+                     : d->charset != NULL && d->text.n > 0 ? d->charset
+                                                           : "us-ascii");
     if (!d->is_postmaster_copy)
         put_intro(b, d);
     for (size_t i = 0; i < d->n_rcpts; i++)

@@ -298,6 +298,7 @@ static void set_dsn(struct maker *k)
         .rcpts = v,
         .n_rcpts = n->n,
     };
+    (void)templates_use(a->q->templates, s->conf, &k->dsn, k->arena);
 }
 
 static MAY_WAIT int write_report(struct maker *k, struct spool_draft *d,

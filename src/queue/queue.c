@@ -376,6 +376,7 @@ void queue_close(struct queue **qp)
     if (!q->is_closing)
         queue_stop(q, clock_mono());
     verify_free(q);
+    templates_free(&q->templates);
     free_messages(q);
     forget_messages(q);
     dests_free(q);

@@ -118,6 +118,9 @@ MAY_WAIT void queue_etrn(struct queue *q, struct chan *c, struct msg *m);
 /* Serve a QUEUE_* message of a command (in a task: chan_ops.serve). */
 MAY_WAIT void queue_serve(struct queue *q, struct chan *c, struct msg *m);
 
+/* The content of bounce_template_file; what is wrong in it is logged. */
+void queue_set_templates(struct queue *q, slice text);
+
 /* Answer a VERIFY_ASK at once: what is known of an address; who is not known,
  * or for too long, is probed meanwhile (verify.c). */
 void queue_verify(struct queue *q, struct chan *c, const struct msg *m);

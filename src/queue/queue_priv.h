@@ -77,6 +77,7 @@ struct queue {
     struct list running; /* job.running */
     struct list serving; /* request.link: commands that are answered */
     struct verify *verify;
+    struct templates *templates; /* NULL: the built-in texts */
     size_t n_active;
     size_t n_active_rcpts;
     size_t n_routers;
@@ -381,6 +382,9 @@ struct dsn {
     slice hostname, origin, mail_name;
     slice to; /* internal */
     slice queue_id, sender, envid;
+    /* Of a template; NULL and empty: the built-in ones. */
+    slice text;
+    const char *charset, *from, *subject, *copy_subject;
     slice references; /* the returned message's Message-ID; empty: none */
     const char *boundary;
     msec arrival;       /* wall */
@@ -424,6 +428,13 @@ void verify_stop(struct queue *q); /* cancel the probes */
 /* A sender of our own probes or notices: mail to it goes nowhere. */
 bool verify_is_sender(const struct conf *c, slice addr);
 MAY_WAIT void verify_free(struct queue *q);
+
+/* ---- template.c */
+int templates_parse(slice in, struct templates **out, struct err *err);
+void templates_free(struct templates **t);
+/* Put the texts for d->kind into *d; false: there are none. */
+bool templates_use(const struct templates *t, struct conf *c, struct dsn *d,
+                   struct arena *a);
 
 /* ---- verp.c */
 bool verp_put(struct buf *b, slice sender, slice rcpt, slice delimiters);

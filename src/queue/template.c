@@ -1,0 +1,269 @@
+#include "base/base.h"
+
+#include "ipc/event.h"
+#include "mail/mail.h"
+#include "queue/queue_priv.h"
+
+/*
+ * bounce_template_file, Postfix's bounce(5): texts of reports.  The file is
+ * read when qmgr starts; what cannot be used leaves the text that is built in.
+ *
+ *     failure_template = <<EOF
+ *     Charset: us-ascii
+ *     From: MAILER-DAEMON (Mail Delivery System)
+ *     Subject: Undelivered Mail Returned to Sender
+ *     Postmaster-Subject: Postmaster Copy: Undelivered Mail
+ *
+ *     This is the mail system at host $myhostname.
+ *     EOF
+ */
+
+#define BODY_MAX 65536
+
+static const struct {
+    const char *name;
+    enum dsn_kind kind;
+    bool has_copies; /* Postmaster-Subject */
+} kinds[] = {
+    { "failure_template", DSN_FAILURE, true },
+    { "delay_template", DSN_DELAY, true },
+    { "success_template", DSN_SUCCESS, false },
+    { "verify_template", DSN_VERIFY, false },
+};
+
+struct template
+{
+    char *charset, *from, *subject, *copy_subject;
+    char *body; /* with $names */
+};
+
+struct templates {
+    struct template v[ARRAY_LEN(kinds)];
+};
+
+static void template_done(struct template *t)
+{
+    free(t->charset);
+    free(t->from);
+    free(t->subject);
+    free(t->copy_subject);
+    free(t->body);
+    *t = (struct template){ .body = NULL };
+}
+
+void templates_free(struct templates **tp)
+{
+    struct templates *t = *tp;
+
+    if (t == NULL)
+        return;
+    *tp = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(t->v); i++)
+        template_done(&t->v[i]);
+    free(t);
+}
+
+static bool next_line(slice *in, slice *line)
+{
+    if (in->n == 0)
+        return false;
+    (void)slice_cut(in, '\n', line);
+    if (line->n > 0 && line->p[line->n - 1] == '\r')
+        line->n--;
+    return true;
+}
+
+static void replace(char **to, slice text)
+{
+    free(*to);
+    *to = slice_xstrdup(text);
+}
+
+/* One header field of a template. */
+static int take_field(struct template *t, size_t kind, slice line,
+                      struct err *err)
+{
+    slice rest = line;
+    slice name;
+    slice value;
+
+    if (!slice_cut(&rest, ':', &name))
+        return err_perm(err, "%s: \"%.*s\" is no header field",
+                        kinds[kind].name, SLF(line));
+    value = slice_trim(rest);
+    if (slice_ieqs(name, "Charset"))
+        replace(&t->charset, value);
+    else if (slice_ieqs(name, "From"))
+        replace(&t->from, value);
+    else if (slice_ieqs(name, "Subject"))
+        replace(&t->subject, value);
+    else if (slice_ieqs(name, "Postmaster-Subject") && kinds[kind].has_copies)
+        replace(&t->copy_subject, value);
+    else
+        return err_perm(err, "%s: unknown header field \"%.*s\"",
+                        kinds[kind].name, SLF(name));
+    return 0;
+}
+
+/* The lines up to `end`, which is taken from *in. */
+static int take_template(struct template *t, size_t kind, slice end, slice *in,
+                         struct err *err)
+{
+    bool in_body = false;
+    bool is_closed = false;
+    struct buf body;
+    int rc = 0;
+    slice line;
+
+    template_done(t);
+    buf_init(&body, BODY_MAX);
+    while (rc == 0 && !is_closed && next_line(in, &line)) {
+        if (slice_eq(line, end))
+            is_closed = true;
+        else if (in_body)
+            (void)buf_printf(&body, "%.*s\n", SLF(line));
+        else if (line.n == 0)
+            in_body = true;
+        else
+            rc = take_field(t, kind, line, err);
+    }
+    if (rc == 0 && !is_closed)
+        rc = err_perm(err, "%s: the line \"%.*s\" is missing", kinds[kind].name,
+                      SLF(end));
+    if (rc == 0 && (body.overflow || !in_body))
+        rc = err_perm(err, "%s: no text, or too much", kinds[kind].name);
+    if (rc == 0 && !mail_is_ascii(buf_view(&body)) &&
+        (t->charset == NULL || strcasecmp(t->charset, "us-ascii") == 0))
+        rc = err_perm(err, "%s: 8-bit text in us-ascii", kinds[kind].name);
+    if (rc == 0)
+        t->body = slice_xstrdup(buf_view(&body));
+    else
+        template_done(t);
+    buf_done(&body);
+    return rc;
+}
+
+/* "name = <<END". */
+static int take_start(struct templates *t, slice line, slice *in,
+                      struct err *err)
+{
+    slice value = line;
+    slice name;
+
+    if (!slice_cut(&value, '=', &name))
+        return err_perm(err, "\"%.*s\": = is missing", SLF(line));
+    name = slice_trim(name);
+    value = slice_trim(value);
+    if (!slice_starts(value, SL("<<")) || value.n < 3)
+        return err_perm(err, "%.*s: <<EOF is missing", SLF(name));
+    value = slice_trim(slice_from(value, 2));
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        if (slice_eqs(name, kinds[i].name))
+            return take_template(&t->v[i], i, value, in, err);
+    return err_perm(err, "unknown template \"%.*s\"", SLF(name));
+}
+
+int templates_parse(slice in, struct templates **out, struct err *err)
+{
+    struct templates *t = xcalloc(1, sizeof(*t));
+    slice line;
+
+    while (next_line(&in, &line)) {
+        line = slice_trim(line);
+        if (line.n == 0 || line.p[0] == '#')
+            continue;
+        if (take_start(t, line, &in, err) < 0) {
+            templates_free(&t);
+            return -1;
+        }
+    }
+    *out = t;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ expansion
+ */
+
+/* "delay_warning_time_hours": a time in the unit behind its name. */
+static bool put_time(const struct conf *c, slice name, struct buf *out)
+{
+    static const struct {
+        const char *suffix;
+        int64_t seconds;
+    } units[] = {
+        { "_seconds", 1 },  { "_minutes", 60 },   { "_hours", 3600 },
+        { "_days", 86400 }, { "_weeks", 604800 },
+    };
+
+    static const char *const times[] = {
+        "delay_warning_time",    "maximal_queue_lifetime",
+        "bounce_queue_lifetime", "minimal_backoff_time",
+        "maximal_backoff_time",  "queue_run_delay",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        slice base;
+
+        if (!slice_ends(name, slice_str(units[i].suffix)))
+            continue;
+        base = slice_sub(name, 0, name.n - strlen(units[i].suffix));
+        for (size_t k = 0; k < ARRAY_LEN(times); k++)
+            if (slice_eqs(base, times[k]))
+                return buf_printf(out, "%" PRId64,
+                                  conf_time(c, NULL, times[k]) /
+                                      units[i].seconds);
+    }
+    return false;
+}
+
+static bool lookup(void *ctx, slice name, struct buf *out)
+{
+    const struct conf *c = ctx;
+    char text[128];
+
+    if (put_time(c, name, out))
+        return true;
+    return slice_copy_to(name, text, sizeof(text)) &&
+           buf_puts(out, conf_str(c, NULL, text));
+}
+
+bool templates_use(const struct templates *t, struct conf *c, struct dsn *d,
+                   struct arena *a)
+{
+    const struct template *one = NULL;
+    struct buf body;
+    struct err err;
+
+    for (size_t i = 0; t != NULL && i < ARRAY_LEN(kinds); i++)
+        if (kinds[i].kind == d->kind && t->v[i].body != NULL)
+            one = &t->v[i];
+    if (one == NULL)
+        return false;
+    buf_init(&body, (size_t)BODY_MAX * 2);
+    if (conf_expand_with(slice_str(one->body), lookup, c, &body, &err) < 0) {
+        log_warning("bounce_template_file: %s", err.log);
+        buf_done(&body);
+        return false;
+    }
+    d->text = slice_dup(a, buf_view(&body));
+    d->charset = one->charset;
+    d->from = one->from;
+    d->subject = one->subject;
+    d->copy_subject = one->copy_subject;
+    buf_done(&body);
+    return true;
+}
+
+void queue_set_templates(struct queue *q, slice text)
+{
+    struct templates *t;
+    struct err err;
+
+    if (templates_parse(text, &t, &err) < 0) {
+        log_warning("bounce_template_file: %s; built-in texts are used",
+                    err.log);
+        return;
+    }
+    templates_free(&q->templates);
+    q->templates = t;
+}
