@@ -12,6 +12,7 @@ covers: address_verify_sender_dependent_default_transport_maps
 covers: address_verify_sender_dependent_relayhost_maps
 covers: smtpd_authorized_verp_clients authorized_verp_clients
 covers: default_verp_delimiters verp_delimiter_filter
+covers: notify_classes error_notice_recipient bounce_template_file
 """
 import email
 import os
@@ -168,3 +169,44 @@ def test_the_sender_of_probes_is_taken(where):
         h.wait_log(r"to=<double-bounce@mx.example.com>, .*status=sent \(undeliverable postmaster "
                    r"notification discarded\)")
         h.wait_log("removed")
+
+
+def test_transcripts_for_the_postmaster(where):
+    with Mx(where, main={"notify_classes": "policy, protocol",
+                         "error_notice_recipient": "ana@example.com"}) as h:
+        with Talk(h, STRANGER) as t:
+            t.hello()
+            t("NOOP")
+            t("QUIT")
+        with Talk(h, STRANGER) as t:
+            t.hello()
+            assert t("FOO bar").startswith("500")
+            t("MAIL FROM:<a@b.example>")
+            assert t("RCPT TO:<x@elsewhere.example>").startswith("554")
+            t("QUIT")
+        m = letters(h, "ana")[0]
+        assert m["Subject"] == "Hato SMTP server: errors from unknown[127.0.0.2]"
+        assert m["Return-Path"] == "<double-bounce@mx.example.com>"
+        text = m.get_payload()
+        assert text.startswith("Transcript of session follows.\n\n Out: 220 ")
+        assert " In:  FOO bar\n Out: 500 5.5.2 Error: command not recognized\n" in text
+        assert " In:  RCPT TO:<x@elsewhere.example>\n Out: 554 5.7.1 " in text
+        assert "FOO" not in text[text.index("RCPT"):]
+
+
+def test_texts_of_our_own(where):
+    h = Mx(where, main={"bounce_template_file": f"{where}/bounce.cf",
+                        "smtpd_reject_unlisted_recipient": "no"})
+    h.write("bounce.cf", "failure_template = <<EOF\nCharset: us-ascii\nSubject: Oh no\n\n"
+                         "Says $myhostname.\n\nEOF\n")
+    with h:
+        with Talk(h, FRIEND) as t:
+            t.hello()
+            t("MAIL FROM:<tomo@example.com>")
+            t("RCPT TO:<gone@example.com>")
+            t("DATA")
+            t("Subject: v\r\n\r\nx\r\n.")
+        m = letters(h, "tomo")[0]
+        assert m["Subject"] == "Oh no"
+        assert m["From"] == "MAILER-DAEMON@mx.example.com (Mail Delivery System)"
+        assert m.get_payload()[0].get_payload().startswith("Says mx.example.com.\n")

@@ -32,6 +32,7 @@ int smtp_reply(struct smtp *s, int code, const char *status, const char *fmt,
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
             line[i] = '?';
+    smtp_note_out(s, code, slice_of(line, n));
     line[n++] = '\r';
     line[n++] = '\n';
     return stream_write(s->stream, slice_of(line, n), &err);
@@ -47,6 +48,7 @@ int smtp_reply_line(struct smtp *s, const struct access_reply *r)
     if (r->line.n >= 3 && slice_chr(r->line, '\n') < 0) {
         size_t n = min_size(r->line.n, REPLY_MAX);
 
+        smtp_note_out(s, r->code, slice_sub(r->line, 0, n));
         if (stream_write(s->stream, slice_sub(r->line, 0, n), &err) < 0)
             return -1;
         return stream_write(s->stream, SL("\r\n"), &err);

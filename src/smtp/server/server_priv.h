@@ -47,6 +47,7 @@ struct smtp_tls_settings {
 struct smtp_auth;
 struct smtp_screen;
 struct smtp_screening;
+struct smtp_notes;
 struct auth_client;
 
 /* A master.cf line (or the pickup socket) with all that its sessions ask
@@ -93,6 +94,7 @@ struct smtp_service {
     uint8_t strip[32];
     uint8_t reject[32];
     unsigned ehlo_off;
+    unsigned notify; /* notify_classes */
     struct smtp_tls_settings tls;
     struct access *access;
     struct table_match *submitters; /* of the pickup socket */
@@ -198,6 +200,7 @@ struct smtp {
     /* Under test, or refused by one; NULL: neither. */
     struct smtp_screening *screening;
     struct smtp_tx *tx;
+    struct smtp_notes *notes; /* transcript; NULL: none */
 };
 
 /* A transaction: from MAIL (or an earlier policy question) to the reply that
@@ -294,6 +297,15 @@ void smtp_tls_policy(const struct smtp *s, struct smtp_tx *tx);
 /* smtpd_tls_received_header: comments of a Received field. */
 void smtp_tls_received(const struct smtp *s, struct buf *out);
 MAY_WAIT int smtp_cmd_starttls(struct smtp *s, slice args);
+
+/* ---- notify.c: transcripts for the postmaster */
+unsigned smtp_notify_classes(const struct conf *c,
+                             const struct conf_service *line);
+void smtp_note_in(struct smtp *s, slice line);
+void smtp_note_out(struct smtp *s, int code, slice line);
+/* At the session's end, when something went wrong that is wanted. */
+MAY_WAIT void smtp_notes_send(struct smtp *s);
+void smtp_notes_free(struct smtp *s);
 
 /* ---- verify.c */
 /* May this client say XVERP?  Trouble of a table is a no. */

@@ -198,6 +198,7 @@ static void session_free(struct smtp *s)
         event_text(EV_INFO, "postscreen", NULL, "DISCONNECT [%s]:%u",
                    s->peer.text, s->peer.port);
     smtp_screen_end(s);
+    smtp_notes_free(s);
     smtp_tx_reset(s);
     access_client_gone(server->counters, &s->counted);
     stream_free(&s->stream);
@@ -286,6 +287,7 @@ MAY_WAIT static void session_broken(struct smtp *s)
         farewell(s);
     if (!s->said_quit && !s->service->is_pickup)
         log_broken(s);
+    smtp_notes_send(s);
     session_free(s);
 }
 
@@ -463,6 +465,7 @@ MAY_WAIT static int command(struct smtp *s, slice line)
     s->last_verb = (unsigned char)v;
     s->n_all[v]++;
     s->reply_failed = false;
+    smtp_note_in(s, line);
     is_noop = s->service->noop_commands.n > 0 &&
               is_listed(s->service->noop_commands, name);
     if (is_noop)
@@ -554,6 +557,7 @@ MAY_WAIT static void session_close(struct smtp *s)
         stream_deadline(s->stream, clock_after(FAREWELL_MS));
     }
     (void)stream_flush(s->stream, &err);
+    smtp_notes_send(s);
     session_free(s);
 }
 

@@ -163,6 +163,7 @@ int smtp_service_new(struct smtp_server *server,
     v->line = line;
     v->index = line != NULL ? (int)line->index : -1;
     v->is_pickup = line == NULL;
+    v->notify = smtp_notify_classes(v->conf, line);
     v->myhostname = conf_str(v->conf, line, "myhostname");
     v->mail_name = conf_str(v->conf, line, "mail_name");
     v->banner = xstrdup(conf_str(v->conf, line, "smtpd_banner"));
