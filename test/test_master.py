@@ -283,15 +283,18 @@ NEEDS = {
     "auth": set(),
     "login": set(),
     "resolver": {"inet"},
+    "metrics": set(),
     "mailbox": {"open", "create"},  # as its user; the uid is the limit
     # What a user's programs may need: what no program needs is refused.
     "command": {"open", "create", "inet", "unix", "fork", "exec"},
     "template": {"open", "create", "inet", "unix", "fork", "exec", "kill", "setuid"},
 }
-AUTH_LINE = f"auth unix - - n - - auth\n{free_port()} inet n - n - - imapd\n"
+AUTH_LINE = (f"auth unix - - n - - auth\n{free_port()} inet n - n - - imapd\n"
+             f"{free_port()} inet n - n - - metrics\n")
 RUNS_AS = {"log": "hato-log", "tables": "hato-tables", "broker": "hato-broker",
            "qmgr": "hato", "local": "hato", "smtpd": "hato-smtp",
-           "auth": "hato-auth", "login": "hato-login", "resolver": "hato-dns"}
+           "auth": "hato-auth", "login": "hato-login", "resolver": "hato-dns",
+           "metrics": "hato-fetch"}
 NO_DNS = {"resolver_forwarders": "127.0.0.1@1", "resolver_dnssec": "no"}
 
 

@@ -26,6 +26,7 @@ static const struct {
     { "mailbox", command_mailbox, false },
     { "queue", command_queue, false },
     { "dns", command_dns, false },
+    { "metrics", command_metrics, false },
     { "trace", command_trace, false },
 };
 

@@ -37,6 +37,7 @@ int command_init(int argc, char **argv);
 MAY_WAIT int command_check(int argc, char **argv);
 int command_mailbox(int argc, char **argv);
 int command_dns(int argc, char **argv);
+int command_metrics(int argc, char **argv);
 int command_trace(int argc, char **argv);
 
 /* ---- what commands share (util.c) */

@@ -25,6 +25,7 @@ static const struct {
     { "lmtpd", CONF_OK, "" },
     { "local", CONF_OK, "" },
     { "managesieved", CONF_REFUSE, "ManageSieve is not served yet" },
+    { "metrics", CONF_OK, "" },
     { "nqmgr", CONF_OK, INSIDE },
     { "oqmgr", CONF_OK, INSIDE },
     { "pickup", CONF_OK, INSIDE },

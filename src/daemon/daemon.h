@@ -26,6 +26,7 @@ int daemon_login(void);
 int daemon_lmtpd(void);
 int daemon_resolver(void);
 int daemon_fetcher(void);
+int daemon_metrics(void);
 /* "hato: build": index one table, as the owner of its source. */
 int daemon_build(int argc, char **argv);
 

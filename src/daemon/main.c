@@ -27,6 +27,7 @@ static const struct {
     { "hato: login", daemon_login },
     { "hato: resolver", daemon_resolver },
     { "hato: fetcher", daemon_fetcher },
+    { "hato: metrics", daemon_metrics },
 };
 
 /* mail(1) calls sendmail with standard output closed: what is opened next must

@@ -46,6 +46,7 @@ enum ptype {
     PT_SMTP,       /* mail to other hosts: SMTP and LMTP clients */
     PT_FETCHER,    /* HTTPS: MTA-STS policies, TLS reports */
     PT_COMMAND,    /* a command-line tool that talks to a process */
+    PT_METRICS,    /* numbers for Prometheus, over HTTP */
     PT_N
 };
 

@@ -23,6 +23,7 @@ static const char *const ptype_names[PT_N] = {
     [PT_RESOLVER] = "resolver",
     [PT_SMTP] = "smtp",
     [PT_FETCHER] = "fetcher",
+    [PT_METRICS] = "metrics",
 };
 
 const char *ptype_name(enum ptype t)

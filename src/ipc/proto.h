@@ -173,7 +173,7 @@ enum {
     MASTER_DRAIN = 17,       /* m->c FLAGS (1: the whole server stops) */
     MASTER_READY = 18,       /* c->m */
     MASTER_CONNECT = 19,     /* c->m PTYPE -> ; fd */
-    MASTER_STATUS = 20,      /* m->c -> TEXT */
+    MASTER_STATUS = 20,      /* m->c -> TEXT; metrics->m -> TEXT of all */
     MASTER_FAILED = 21,      /* c->m LOGTEXT: start failed, exiting */
     MASTER_PROBE = 22,       /* m->c -> TEXT: try what the sandbox must refuse
                               * (test builds only) */

@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "log/counts.h"
 #include "log/log.h"
 #include "rt/rt.h"
 
@@ -20,6 +21,7 @@ struct logger {
     struct buf line;
     struct timer retry;
     uint64_t n_lines, n_lost;
+    struct counts *counts;
     int lost_errno;
 };
 
@@ -32,6 +34,7 @@ struct logger *logger_new(const struct log_settings *s)
     struct logger *l = xcalloc(1, sizeof *l);
 
     l->settings = *s;
+    l->counts = counts_new();
     l->events = -1;
     l->out_fd = -1;
     buf_init(&l->out, OUT_MAX);
@@ -52,6 +55,7 @@ void logger_free(struct logger **lp)
     close_fd(&l->out_fd);
     buf_done(&l->out);
     buf_done(&l->line);
+    counts_free(&l->counts);
     free(l);
 }
 
@@ -153,6 +157,7 @@ void logger_take(struct logger *l, slice datagram)
             continue;
         }
         l->n_lines++;
+        counts_event(l->counts, &e);
         if (l->is_syslog && l->out_fd >= 0)
             send_line(l, &e);
         else
@@ -219,4 +224,5 @@ void logger_dump(const struct logger *l, struct buf *out)
     buf_printf(out,
                "lines: %" PRIu64 ", waiting bytes: %zu, lost: %" PRIu64 "\n",
                l->n_lines, l->out.n, l->n_lost);
+    counts_dump(l->counts, out);
 }

@@ -147,6 +147,8 @@ static void child_msg(struct chan *ch, struct msg *m, void *arg)
         event_text(EV_FATAL, ptype_name(c->type), NULL, "%.*s", SLF(text));
     } else if (m->type == MASTER_CONNECT) {
         on_connect(c, m);
+    } else if (m->type == MASTER_STATUS && c->type == PT_METRICS) {
+        control_answer_status(c->m, ch, m->id);
     } else if (m->id != 0) {
         err_temp(&err, "master does not know %s", proto_name(m->type));
         chan_fail(ch, m->id, &err);
@@ -175,6 +177,7 @@ static void tell_death(const struct child *c, int wstatus)
 
     if (wstatus == 0 || c->m->state == MASTER_STOPPING)
         return;
+    c->m->n_died[c->type]++;
     log_warning("process hato: %s pid %d %s %d", ptype_name(c->type),
                 (int)c->pid, is_signal ? "killed by signal" : "exit status",
                 code);

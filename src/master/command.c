@@ -15,6 +15,8 @@ static int usage(void)
 {
     (void)fprintf(stderr, "usage: hato [-c DIR] start|start-fg|stop|reload|"
                           "abort|flush|status|check|reopen\n"
+                          "       hato dns NAME [TYPE] | metrics\n"
+                          "       hato trace [--json] KEY\n"
                           "       hato who [USER] | kick USER [ADDRESS]\n"
                           "       hato queue [FILTER ...] [--json | --shape] "
                           "[ACTION]\n"

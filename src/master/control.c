@@ -65,6 +65,10 @@ MAY_WAIT static int status(struct master *m, struct buf *out,
     buf_printf(out, "master pid %d, version %s, up %lld s\n", (int)getpid(),
                HATO_VERSION, (long long)((loop_now() - m->started_at) / 1000));
     buf_printf(out, "configuration %s\n", conf_dir(m->conf));
+    for (size_t t = 0; t < PT_N; t++)
+        if (m->n_died[t] > 0)
+            buf_printf(out, "    died %s %u\n", ptype_name((enum ptype)t),
+                       m->n_died[t]);
     while ((c = child_after(m, last)) != NULL) {
         last = c->pid;
         put_child(c, out);
@@ -72,6 +76,38 @@ MAY_WAIT static int status(struct master *m, struct buf *out,
             ask_status(c, out);
     }
     return 0;
+}
+
+struct status_call {
+    struct master *m;
+    struct chan *chan;
+    uint32_t id;
+};
+
+MAY_WAIT static void status_task(void *arg)
+{
+    struct status_call *s = arg;
+    struct buf text, body;
+
+    buf_init(&text, CHAN_MAX_BYTES / 2);
+    buf_init(&body, CHAN_MAX_BYTES);
+    (void)status(s->m, &text, NULL);
+    attr_put(&body, AT_TEXT, buf_view(&text));
+    chan_answer(s->chan, s->id, buf_view(&body), NULL, 0);
+    buf_done(&text);
+    buf_done(&body);
+    chan_unref(&s->chan);
+    free(s);
+}
+
+void control_answer_status(struct master *m, struct chan *c, uint32_t id)
+{
+    struct status_call *s = xcalloc(1, sizeof *s);
+
+    s->m = m;
+    s->chan = chan_ref(c);
+    s->id = id;
+    (void)task_spawn("status", status_task, s);
 }
 
 /* ------------------------------------------------------------------ requests

@@ -116,6 +116,7 @@ struct master {
     int control_fd;
     struct waitq changed; /* a child became ready or ended */
     struct sema admin;    /* invariant 5 */
+    unsigned n_died[PT_N]; /* by themselves */
     bool is_reloading;    /* what died waits with its return */
     char trouble[512];    /* the first failure of the start or reload */
     int status;
@@ -209,5 +210,7 @@ MAY_WAIT void master_abort(struct master *m);
 /* control.c */
 int control_open(struct master *m, struct err *err);
 void control_close(struct master *m);
+/* Answer call `id` with the text of the status command. */
+void control_answer_status(struct master *m, struct chan *c, uint32_t id);
 
 #endif

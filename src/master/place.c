@@ -28,6 +28,7 @@ static const struct {
     { PT_SMTP, "hato-smtp" },
     { PT_RESOLVER, "hato-dns" },
     { PT_FETCHER, "hato-fetch" },
+    { PT_METRICS, "hato-fetch" },
 };
 
 #define USERADD                                                                \

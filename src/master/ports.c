@@ -49,9 +49,11 @@ static const struct {
     const char *command; /* also the listener's kind */
     enum ptype type;
 } served[] = {
-    { "smtpd", PT_SMTPD }, { "postscreen", PT_SMTPD }, { "lmtpd", PT_LMTPD },
-    { "auth", PT_AUTH },   { "pickup", PT_SMTPD },     { "showq", PT_QMGR },
-    { "imapd", PT_LOGIN }, { "pop3d", PT_LOGIN },
+    { "smtpd", PT_SMTPD },     { "postscreen", PT_SMTPD },
+    { "lmtpd", PT_LMTPD },     { "auth", PT_AUTH },
+    { "pickup", PT_SMTPD },    { "showq", PT_QMGR },
+    { "imapd", PT_LOGIN },     { "pop3d", PT_LOGIN },
+    { "metrics", PT_METRICS },
 };
 
 static enum ptype server_of(const char *kind)
@@ -101,6 +103,12 @@ static bool is_limited(const struct conf_service *s)
     return s->maxproc > 0 && strcmp(s->command, "postscreen") != 0;
 }
 
+/* Served by one process: a second socket would have nobody who accepts. */
+static bool is_alone(const char *command)
+{
+    return strcmp(command, "auth") == 0 || strcmp(command, "metrics") == 0;
+}
+
 static int bind_inet(struct master *m, const struct conf *c,
                      const struct conf_service *s, struct err *err)
 {
@@ -117,8 +125,8 @@ static int bind_inet(struct master *m, const struct conf *c,
                        ip, s->port);
         /* Where maxproc limits the sessions, who is over it waits in a backlog
          * from which every process takes. */
-        if (bind_port(m, where, s->command, (int)s->index, is_limited(s),
-                      err) == 0) {
+        if (bind_port(m, where, s->command, (int)s->index,
+                      is_limited(s) || is_alone(s->command), err) == 0) {
             n_bound++;
             continue;
         }

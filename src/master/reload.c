@@ -8,7 +8,8 @@
 static bool is_replaced(enum ptype t)
 {
     return t == PT_SMTPD || t == PT_LOCAL || t == PT_TABLES || t == PT_LMTPD ||
-           t == PT_LOGIN || t == PT_SMTP || t == PT_RESOLVER || t == PT_FETCHER;
+           t == PT_LOGIN || t == PT_SMTP || t == PT_RESOLVER ||
+           t == PT_FETCHER || t == PT_METRICS;
 }
 
 static int load(struct master *m, struct conf **out, struct buf *text,

@@ -51,6 +51,8 @@ static unsigned wanted(const struct master *m, const struct conf *c,
         return keys_wanted(c) ? 1 : 0;
     case PT_LMTPD:
         return slots_has_command(c, "lmtpd") ? m->n_smtpd : 0;
+    case PT_METRICS:
+        return slots_has_command(c, "metrics");
     case PT_AUTH:
         return wants_auth(c);
     case PT_AUTHWORKER:
@@ -84,11 +86,11 @@ static struct slot *find(struct master *m, enum ptype type, unsigned index)
 void slots_mark(struct master *m, const struct conf *c)
 {
     /* In the order of starting. */
-    static const enum ptype types[] = { PT_LOG,      PT_TABLES,     PT_KEYS,
-                                        PT_TEMPLATE, PT_BROKER,     PT_LOCAL,
-                                        PT_QMGR,     PT_AUTHWORKER, PT_AUTH,
-                                        PT_RESOLVER, PT_FETCHER,    PT_SMTP,
-                                        PT_SMTPD,    PT_LMTPD,      PT_LOGIN };
+    static const enum ptype types[] = {
+        PT_LOG,   PT_TABLES,     PT_KEYS,  PT_TEMPLATE, PT_BROKER,  PT_LOCAL,
+        PT_QMGR,  PT_AUTHWORKER, PT_AUTH,  PT_RESOLVER, PT_FETCHER, PT_SMTP,
+        PT_SMTPD, PT_LMTPD,      PT_LOGIN, PT_METRICS
+    };
 
     list_each(it, &m->slots)
         CONTAINER_OF(it, struct slot, link)->is_wanted = false;

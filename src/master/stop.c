@@ -58,7 +58,7 @@ void master_stop(struct master *m)
         unsigned types;
         msec limit;
     } steps[] = {
-        { 1u << PT_SMTPD | 1u << PT_LMTPD, 5000 },
+        { 1u << PT_SMTPD | 1u << PT_LMTPD | 1u << PT_METRICS, 5000 },
         { 1u << PT_QMGR, 10000 },
         { 1u << PT_SMTP, 5000 },
         { 1u << PT_RESOLVER | 1u << PT_FETCHER | 1u << PT_LOCAL |
