@@ -418,7 +418,7 @@ def test_login_and_smtpd_open_nothing_of_others(where, mode):
     with Reading(where, mode=mode) as r:
         r.imap("anna").logout()
         for name, joints in (("login", {"keys", "auth", "broker"}),
-                             ("smtpd", {"qmgr", "tables", "keys", "auth"})):
+                             ("smtpd", {"qmgr", "tables", "keys", "auth", "resolver"})):
             text = r.hato.command("probe", name, check=True).stdout
             files = re.findall(r"^file (\S+): (\w+)", text, re.M)
             assert len(files) == 4 and {what for _, what in files} == {"refused"}, text

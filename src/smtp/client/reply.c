@@ -5,10 +5,8 @@
 /* What a server says (RFC 5321 4.2).  Lines that are no reply are passed over,
  * as in Postfix; long ones are cut; a reply of all too many bytes is none. */
 
-#define LINE_KEEP 1024 /* of one line */
-#define REPLY_TOTAL                                                            \
- (1024u << 10) /* what one reply may come to, kept or not                      \
-                */
+#define LINE_KEEP   1024        /* of one line */
+#define REPLY_TOTAL (16u << 20) /* what it may come to, kept or not */
 
 /* "5.1.1 " at the front of a text, of the same class as the code. */
 static size_t status_len(slice s, int code)

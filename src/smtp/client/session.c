@@ -343,7 +343,12 @@ MAY_WAIT static enum client_hello handshake(struct client_job *j,
         event_text(EV_INFO, j->service->log_name, NULL,
                    "SSL_connect error to %s: %s", conn->name_port, err.log);
         report(j, conn, p, "validation-failure", err.log);
-        if (p->may_fall_back)
+        /* As Postfix: what fails once may be an accident, or somebody who wants
+         * to read along; so not at the first attempt, and no password goes
+         * out in the clear for it. */
+        if (p->may_fall_back && j->service->login == NULL &&
+            j->before_ms >= 1000 * conf_time(j->client->conf, j->service->line,
+                                             "minimal_backoff_time"))
             return HELLO_NO_TLS;
         return own_failure(j, conn, "4.7.5",
                            "Cannot start TLS: handshake failure");
