@@ -32,13 +32,7 @@ def results():
     shutil.rmtree(where, ignore_errors=True)
 
 
-# being built
-LATER = {"8bit", "tlsbroken"}
-
-
-@pytest.mark.parametrize("case", [
-    pytest.param(c, marks=pytest.mark.xfail(reason="being built")) if c in LATER else c
-    for c in sidebyside.cases()])
+@pytest.mark.parametrize("case", sidebyside.cases())
 def test_outcome(results, case):
     """Sent, deferred or bounced, with the same enhanced status, at the same host."""
     rcpt = sidebyside.cases()[case][0]

@@ -300,9 +300,9 @@ bool client_header_is_ascii(const struct client_job *j)
     ssize_t end;
     struct err err;
 
+    buf_init(&in, PIECE);
     if (!mail_is_ascii(j->env.headers))
         return false;
-    buf_init(&in, PIECE);
     if (j->body_bytes == 0 || read_piece(j, 0, &in, &err) < 0)
         return true;
     end = slice_find(buf_view(&in), SL("\n\n"));
