@@ -65,36 +65,46 @@ MAY_WAIT static int ask_literal(struct asking *q, slice domain,
     return check_ask_addr(q, inside, says);
 }
 
+static bool is_missing(const struct dns_answer *answer)
+{
+    return answer->result == DNS_NODATA || answer->result == DNS_NXDOMAIN;
+}
+
+/* A domain's name servers may be its parent's. */
+MAY_WAIT static int ask_parents(struct asking *q, slice name,
+                                struct dns_answer *answer)
+{
+    struct dns_question question = { .name = name, .type = DNS_NS };
+    slice head;
+
+    while (is_missing(answer) && slice_cut(&question.name, '.', &head) &&
+           question.name.n > 0)
+        if (check_dns(q->c, &question, 1, q->a, answer) < 0)
+            return -1;
+    return 0;
+}
+
 /* The servers' names.  0 with *n (0: none, or it cannot be known, which is
  * logged), -1: cancelled. */
 MAY_WAIT static int servers_of(struct asking *q, slice domain,
                                enum dns_type type, slice **names, size_t *n)
 {
-    struct dns_question question = { .name = domain, .type = type };
+    const struct dns_question question = { .name = domain, .type = type };
     struct dns_answer answer = { .result = DNS_OK };
 
     *n = 0;
     if (type != DNS_A && check_dns(q->c, &question, 1, q->a, &answer) < 0)
         return -1;
-    /* A domain's name server may be its parent's. */
-    while (type == DNS_NS &&
-           (answer.result == DNS_NODATA || answer.result == DNS_NXDOMAIN)) {
-        slice head;
-
-        if (!slice_cut(&question.name, '.', &head) || question.name.n == 0)
-            return 0;
-        if (check_dns(q->c, &question, 1, q->a, &answer) < 0)
-            return -1;
-    }
+    if (type == DNS_NS && ask_parents(q, domain, &answer) < 0)
+        return -1;
     *names = arena_alloc(q->a, (answer.n_rr + 1) * sizeof **names);
     if (*names == NULL)
         return 0;
-    if (type == DNS_A || (type == DNS_MX && (answer.result == DNS_NODATA ||
-                                             answer.result == DNS_NXDOMAIN))) {
+    if (type == DNS_A || (type == DNS_MX && is_missing(&answer))) {
         (*names)[(*n)++] = domain;
         return 0;
     }
-    if (answer.result != DNS_OK)
+    if (answer.result == DNS_FAIL)
         log_warning("Unable to look up %s host for %.*s: %.*s",
                     type == DNS_MX ? "MX" : "NS", SLF(domain), SLF(answer.why));
     for (size_t i = 0; i < answer.n_rr; i++)

@@ -54,10 +54,10 @@ struct client_sasl {
 
 struct mech {
     const char *name;
-    unsigned properties;
     /* The next line, in bytes.  `in` is what the server sent. */
     int (*step)(struct client_sasl *s, slice in, struct buf *out,
                 struct err *err);
+    unsigned properties;
     bool is_client_first;
     bool is_library;
 };
@@ -204,18 +204,18 @@ static int library_step(struct client_sasl *s, slice in, struct buf *out,
 /* The strongest first.  Tokens come last: what stands in a password map is a
  * token only where nothing else may be used or the filter says so. */
 static const struct mech mechs[] = {
-    { "SCRAM-SHA-256",
-      SEC_NOPLAINTEXT | SEC_NOACTIVE | SEC_NOANONYMOUS | SEC_MUTUAL_AUTH,
-      library_step, true, true },
-    { "SCRAM-SHA-1",
-      SEC_NOPLAINTEXT | SEC_NOACTIVE | SEC_NOANONYMOUS | SEC_MUTUAL_AUTH,
-      library_step, true, true },
-    { "CRAM-MD5", SEC_NOPLAINTEXT | SEC_NOANONYMOUS, library_step, false,
+    { "SCRAM-SHA-256", library_step,
+      SEC_NOPLAINTEXT | SEC_NOACTIVE | SEC_NOANONYMOUS | SEC_MUTUAL_AUTH, true,
       true },
-    { "PLAIN", SEC_NOANONYMOUS, plain_step, true, false },
-    { "LOGIN", SEC_NOANONYMOUS, login_step, false, false },
-    { "OAUTHBEARER", SEC_NOANONYMOUS, oauthbearer_step, true, false },
-    { "XOAUTH2", SEC_NOANONYMOUS, xoauth2_step, true, false },
+    { "SCRAM-SHA-1", library_step,
+      SEC_NOPLAINTEXT | SEC_NOACTIVE | SEC_NOANONYMOUS | SEC_MUTUAL_AUTH, true,
+      true },
+    { "CRAM-MD5", library_step, SEC_NOPLAINTEXT | SEC_NOANONYMOUS, false,
+      true },
+    { "PLAIN", plain_step, SEC_NOANONYMOUS, true, false },
+    { "LOGIN", login_step, SEC_NOANONYMOUS, false, false },
+    { "OAUTHBEARER", oauthbearer_step, SEC_NOANONYMOUS, true, false },
+    { "XOAUTH2", xoauth2_step, SEC_NOANONYMOUS, true, false },
 };
 
 static bool is_offered(slice offered, const char *name)

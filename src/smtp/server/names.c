@@ -164,34 +164,51 @@ MAY_WAIT static int ask_reverse(struct asking *q, slice *name, struct err *err)
     return 0;
 }
 
-/* Does the name have the address? */
-MAY_WAIT static int ask_forward(struct asking *q, slice name, struct err *err)
+static void warn_mismatch(const struct asking *q, slice name,
+                          const struct dns_answer *answer)
 {
-    struct dns_answer answer = { .result = DNS_NXDOMAIN };
-    enum access_name status = ACCESS_NAME_FORGED;
+    slice why =
+        answer->why.n > 0 ? answer->why : SL("Name or service not known");
 
-    if (q->server->parts.hosts != NULL)
-        dns_hosts_find(q->server->parts.hosts, name, q->a, &answer);
-    if (answer.result != DNS_OK) {
-        if (dns_query(q->server->parts.dns, name,
-                      q->peer->family == AF_INET6 ? DNS_AAAA : DNS_A, 0, q->a,
-                      &answer, err) < 0)
-            return -1;
-        heard(q, &answer);
-    }
-    if (answer.result == DNS_FAIL)
-        status = ACCESS_NAME_TEMP;
-    if (has_address(q, &answer))
-        status = ACCESS_NAME_OK;
-    else if (answer.result == DNS_OK)
+    if (answer->result == DNS_OK)
         log_warning("hostname %.*s does not resolve to address %s", SLF(name),
                     q->peer->text);
     else
         log_warning("hostname %.*s does not resolve to address %s: %.*s",
-                    SLF(name), q->peer->text,
-                    SLF(answer.why.n > 0 ? answer.why
-                                         : SL("Name or service not known")));
-    q->n->name_status = status;
+                    SLF(name), q->peer->text, SLF(why));
+}
+
+/* The addresses of a name: /etc/hosts, then DNS. */
+MAY_WAIT static int find_addrs(struct asking *q, slice name,
+                               struct dns_answer *out, struct err *err)
+{
+    enum dns_type type = q->peer->family == AF_INET6 ? DNS_AAAA : DNS_A;
+
+    *out = (struct dns_answer){ .result = DNS_NXDOMAIN };
+    if (q->server->parts.hosts != NULL)
+        dns_hosts_find(q->server->parts.hosts, name, q->a, out);
+    if (out->result == DNS_OK)
+        return 0;
+    if (dns_query(q->server->parts.dns, name, type, 0, q->a, out, err) < 0)
+        return -1;
+    heard(q, out);
+    return 0;
+}
+
+/* Does the name have the address? */
+MAY_WAIT static int ask_forward(struct asking *q, slice name, struct err *err)
+{
+    struct dns_answer answer;
+
+    if (find_addrs(q, name, &answer, err) < 0)
+        return -1;
+    if (has_address(q, &answer)) {
+        q->n->name_status = ACCESS_NAME_OK;
+        return 0;
+    }
+    q->n->name_status =
+        answer.result == DNS_FAIL ? ACCESS_NAME_TEMP : ACCESS_NAME_FORGED;
+    warn_mismatch(q, name, &answer);
     return 0;
 }
 

@@ -263,7 +263,7 @@ MAY_WAIT int smtp_fill(struct smtp *s);
 
 /* ---- names.c */
 struct smtp_names *smtp_names_new(void);
-void smtp_names_free(struct smtp_names **all);
+void smtp_names_free(struct smtp_names **ap);
 void smtp_names_dump(const struct smtp_names *all, struct buf *out);
 /* Look up the client's name, where it is wanted.  -1: the session ends. */
 MAY_WAIT int smtp_name_find(struct smtp *s);
