@@ -5,7 +5,7 @@ import time
 
 import pytest
 from hatotest import Hato, IS_ROOT
-from internet import Internet
+from internet import Hostile, Internet
 
 TEMPFAIL = 75
 USAGE = 64
@@ -159,3 +159,26 @@ def test_dead_servers(where):
             assert ask(h, "mx.example.test")[1][0].endswith("found, secure")
         finally:
             net.stop()
+
+
+BIND = 'mount --bind "$0/resolv.conf" /etc/resolv.conf && exec "$@"'
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root")
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_servers_of_resolv_conf(where, is_signed):
+    """Validated, unless they do not pass on signatures: then without, and a warning."""
+    net = Internet(where / "net")
+    net.zone("test", {"mx": "A 127.0.0.2"}, signed=True)
+    strips = Hostile("test", {"mx": "A 127.0.0.2", "": "empty"})
+    with net:
+        strips.start()
+        h = Hato(where, main={**net.conf(), "resolver_forwarders": "", "resolver_dnssec": "auto",
+                              "resolver_port": str(net.port if is_signed else strips.port)})
+        h.write("resolv.conf", "# a comment\nsearch example.com\nnameserver 127.0.0.1\n")
+        h.inside = ["unshare", "-m", "sh", "-c", BIND, h.dir]
+        with h:
+            status, lines = ask(h, "mx.test")
+            assert (status, lines[0]) == (0, "mx.test A: found" + (", secure" if is_signed else ""))
+            assert ("do not pass on signatures" in h.log()) == (not is_signed)
+        strips.stop()

@@ -117,19 +117,26 @@ static void put_options(const struct dns_settings *s, bool is_validating,
 #define NIL_8       "0.0.0.0.0.0.0.0."
 #define LOCALHOST_6 "1.0.0.0.0.0.0.0." NIL_8 NIL_8 NIL_8 "ip6.arpa."
 
-/* Zones that libunbound would answer itself, with "no such name".  Who names
- * servers of his own may have such zones there: a private network's reverse
- * names, .test.  (RFC 6761 6.2 and 6.3 mean resolvers that ask the root.) */
-static void put_unblocked(struct buf *b)
+static void put_zones(struct buf *b, const char *const *zones, size_t n)
 {
-    static const char *const zones[] = {
-        "test.",  "invalid.",          "home.arpa.",
-        "onion.", "127.in-addr.arpa.", LOCALHOST_6
-    };
+    for (size_t i = 0; i < n; i++)
+        (void)buf_printf(b, " local-zone: \"%s\" nodefault\n", zones[i]);
+}
+
+/* Zones that libunbound would answer itself, with "no such name".  Who has
+ * servers of his own may have such zones there: a private network's reverse
+ * names, .test.  (RFC 6761 6.2 and 6.3 mean resolvers that ask the root.)  Our
+ * own addresses are asked for only where a parameter names the servers. */
+static void put_unblocked(const struct dns_settings *s, struct buf *b)
+{
+    static const char *const zones[] = { "test.", "invalid.", "home.arpa.",
+                                         "onion." };
+    static const char *const ours[] = { "127.in-addr.arpa.", LOCALHOST_6 };
 
     (void)buf_puts(b, " unblock-lan-zones: yes\n insecure-lan-zones: yes\n");
-    for (size_t i = 0; i < ARRAY_LEN(zones); i++)
-        (void)buf_printf(b, " local-zone: \"%s\" nodefault\n", zones[i]);
+    put_zones(b, zones, ARRAY_LEN(zones));
+    if (!s->is_system)
+        put_zones(b, ours, ARRAY_LEN(ours));
 }
 
 static void put_forwards(const struct dns_settings *s, struct buf *b)
@@ -158,7 +165,7 @@ static int write_config(const struct dns_settings *s, bool is_validating,
     buf_init(&b, 65536);
     put_options(s, is_validating, &b);
     if (s->n_forwards > 0)
-        put_unblocked(&b);
+        put_unblocked(s, &b);
     put_forwards(s, &b);
     is_written = !b.overflow && write(fd, b.p, b.n) == (ssize_t)b.n;
     buf_done(&b);
