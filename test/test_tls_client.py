@@ -122,12 +122,13 @@ class TlsSink(Sink):
     def __init__(self, starttls=None, wrapper=None, extra=(), **kw):
         offer = ("STARTTLS",) if starttls else ()
         super().__init__(ehlo=("PIPELINING", "8BITMIME", *extra, *offer), **kw)
+        self.session = TlsSession
         self.starttls = starttls
         self.wrapper = wrapper
         self.tls = 0
 
     def run(self, c, number):
-        s = TlsSession(self, c, number)
+        s = self.session(self, c, number)
         try:
             s.run()
         except (OSError, EOFError, ValueError):
@@ -784,3 +785,59 @@ def test_requiretls(where, certs):
             for s in ("self", "good"):
                 assert servers[s].messages[0].mail.endswith(" REQUIRETLS")
             assert len(servers["self"].messages) == 1 and not servers["old"].messages
+
+
+# ---- certificates of our own
+# covers: smtp_tls_cert_file smtp_tls_key_file smtp_tls_eccert_file smtp_tls_eckey_file
+# covers: smtp_tls_chain_files lmtp_tls_cert_file lmtp_tls_key_file lmtp_tls_eccert_file
+# covers: lmtp_tls_eckey_file lmtp_tls_chain_files
+
+def test_client_certificates(where, certs):
+    """Each transport shows its own, or none."""
+    context = certs.context("self")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(certs.ca)
+    rows = {"none": ("smtp", {}, None),
+            "pair": ("smtp", {"smtp_tls_cert_file": "good.pem", "smtp_tls_key_file": "good.key"},
+                     "good"),
+            "ec": ("smtp", {"smtp_tls_eccert_file": "wrong.pem",
+                            "smtp_tls_eckey_file": "wrong.key"}, "wrong"),
+            "chain": ("smtp", {"smtp_tls_chain_files": "web.both"}, "web"),
+            "lmtp": ("lmtp", {"lmtp_tls_cert_file": "good.pem", "lmtp_tls_key_file": "good.key"},
+                     "good"),
+            "lmtpec": ("lmtp", {"lmtp_tls_eccert_file": "wrong.pem",
+                                "lmtp_tls_eckey_file": "wrong.key"}, "wrong"),
+            "lmtpchain": ("lmtp", {"lmtp_tls_chain_files": "web.both"}, "web")}
+    with open(certs.path("web.both"), "w", encoding="utf-8") as f:
+        for part in ("web.key", "web.pem"):
+            with open(certs.path(part), encoding="utf-8") as g:
+                f.write(g.read())
+    os.chmod(certs.path("web.both"), 0o644)
+    shown = {}
+
+    class Session2(TlsSession):
+        def data(self):
+            cert = self.c.getpeercert() or {}
+            names = [v for part in cert.get("subject", ()) for k, v in part if k == "commonName"]
+            shown[self.rcpts[0]] = names[0] if names else None
+            return super().data()
+
+    with TlsSink(context, host="127.0.0.2") as s:
+        s.session = Session2
+        master = "127.0.0.1:{port} inet n - n - - smtpd\n"
+        transport = where / "transport"
+        text = ""
+        for name, (kind, settings, _) in rows.items():
+            inet = "inet:" if kind == "lmtp" else ""
+            text += f"{name}.test {name}:{inet}[127.0.0.2]:{s.port}\n"
+            master += f"{name} unix - - n - - {kind}\n"
+            for k, v in {f"{kind}_tls_security_level": "encrypt", **settings}.items():
+                v = certs.path(v) if "." in v else v
+                master += f"  -o {k}={v}\n"
+        transport.write_text(text)
+        with Hato(where, main={"transport_maps": f"texthash:{transport}", "relayhost": ""},
+                  master=master) as h:
+            send(h, *[f"x@{name}.test" for name in rows])
+            for name in rows:
+                ends(h, f"x@{name}.test", SENT)
+        assert shown == {f"RCPT TO:<x@{name}.test>": cn for name, (_, _, cn) in rows.items()}

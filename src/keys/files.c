@@ -134,6 +134,51 @@ void keys_set_of(const struct conf *c, const struct conf_service *s,
              conf_slice(c, s, "smtpd_tls_eckey_file"));
 }
 
+void keys_client_set_of(const struct conf *c, const struct conf_service *line,
+                        bool is_lmtp, struct keys_set *out)
+{
+    slice chains =
+        conf_slice(c, line,
+                   is_lmtp ? "lmtp_tls_chain_files" : "smtp_tls_chain_files");
+
+    out->n = 0;
+    if (chains.n > 0) {
+        keys_set_add_chains(out, chains);
+    } else if (is_lmtp) {
+        add_pair(out, conf_slice(c, line, "lmtp_tls_cert_file"),
+                 conf_slice(c, line, "lmtp_tls_key_file"));
+        add_pair(out, conf_slice(c, line, "lmtp_tls_eccert_file"),
+                 conf_slice(c, line, "lmtp_tls_eckey_file"));
+    } else {
+        add_pair(out, conf_slice(c, line, "smtp_tls_cert_file"),
+                 conf_slice(c, line, "smtp_tls_key_file"));
+        add_pair(out, conf_slice(c, line, "smtp_tls_eccert_file"),
+                 conf_slice(c, line, "smtp_tls_eckey_file"));
+    }
+}
+
+/* Each client: main.cf's two kinds, and the lines that may say otherwise. */
+static void each_client(const struct conf *c,
+                        void (*fn)(void *arg, const struct keys_set *set),
+                        void *arg)
+{
+    struct keys_set set;
+
+    for (int is_lmtp = 0; is_lmtp <= 1; is_lmtp++) {
+        keys_client_set_of(c, NULL, is_lmtp == 1, &set);
+        fn(arg, &set);
+    }
+    for (size_t i = 0; i < conf_service_count(c); i++) {
+        const struct conf_service *s = conf_service_at(c, i);
+        bool is_lmtp = strcmp(s->command, "lmtp") == 0;
+
+        if (!is_lmtp && strcmp(s->command, "smtp") != 0)
+            continue;
+        keys_client_set_of(c, s, is_lmtp, &set);
+        fn(arg, &set);
+    }
+}
+
 /* ---- levels */
 
 static enum keys_level smtpd_level(const struct conf *c,
@@ -188,8 +233,10 @@ struct telling {
     void *arg;
 };
 
-static void tell_set(const struct telling *t, const struct keys_set *set)
+static void tell_set(void *arg, const struct keys_set *set)
 {
+    const struct telling *t = arg;
+
     for (size_t i = 0; i < set->n; i++) {
         t->fn(t->arg, KEYS_CERT, set->v[i].cert);
         t->fn(t->arg, KEYS_KEY, set->v[i].key);
@@ -227,6 +274,11 @@ static void tell_map(void *arg, slice path, slice inside)
     (void)fclose(f);
 }
 
+static void count_set(void *arg, const struct keys_set *set)
+{
+    *(size_t *)arg += set->n;
+}
+
 static bool wants_tls(const struct conf *c, const struct conf_service *s)
 {
     struct keys_set set;
@@ -239,6 +291,11 @@ static bool wants_tls(const struct conf *c, const struct conf_service *s)
 
 bool keys_wanted(const struct conf *c)
 {
+    size_t n = 0;
+
+    each_client(c, count_set, &n);
+    if (n > 0)
+        return true;
     for (size_t i = 0; i < conf_service_count(c); i++)
         if (wants_tls(c, conf_service_at(c, i)))
             return true;
@@ -251,6 +308,7 @@ void keys_each_file(const struct conf *c,
 {
     struct telling t = { fn, arg };
 
+    each_client(c, tell_set, &t);
     for (size_t i = 0; i < conf_service_count(c); i++) {
         const struct conf_service *s = conf_service_at(c, i);
         slice ca = conf_slice(c, s, "smtpd_tls_CAfile");

@@ -39,7 +39,9 @@ struct ring_context {
     struct keyring *ring;
     const struct conf_service *service;
     char alpn[16];
-    char *name_files;            /* of an SNI entry; NULL: the service's own */
+    char *name_files;        /* of an SNI entry; NULL: the service's own */
+    bool is_client, is_lmtp; /* of keyring_client_context() */
+    struct tls_settings base;
     struct tls_context *context; /* NULL: none can be made */
     bool is_stale;
 };
@@ -318,8 +320,16 @@ static int make_context(struct keyring *r, struct ring_context *c,
     struct arena *a = arena_new(1u << 18);
     int rc;
 
+    if (c->is_client) {
+        set = c->base;
+        set.sign = sign;
+        set.sign_arg = r;
+        set.is_client = true;
+    }
     if (c->name_files != NULL)
         keys_set_add_chains(&files, slice_str(c->name_files));
+    else if (c->is_client)
+        keys_client_set_of(conf, c->service, c->is_lmtp, &files);
     else
         keys_set_of(conf, c->service, &files);
     set.certs = certs;
@@ -332,22 +342,34 @@ static int make_context(struct keyring *r, struct ring_context *c,
         else if (f != NULL)
             complain(f);
     }
-    ca = find_file(r, conf_slice(conf, c->service, "smtpd_tls_CAfile"), false);
+    ca = c->is_client
+             ? NULL
+             : find_file(r, conf_slice(conf, c->service, "smtpd_tls_CAfile"),
+                         false);
     if (ca != NULL)
         set.ca = buf_view(&ca->fresh);
     set.alpn = c->alpn[0] != '\0' ? c->alpn : NULL;
-    if (c->name_files == NULL) {
+    if (c->name_files == NULL && !c->is_client) {
         set.by_name = by_name;
         set.by_name_arg = c;
     }
     if (set.n_certs == 0)
         rc = err_temp(err, "no certificate can be used");
+    else if (c->is_client)
+        rc = 0;
     else
         rc = keys_settings(conf, c->service, a, &set, err);
     if (rc == 0)
         rc = tls_context_new(&set, out, err);
     arena_free(&a);
     return rc;
+}
+
+static const char *name_of(const struct ring_context *c)
+{
+    if (c->service != NULL)
+        return c->service->name;
+    return c->is_lmtp ? "lmtp" : "smtp";
 }
 
 static void refresh(struct keyring *r, struct ring_context *c)
@@ -357,7 +379,7 @@ static void refresh(struct keyring *r, struct ring_context *c)
 
     c->is_stale = false;
     if (make_context(r, c, &made, &err) < 0) {
-        log_warning("TLS of service %s: %s%s", c->service->name, err.log,
+        log_warning("TLS of service %s: %s%s", name_of(c), err.log,
                     c->context != NULL ? "; what was there stays in use" : "");
         return;
     }
@@ -373,7 +395,7 @@ static struct tls_context *context_of(struct keyring *r,
 
     list_each(it, &r->contexts) {
         c = CONTAINER_OF(it, struct ring_context, link);
-        if (c->service == s && strcmp(c->alpn, alpn) == 0 &&
+        if (c->service == s && !c->is_client && strcmp(c->alpn, alpn) == 0 &&
             (c->name_files == NULL
                  ? name_files == NULL
                  : name_files != NULL &&
@@ -403,6 +425,36 @@ struct tls_context *keyring_context(struct keyring *r,
     if (r->link == NULL || service == NULL)
         return NULL;
     return context_of(r, service, alpn != NULL ? alpn : "", NULL);
+}
+
+struct tls_context *keyring_client_context(struct keyring *r,
+                                           const struct conf_service *line,
+                                           bool is_lmtp,
+                                           const struct tls_settings *base)
+{
+    struct ring_context *c;
+    struct keys_set set;
+
+    keys_client_set_of(r->process->conf, line, is_lmtp, &set);
+    if (r->link == NULL || set.n == 0 || !r->is_known)
+        return NULL;
+    list_each(it, &r->contexts) {
+        c = CONTAINER_OF(it, struct ring_context, link);
+        if (!c->is_client || c->service != line || c->is_lmtp != is_lmtp)
+            continue;
+        if (c->is_stale)
+            refresh(r, c);
+        return c->context;
+    }
+    c = xcalloc(1, sizeof *c);
+    c->ring = r;
+    c->service = line;
+    c->is_client = true;
+    c->is_lmtp = is_lmtp;
+    c->base = *base;
+    list_push(&r->contexts, &c->link);
+    refresh(r, c);
+    return c->context;
 }
 
 /* ---- news */
@@ -618,7 +670,7 @@ void keyring_dump(const struct keyring *r, struct buf *out)
         const struct ring_context *c =
             CONTAINER_OF(it, struct ring_context, link);
 
-        (void)buf_printf(out, "tls %s%s%s: %s\n", c->service->name,
+        (void)buf_printf(out, "tls %s%s%s: %s\n", name_of(c),
                          c->name_files != NULL ? " name of " : "",
                          c->name_files != NULL ? c->name_files : "",
                          c->context != NULL ? "ready" : "no certificate");

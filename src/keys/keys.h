@@ -39,7 +39,7 @@
 enum keys_kind { KEYS_CERT, KEYS_KEY, KEYS_MAP };
 
 /* Every certificate and key file that a service of `c` needs, from
- * smtpd_tls_{cert,key,eccert,eckey}_file, smtpd_tls_chain_files,
+ * {smtpd,smtp,lmtp}_tls_{cert,key,eccert,eckey}_file, .._tls_chain_files,
  * tls_server_sni_maps and its values, ssl_cert, ssl_key, smtpd_tls_CAfile.  A
  * file that holds both is told twice; a path may come more than once.
  * Blocking: reads the maps. */
@@ -77,6 +77,14 @@ MAY_WAIT void keyring_wait(struct keyring *r, msec deadline);
 struct tls_context *keyring_context(struct keyring *r,
                                     const struct conf_service *service,
                                     const char *alpn);
+/* The certificates that a client shows to servers (smtp_tls_cert_file and its
+ * kin, or lmtp_*), in a context like `base`; `line` NULL: of main.cf.  NULL:
+ * there are none, or none can be used now: connect without.  Borrowed, as
+ * above; what `base` points to stays. */
+struct tls_context *keyring_client_context(struct keyring *r,
+                                           const struct conf_service *line,
+                                           bool is_lmtp,
+                                           const struct tls_settings *base);
 void keyring_free(struct keyring **r);
 
 void keyring_dump(const struct keyring *r, struct buf *out);

@@ -25,6 +25,9 @@ struct keys_set {
 void keys_set_of(const struct conf *c, const struct conf_service *service,
                  struct keys_set *out);
 bool keys_is_tls_service(const struct conf_service *service);
+/* The same of a client, by smtp_* or lmtp_*; `line` NULL: main.cf's. */
+void keys_client_set_of(const struct conf *c, const struct conf_service *line,
+                        bool is_lmtp, struct keys_set *out);
 /* A list of chain files, as in smtpd_tls_chain_files and the values of
  * tls_server_sni_maps. */
 void keys_set_add_chains(struct keys_set *set, slice list);

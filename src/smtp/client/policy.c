@@ -91,7 +91,7 @@ static int apply_sts(struct policy_job *j, struct err *err)
     }
     out->ctx = client_tls_sts_context(j->tls);
     if (out->ctx == NULL) {
-        out->ctx = j->tls->ctx;
+        out->ctx = j->own;
         if (j->sts->is_strict)
             policy_refuse(j, "4.7.5", BROKEN);
         return 0;
@@ -126,7 +126,7 @@ static int require_tls(struct policy_job *j, struct err *err)
     if (out->how.check == TLS_CHECK_NONE)
         out->ctx = client_tls_sts_context(j->tls);
     if (out->ctx == NULL) {
-        out->ctx = j->tls->ctx;
+        out->ctx = j->own;
         policy_refuse(j, "5.7.30", BROKEN);
         return 0;
     }
@@ -197,7 +197,7 @@ static int make_key(struct policy_job *j, struct err *err)
 
     buf_init(&b, 65536);
     (void)buf_printf(&b, "%d %d %d %d %d %d\n%s\n%.*s\n", p->level,
-                     p->is_wrapper, p->ctx == j->tls->ctx, p->how.check,
+                     p->is_wrapper, p->ctx == j->own, p->how.check,
                      p->how.min_version, p->how.max_version,
                      p->how.ciphers != NULL ? p->how.ciphers : "",
                      SLF(p->how.sni));
@@ -243,6 +243,13 @@ static int finish(struct policy_job *j, bool requires_tls, struct err *err)
     return 0;
 }
 
+static void drop_context(void *arg)
+{
+    struct tls_context *c = arg;
+
+    tls_context_unref(&c);
+}
+
 int client_policy(struct smtp_client *c, const struct client_service *s,
                   slice nexthop, const struct client_host *h, bool requires_tls,
                   struct arena *a, struct tls_policy *out, struct err *err)
@@ -255,8 +262,11 @@ int client_policy(struct smtp_client *c, const struct client_service *s,
                             .a = a,
                             .out = out };
 
+    /* It may be made anew when its files change, while this one is in use. */
+    j.own = tls_context_ref(client_tls_context(s->tls));
+    arena_defer(a, drop_context, j.own);
     *out = (struct tls_policy){ .is_wrapper = s->tls->is_wrapper,
-                                .ctx = s->tls->ctx,
+                                .ctx = j.own,
                                 .report_kind = "no-policy-found" };
     if (find_level(&j, err) < 0)
         return -1;

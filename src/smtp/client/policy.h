@@ -53,6 +53,7 @@ struct policy_job {
     struct tls_policy *out;
     struct policy_text text;
     bool from_map;
+    struct tls_context *own; /* of client_tls_context() */
     struct client_sts *sts; /* NULL: no policy of MTA-STS */
 };
 
@@ -60,6 +61,8 @@ struct policy_job {
 /* Of a name: "may" ..; false: there is no such level. */
 bool policy_level(slice name, enum tls_level *out);
 const char *policy_level_name(enum tls_level level);
+/* The context of a service, with the certificates that it shows to servers. */
+struct tls_context *client_tls_context(const struct client_tls *t);
 /* The context for certificates that the system's authorities vouch for; NULL
  * (and a warning, once) when there are none. */
 struct tls_context *client_tls_sts_context(const struct client_tls *t);

@@ -1,6 +1,8 @@
 /* Parameters of TLS of one service, its authorities and contexts. */
 #include "smtp/client/policy.h"
 
+#include "keys/keys.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -253,6 +255,17 @@ struct tls_context *client_tls_sts_context(const struct client_tls *t)
                    "be kept (smtp_tls_mta_sts_CAfile)");
     roots.is_complained = true;
     return NULL;
+}
+
+struct tls_context *client_tls_context(const struct client_tls *t)
+{
+    const struct client_service *s = t->service;
+    struct tls_context *own = NULL;
+
+    if (s->client->keyring != NULL)
+        own = keyring_client_context(s->client->keyring, s->line, s->is_lmtp,
+                                     &t->set);
+    return own != NULL ? own : t->ctx;
 }
 
 static int check_texts(struct client_tls *t, struct err *err)
