@@ -362,15 +362,25 @@ static bool bytes_ok(struct store_mailbox *m, const char *path, uint64_t size,
     return real == size && (!has_crc || !file_crc(fd, &sum) || sum == crc);
 }
 
-static void move_aside(struct store_mailbox *m, const char *path, slice base)
+/* A file that stays would be taken for mail by the next scan, and by other
+ * programs: so without this the mailbox does not open. */
+static int move_aside(struct store_mailbox *m, const char *path, slice base,
+                      struct err *err)
 {
     char to[PATH_IN_DIR_MAX];
-    struct err err;
+    enum engine_outcome o;
 
     (void)snprintf(to, sizeof to, "%stmp/lost.%.*s", m->dir, SLF(base));
-    if (engine_rename(m->account->dir, path, to, &err) == ENGINE_OK)
+    o = engine_rename(m->account->dir, path, to, err);
+    /* tmp/ itself may be what the power cut took. */
+    if (o == ENGINE_NOENT && mailbox_make_dirs(m, err) == 0)
+        o = engine_rename(m->account->dir, path, to, err);
+    if (o != ENGINE_OK && o != ENGINE_NOENT)
+        return store_fail(o, err, "move aside", path);
+    if (o == ENGINE_OK)
         store_note(m->account, "%s was not written whole: moved to %s", path,
                    to);
+    return 0;
 }
 
 static bool is_unverified(const struct scan *s, size_t r)
@@ -378,7 +388,7 @@ static bool is_unverified(const struct scan *s, size_t r)
     return s->recover && r >= s->m->durable_rows;
 }
 
-static void check_rows(struct scan *s)
+static int check_rows(struct scan *s, struct err *err)
 {
     struct store_mailbox *m = s->m;
     size_t n = rows_count(m);
@@ -393,10 +403,12 @@ static void check_rows(struct scan *s)
             !row_path(m, r, path, sizeof path) ||
             bytes_ok(m, path, row.size, row.crc, row.crc != 0))
             continue;
-        move_aside(m, path, row_name(m, r));
+        if (move_aside(m, path, row_name(m, r), err) < 0)
+            return -1;
         s->seen[r] = 0;
         s->missed[r] = PASSES;
     }
+    return 0;
 }
 
 /* ---- taking it over into the index ---- */
@@ -539,10 +551,8 @@ static int add_file(struct scan *s, const struct add *a, struct err *err)
         return 0;
     if (s->recover && f.has_id && f.has_crc &&
         account_may_retry(m->account, f.sec) &&
-        !bytes_ok(m, path, f.size, f.crc, true)) {
-        move_aside(m, path, f.base);
-        return 0;
-    }
+        !bytes_ok(m, path, f.size, f.crc, true))
+        return move_aside(m, path, f.base, err);
     row.letters = f.letters;
     row.flags = flags_of_letters(f.letters);
     row.keywords = keywords_of_letters(f.letters) & named_keywords(m);
@@ -656,8 +666,7 @@ static int take_over(struct scan *s, struct err *err)
 {
     struct store_mailbox *m = s->m;
 
-    check_rows(s);
-    if (remember_gone(s, err) < 0 ||
+    if (check_rows(s, err) < 0 || remember_gone(s, err) < 0 ||
         put_list(s, IR_EXPUNGE, buf_view(&s->gone), 4, err) < 0 ||
         put_list(s, IR_UNLINKED, buf_view(&s->gone), 4, err) < 0 ||
         put_list(s, IR_FLAGS, buf_view(&s->flags), 16, err) < 0 ||

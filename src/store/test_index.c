@@ -320,6 +320,22 @@ static void test_lost_record(void **state)
     assert_int_equal(st.messages, 3);
     assert_int_equal(bench_files(&b, "anna/new"), 3);
     assert_int_equal(bench_files(&b, "anna/tmp"), 2); /* lost., stranger */
+
+    /* Where the power cut took tmp/ as well, with and without its record. */
+    (void)snprintf(torn, sizeof torn, "%s",
+                   bench_deliver(&b, "anna", 4, letter)->file);
+    for (uint64_t i = 0; i < 2; i++) {
+        store_free(&b.store);
+        bench_shell(&b, "rm -r anna/tmp && truncate -s 50 anna/new/%s%s", torn,
+                    i == 1 ? " && cp keep/hato* anna/" : "");
+        reopen(&b);
+        status_of(&b, &st);
+        assert_int_equal(st.messages, 3);
+        assert_int_equal(bench_files(&b, "anna/tmp"), 1);
+        assert_false(bench_deliver(&b, "anna", 4, letter)->duplicate);
+        (void)snprintf(torn, sizeof torn, "%s",
+                       bench_deliver(&b, "anna", 4, letter)->file);
+    }
     bench_close(&b);
 }
 

@@ -163,6 +163,10 @@ class States:
         path = os.path.join(self.work, str(number))
         disk.state(path, f"{SEED}:{number}", kind)
         answered = {bytes(r.data).decode() for r in trace.records[:point] if r.call == MARK}
+        keep = os.environ.get("HATO_KEEP")
+        if keep:
+            kept = f"{keep}/{self.mode}-{SEED}-{number}"
+            shutil.copytree(path, f"{kept}.cut", symlinks=True)
         h = setting(path, self.mode)
         try:
             wrong = self.check(h, answered)
@@ -172,10 +176,11 @@ class States:
         if wrong:
             self.failures.append(f"state {number} ({kind}, record {point} of "
                                  f"{len(trace.records)}): " + "\n".join(wrong[:10]))
-            keep = os.environ.get("HATO_KEEP")
             if keep:
-                shutil.copytree(path, f"{keep}/{self.mode}-{SEED}-{number}", symlinks=True,
+                shutil.copytree(path, kept, symlinks=True,
                                 ignore=shutil.ignore_patterns("public", "private"))
+        elif keep:
+            shutil.rmtree(f"{kept}.cut")
         shutil.rmtree(path)
 
     def check(self, h, answered):
