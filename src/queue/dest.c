@@ -23,7 +23,7 @@
 #define SLOW_MS  3000
 #define SLOW_MAX 2000
 /* No destination's share of the memory is less than so many recipients. */
-#define SHARE_MIN 50
+#define SHARE_MIN 20
 #define SLOT      100
 
 #define SUSPENDED "delivery temporarily suspended: "
