@@ -81,6 +81,7 @@ smtpd_tls_cert_file = {cert}
 smtpd_tls_key_file = {key}
 """)
         self.write("conf/master.cf", f"""\
+127.0.0.1:{self.base + 5} inet n - n - - smtpd
 127.0.0.1:{self.lmtp} inet n - n - - lmtpd
 127.0.0.1:{self.imap} inet n - n - - imapd
 127.0.0.1:{self.imaps} inet n - n - - imapd -o smtpd_tls_wrappermode=yes
@@ -91,6 +92,7 @@ smtpd_tls_key_file = {key}
 
 class ManySessions(Hato):
     """A login process has as many descriptors as the kernel gives it."""
+    name = "hato-many"  # a cgroup of its own
     base = 2740
 
     def configure(self):

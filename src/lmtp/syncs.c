@@ -4,8 +4,9 @@
 #include "rt/rt.h"
 
 #define SYNC_MS ((msec)300 * 1000)
-/* A round waits so long for deliveries that are on their way. */
-#define GATHER_MS 2
+/* A round of few waits so long for deliveries that are on their way. */
+#define GATHER_MS     2
+#define GATHER_ENOUGH 16
 
 /* Deliveries on one file system that wait for a sync to begin after them. */
 struct round {
@@ -105,12 +106,12 @@ void lmtp_syncs_coming(struct lmtp_syncs *s, int change)
 
 /* Half as many syncs as if each were begun at once: who is answered by the one
  * sends again while the next one runs. */
-MAY_WAIT static void gather(struct lmtp_syncs *s)
+MAY_WAIT static void gather(struct lmtp_syncs *s, const struct round *r)
 {
     msec until = clock_after(GATHER_MS);
     struct err ignored;
 
-    while (s->n_coming > 0)
+    while (s->n_coming > 0 && r->n_waiters < GATHER_ENOUGH)
         if (waitq_wait(&s->calm, until, &ignored) < 0)
             return;
 }
@@ -125,7 +126,7 @@ MAY_WAIT static void run_round(void *arg)
     slice why;
 
     free(run);
-    gather(s);
+    gather(s, r);
     r->is_sent = true;
     buf_init(&b, 64);
     (void)attr_put_u64(&b, AT_FSID, r->fs);
@@ -167,7 +168,8 @@ int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, uint64_t since,
     }
     if (since < r->since)
         r->since = since;
-    r->n_waiters++;
+    if (++r->n_waiters == GATHER_ENOUGH)
+        waitq_wake_all(&s->calm);
     /* Let the deliveries that end in this turn join before it goes out. */
     if (!runs) {
         task_yield();
