@@ -7,6 +7,10 @@ covers: postscreen_dnsbl_max_ttl postscreen_dnsbl_min_ttl postscreen_dnsbl_ttl
 covers: postscreen_dnsbl_reply_map postscreen_dnsbl_sites postscreen_dnsbl_threshold
 covers: postscreen_greet_action postscreen_greet_banner postscreen_greet_ttl
 covers: postscreen_greet_wait postscreen_pre_queue_limit
+covers: postscreen_pipelining_enable postscreen_pipelining_action postscreen_pipelining_ttl
+covers: postscreen_bare_newline_enable postscreen_bare_newline_action
+covers: postscreen_bare_newline_ttl postscreen_non_smtp_command_enable
+covers: postscreen_non_smtp_command_action postscreen_non_smtp_command_ttl
 """
 import os
 import re
@@ -187,6 +191,63 @@ def test_limits(where, net):
         h.command("stop", check=True)
         h.started = False
         assert held[0].line() == "421 4.3.2 Service currently unavailable"
+
+
+DEEP = {"postscreen_pipelining_enable": "yes", "postscreen_bare_newline_enable": "yes",
+        "postscreen_non_smtp_command_enable": "yes", "postscreen_greet_wait": "0s"}
+LATER = "450 4.3.2 Service currently unavailable"
+
+
+def test_deep_tests_pass(where, net):
+    """Deferred once, then known; until the tests' time has run out."""
+    with screen(where, net, **DEEP, postscreen_pipelining_ttl="4s") as h:
+        with Talk(h, source="127.0.0.2", timeout=60) as t:
+            assert "PIPELINING" not in t("EHLO x.test")
+            assert t("MAIL FROM:<a@good.test>").startswith("250")
+            assert t("RCPT TO:<joe@example.com>") == LATER
+            assert t("DATA").startswith("554")
+            assert t("QUIT").startswith("221")
+        h.wait_log(r"NOQUEUE: reject: RCPT from \[127\.0\.0\.2\]:\d+: 450 4\.3\.2 Service "
+                   r"currently unavailable; from=<a@good\.test>, to=<joe@example\.com>, "
+                   r"proto=ESMTP, helo=<x\.test>\n(.*\n)*.*PASS NEW \[127\.0\.0\.2\]:")
+        with Talk(h, source="127.0.0.2", timeout=60) as t:
+            assert "PIPELINING" in t("EHLO x.test")
+            assert rcpt(t) == "250 2.1.5 Ok"
+        time.sleep(4.5)
+        with Talk(h, source="127.0.0.2", timeout=60) as t:
+            assert rcpt(t) == LATER
+        h.wait_log(r"PASS OLD")
+
+
+@pytest.mark.parametrize("said,log", [
+    ("EHLO a.test\r\nMAIL FROM:<a@good.test>\r\n",
+     r"COMMAND PIPELINING from \[127\.0\.0\.2\]:\d+ after EHLO a\.test: MAIL FROM:<a@good\.test>"
+     r"\\r\\n"),
+    ("EHLO a.test\n", r"BARE NEWLINE from \[127\.0\.0\.2\]:\d+ after CONNECT"),
+    ("GET / HTTP/1.0\r\n",
+     r"NON-SMTP COMMAND from \[127\.0\.0\.2\]:\d+ after CONNECT: GET / HTTP/1\.0")])
+@pytest.mark.parametrize("action", ["ignore", "enforce", "drop"])
+def test_deep_faults(where, net, said, log, action):
+    actions = {f"postscreen_{n}_action": action
+               for n in ("pipelining", "bare_newline", "non_smtp_command")}
+    is_foreign = said.startswith("GET")
+    with screen(where, net, **DEEP, **actions, smtpd_forbidden_commands="CONNECT GET") as h:
+        with Talk(h, source="127.0.0.2", timeout=60) as t:
+            t.send(said)
+            if action == "drop":
+                assert t.reply() == ("521 5.7.0 Error: I can break rules, too. Goodbye."
+                                     if is_foreign else "521 5.5.1 Protocol error")
+                with pytest.raises((Gone, ConnectionResetError)):
+                    t.reply()
+            elif not is_foreign:
+                for _ in range(said.count("\n")):
+                    assert t.reply().startswith("250")
+                assert t("RSET").startswith("250")
+                t("MAIL FROM:<a@good.test>")
+                assert t("RCPT TO:<joe@example.com>") == (
+                    LATER if action == "ignore" else "550 5.5.1 Protocol error")
+        h.wait_log(log)
+        assert "PASS NEW" not in h.log()
 
 
 def test_ttl_of_lists(where, net):

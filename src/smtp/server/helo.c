@@ -108,6 +108,8 @@ MAY_WAIT static void ehlo_keywords(struct smtp *s, struct buf *b)
 
     if (service->vrfy_disabled)
         off |= EHLO_VRFY;
+    if (smtp_screen_is_deep(s)) /* whether it pipelines is what is tested */
+        off |= EHLO_PIPELINING | EHLO_CHUNKING;
     if (!smtp_tls_offered(s))
         off |= EHLO_STARTTLS;
     if (!service->smtputf8)

@@ -11,6 +11,10 @@
  *
  *     connect -> access list -> kept? -> "220-..." and DNS lists -> wait
  *             -> greeted by smtpd | refused at RCPT (enforce) | dropped
+ *
+ * The tests of what a client says (pipelining, foreign commands, bare newlines)
+ * watch a session of smtpd whose recipients are all deferred; who comes to RCPT
+ * without a fault has passed them, and may come again.
  */
 
 #define KEPT_MAX   50000
@@ -19,6 +23,14 @@
 #define LAST_WORDS 5000
 
 enum screen_action { ACTION_IGNORE, ACTION_ENFORCE, ACTION_DROP };
+
+enum deep { DEEP_PIPELINING, DEEP_FOREIGN, DEEP_NEWLINE, DEEP_N };
+
+struct deep_test {
+    bool is_on;
+    enum screen_action action;
+    msec ttl_ms;
+};
 
 struct screen_site {
     struct access_dnsxl list;
@@ -38,6 +50,7 @@ struct smtp_screen {
     size_t n_rules;
     struct table_match *mynetworks;
     enum screen_action deny, greet, dnsbl;
+    struct deep_test deep[DEEP_N];
     char *teaser; /* NULL: the client may talk at once */
     msec wait_ms, greet_ttl_ms, dnsbl_min_ms, dnsbl_max_ms;
     int64_t threshold, allow_threshold;
@@ -57,6 +70,7 @@ struct kept {
     struct list link;
     unsigned n_testing;
     msec greet_until, dnsbl_until; /* 0: never passed */
+    msec deep_until[DEEP_N];
     char addr[64];
 };
 
@@ -68,7 +82,10 @@ struct smtp_screening {
     struct task *waiting; /* for the DNS lists, behind an early client */
     msec began;
     bool wants_greet, wants_dnsbl, is_new, has_failed;
-    bool is_vouched_for; /* by a list of good clients */
+    bool is_vouched_for;               /* by a list of good clients */
+    bool wants_deep[DEEP_N], has_deep; /* one of them */
+    bool has_rcpt;       /* the deep tests were passed, or failed */
+    unsigned char where; /* the verb before */
     unsigned n_pending;  /* questions to DNS lists */
     int64_t score;
     int best; /* the weight of `domain` */
@@ -173,6 +190,30 @@ static msec ms_of(const struct conf *c, const struct conf_service *line,
     return conf_time(c, line, param) * 1000;
 }
 
+static void deep_init(struct smtp_screen *k, const struct conf *c,
+                      const struct conf_service *line)
+{
+    static const struct {
+        const char *is_on, *action, *ttl;
+    } params[DEEP_N] = {
+        [DEEP_PIPELINING] = { "postscreen_pipelining_enable",
+                              "postscreen_pipelining_action",
+                              "postscreen_pipelining_ttl" },
+        [DEEP_FOREIGN] = { "postscreen_non_smtp_command_enable",
+                           "postscreen_non_smtp_command_action",
+                           "postscreen_non_smtp_command_ttl" },
+        [DEEP_NEWLINE] = { "postscreen_bare_newline_enable",
+                           "postscreen_bare_newline_action",
+                           "postscreen_bare_newline_ttl" },
+    };
+
+    for (int i = 0; i < DEEP_N; i++) {
+        k->deep[i].is_on = conf_bool(c, line, params[i].is_on);
+        k->deep[i].action = action_of(c, line, params[i].action);
+        k->deep[i].ttl_ms = ms_of(c, line, params[i].ttl);
+    }
+}
+
 static void values_init(struct smtp_screen *k, const struct conf *c,
                         const struct conf_service *line)
 {
@@ -191,6 +232,7 @@ static void values_init(struct smtp_screen *k, const struct conf *c,
     k->testing_max = (size_t)conf_int(c, line, "postscreen_pre_queue_limit");
     k->per_client_max =
         (size_t)conf_int(c, line, "postscreen_client_connection_count_limit");
+    deep_init(k, c, line);
     if (banner[0] != '\0')
         k->teaser = arena_printf(k->arena, "220-%s\r\n", banner);
 }
@@ -543,20 +585,33 @@ MAY_WAIT static bool judge_dnsbl(struct smtp_screening *k)
                              k->s->peer.text, SLF(public_domain(k, a))));
 }
 
-/* The tests are over: on to smtpd, with a refusal or without. */
-MAY_WAIT static void conclude(struct smtp_screening *k)
+/* All has been passed. */
+static void tell_pass(const struct smtp_screening *k)
+{
+    if (!k->has_failed)
+        tell(k->s, "PASS %s", k->is_new ? "NEW" : "OLD");
+}
+
+/* The early tests are over. */
+MAY_WAIT static void enter_smtpd(struct smtp_screening *k)
 {
     struct smtp *s = k->s;
 
+    if (!k->has_deep)
+        tell_pass(k);
+    if (k->refusal == NULL && !k->has_deep)
+        smtp_screen_end(s);
+    smtp_session_greet(s);
+}
+
+/* The tests are over: on to smtpd, with a refusal or without. */
+MAY_WAIT static void conclude(struct smtp_screening *k)
+{
     if (judge_dnsbl(k))
         return;
     if (k->is_vouched_for && k->kept->greet_until < k->kept->dnsbl_until)
         k->kept->greet_until = k->kept->dnsbl_until;
-    if (!k->has_failed)
-        tell(s, "PASS %s", k->is_new ? "NEW" : "OLD");
-    if (k->refusal == NULL)
-        smtp_screen_end(s);
-    smtp_session_greet(s);
+    enter_smtpd(k);
 }
 
 /* The client spoke before its turn. */
@@ -716,6 +771,12 @@ static void choose_tests(struct smtp_screening *k)
     msec now = loop_now();
 
     k->is_new = k->kept->greet_until == 0 && k->kept->dnsbl_until == 0;
+    for (int i = 0; i < DEEP_N; i++) {
+        k->wants_deep[i] =
+            screen->deep[i].is_on && k->kept->deep_until[i] <= now;
+        k->has_deep |= k->wants_deep[i];
+        k->is_new &= k->kept->deep_until[i] == 0;
+    }
     k->wants_greet = screen->teaser != NULL && k->kept->greet_until <= now;
     k->wants_dnsbl = screen->n_sites > 0 && k->kept->dnsbl_until <= now;
 }
@@ -725,8 +786,6 @@ MAY_WAIT static void test(struct smtp_screening *k)
     struct smtp *s = k->s;
     struct err err;
 
-    k->kept->n_testing++;
-    k->screen->n_testing++;
     if (k->wants_greet) {
         stream_deadline(s->stream, clock_after(LAST_WORDS));
         if (stream_puts(s->stream, k->screen->teaser, &err) < 0 ||
@@ -765,16 +824,102 @@ void smtp_screen_begin(struct smtp *s)
         return;
     k->kept = e;
     choose_tests(k);
-    if (k->wants_greet || k->wants_dnsbl) {
+    e->n_testing++;
+    screen->n_testing++;
+    if (k->wants_greet || k->wants_dnsbl)
         test(k);
-        return;
+    else
+        enter_smtpd(k);
+}
+
+/* ------------------------------------------------------------------ *
+ * What the client says
+ */
+
+bool smtp_screen_is_deep(const struct smtp *s)
+{
+    return s->screening != NULL && s->screening->has_deep;
+}
+
+/* A fault.  1: the client was told to go; 0: go on; -1: it is gone. */
+MAY_WAIT static int deep_fault(struct smtp_screening *k, enum deep which,
+                               const char *status, const char *words)
+{
+    struct smtp *s = k->s;
+
+    k->wants_deep[which] = false;
+    k->has_failed = true;
+    switch (k->screen->deep[which].action) {
+    case ACTION_IGNORE:
+        return 0;
+    case ACTION_ENFORCE:
+        if (k->refusal == NULL)
+            k->refusal = xstrdup("550 5.5.1 Protocol error");
+        return 0;
+    case ACTION_DROP:
+        break;
     }
-    k->kept = NULL; /* not counted */
-    if (!k->has_failed)
-        tell(s, "PASS OLD");
-    if (k->refusal == NULL)
-        smtp_screen_end(s);
-    smtp_session_greet(s);
+    s->must_close = true;
+    s->said_quit = true;
+    return smtp_reply(s, 521, status, "%s", words) < 0 ? -1 : 1;
+}
+
+MAY_WAIT static int pipelined(struct smtp_screening *k, slice line)
+{
+    struct smtp *s = k->s;
+    struct buf b CLEANUP(buf_done);
+
+    buf_init(&b, 1000);
+    put_escaped(&b, slice_sub(stream_peek(s->stream), 0, 100));
+    event_text(EV_INFO, "postscreen", NULL,
+               "COMMAND PIPELINING from [%s]:%u after %.*s: %.*s", s->peer.text,
+               s->peer.port, SLF(slice_sub(slice_trim(line), 0, 100)),
+               SLF(slice_sub(buf_view(&b), 0, 100)));
+    return deep_fault(k, DEEP_PIPELINING, "5.5.1", "Protocol error");
+}
+
+int smtp_screen_line(struct smtp *s, slice line)
+{
+    struct smtp_screening *k = s->screening;
+    int r = 0;
+
+    k->where = s->last_verb;
+    if (k->wants_deep[DEEP_NEWLINE] && !slice_ends(line, SL("\r\n"))) {
+        event_text(EV_INFO, "postscreen", NULL,
+                   "BARE NEWLINE from [%s]:%u after %.*s", s->peer.text,
+                   s->peer.port, SLF(smtp_verb_name(k->where)));
+        r = deep_fault(k, DEEP_NEWLINE, "5.5.1", "Protocol error");
+    }
+    if (r == 0 && k->wants_deep[DEEP_PIPELINING] &&
+        stream_peek(s->stream).n > 0 && !slice_istarts(line, SL("BDAT")))
+        r = pipelined(k, line);
+    return r;
+}
+
+int smtp_screen_foreign(struct smtp *s, slice line)
+{
+    struct smtp_screening *k = s->screening;
+
+    if (!k->wants_deep[DEEP_FOREIGN])
+        return 0;
+    event_text(EV_INFO, "postscreen", NULL,
+               "NON-SMTP COMMAND from [%s]:%u after %.*s: %.*s", s->peer.text,
+               s->peer.port, SLF(smtp_verb_name(k->where)),
+               SLF(slice_sub(slice_trim(line), 0, 100)));
+    return deep_fault(k, DEEP_FOREIGN, "5.7.0",
+                      "Error: I can break rules, too. Goodbye.");
+}
+
+/* Who came so far without a fault has passed. */
+static void deep_pass(struct smtp_screening *k)
+{
+    if (!k->has_deep || k->has_rcpt)
+        return;
+    k->has_rcpt = true;
+    for (int i = 0; i < DEEP_N; i++)
+        if (k->wants_deep[i])
+            k->kept->deep_until[i] = loop_after(k->screen->deep[i].ttl_ms);
+    tell_pass(k);
 }
 
 int smtp_screen_refuse(struct smtp *s, slice rcpt)
@@ -783,12 +928,18 @@ int smtp_screen_refuse(struct smtp *s, slice rcpt)
     slice sender =
         s->tx != NULL && s->tx->has_mail ? s->tx->sender : SLICE_NONE;
     struct access_reply reply = { .code = 550 };
+    const char *words = k->refusal;
 
-    reply.line = slice_str(k->refusal);
+    if (words == NULL) {
+        words = "450 4.3.2 Service currently unavailable";
+        reply.code = 450;
+    }
+    reply.line = slice_str(words);
     event_text(EV_INFO, "postscreen", NULL,
                "NOQUEUE: reject: RCPT from [%s]:%u: %s; from=<%.*s>, "
                "to=<%.*s>, proto=%s, helo=<%s>",
-               s->peer.text, s->peer.port, k->refusal, SLF(sender), SLF(rcpt),
+               s->peer.text, s->peer.port, words, SLF(sender), SLF(rcpt),
                s->is_esmtp ? "ESMTP" : "SMTP", s->helo != NULL ? s->helo : "");
+    deep_pass(k);
     return smtp_reply_line(s, &reply);
 }

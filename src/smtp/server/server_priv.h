@@ -280,7 +280,13 @@ void smtp_screen_free(struct smtp_service *v);
  * later, or smtp_session_drop(). */
 MAY_WAIT void smtp_screen_begin(struct smtp *s);
 void smtp_screen_end(struct smtp *s);
-/* Of a client that failed under `enforce`: refuse a recipient. */
+/* What it says is watched: a command line with its end; a foreign command.
+ * 0: go on, 1: it was told to go, -1: it is gone. */
+bool smtp_screen_is_deep(const struct smtp *s);
+MAY_WAIT int smtp_screen_line(struct smtp *s, slice line);
+MAY_WAIT int smtp_screen_foreign(struct smtp *s, slice line);
+/* Of a client that failed under `enforce`, or is watched: refuse a recipient.
+ */
 MAY_WAIT int smtp_screen_refuse(struct smtp *s, slice rcpt);
 
 /* ---- tls.c */

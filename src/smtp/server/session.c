@@ -366,9 +366,18 @@ MAY_WAIT static int access_denied(struct smtp *s)
 
 MAY_WAIT static int unknown_command(struct smtp *s, slice name, slice line)
 {
+    bool is_foreign =
+        is_listed(s->service->forbidden_commands, name) || is_header(name);
+
+    if (is_foreign && s->screening != NULL) {
+        int r = smtp_screen_foreign(s, line);
+
+        if (r != 0)
+            return r < 0 ? -1 : 0;
+    }
     /* A web browser that was made to speak to us, or a letter whose envelope
      * was refused: end it before its text is taken for commands. */
-    if (is_listed(s->service->forbidden_commands, name) || is_header(name)) {
+    if (is_foreign) {
         event_text(EV_WARNING, s->service->tag, NULL,
                    "non-SMTP command from %s: %.*s", s->client,
                    SLF(slice_sub(line, 0, 100)));
@@ -457,6 +466,11 @@ MAY_WAIT static int command(struct smtp *s, slice line)
     bool is_noop;
     int r;
 
+    if (s->screening != NULL) {
+        r = smtp_screen_line(s, line);
+        if (r != 0)
+            return r < 0 ? -1 : 0;
+    }
     if (s->service->smtputf8 && !mail_utf8_valid(line))
         return bad_line(s, "bad UTF-8 syntax");
     if (name.n == 0)
