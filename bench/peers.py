@@ -16,6 +16,12 @@ USERS = {"hato": 970, "hato-log": 971, "hato-tables": 972, "hato-smtp": 973,
          "hato-broker": 974, "hato-mail": 975, "hato-auth": 976, "hato-keys": 977,
          "hato-login": 978, "hato-dns": 979, "hato-fetch": 983, "postfix": 980, "postdrop": 981}
 DOMAIN = "bench.test"
+SINK_PORT = 2627  # who takes mail for elsewhere
+RELAY = f"""\
+relayhost = [127.0.0.1]:{SINK_PORT}
+smtp_destination_concurrency_limit = 100
+smtp_tls_security_level = none
+"""
 
 
 class Server:
@@ -143,7 +149,7 @@ first_valid_uid = 100
 message_size_limit = 102400000
 smtpd_client_connection_count_limit = 0
 smtpd_error_sleep_time = 0
-""")
+{RELAY}""")
         self.write_boxes()
         self.write("conf/master.cf", f"{self.port} inet n - n - - smtpd\n")
 
@@ -205,7 +211,7 @@ smtpd_client_connection_count_limit = 0
 smtpd_error_sleep_time = 0
 default_process_limit = 1000
 in_flow_delay = 0
-""")
+{RELAY}""")
         self.write_boxes()
         internal = "".join(f"{n} unix {p} {'n' if c in ('local', 'virtual') else '-'} n {w} {m} {c}\n" for n, p, w, m, c in [
             ("pickup", "n", "60", "1", "pickup"), ("cleanup", "n", "-", "0", "cleanup"),
@@ -228,10 +234,17 @@ in_flow_delay = 0
         self.kill_left()
 
 
-def smtp_source(server, sessions, messages, size, user):
+def smtp_sink(messages):
+    """Somebody who takes so many messages and then ends."""
+    return subprocess.Popen([f"{PEER}/usr/sbin/smtp-sink", "-u", "nobody", "-M", str(messages),
+                             f"127.0.0.1:{SINK_PORT}", "1000"],
+                            env={"LD_LIBRARY_PATH": Postfix.lib}, stdout=subprocess.DEVNULL)
+
+
+def smtp_source(server, sessions, messages, size, user, domain=DOMAIN):
     subprocess.run([f"{PEER}/usr/sbin/smtp-source", "-s", str(sessions), "-m",
                     str(messages), "-l", str(size), "-f", "from@source.test", "-t",
-                    f"{user}@{DOMAIN}", f"127.0.0.1:{server.port}"], check=True,
+                    f"{user}@{domain}", f"127.0.0.1:{server.port}"], check=True,
                    env={"LD_LIBRARY_PATH": Postfix.lib}, stdout=subprocess.DEVNULL)
 
 

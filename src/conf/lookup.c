@@ -220,6 +220,9 @@ const char *conf_raw_into(const struct conf *c, const struct conf_service *s,
 
 const struct conf_param *conf_param_for(const struct conf *c, slice name)
 {
+    /* Transports that need no line in master.cf. */
+    static const char *const always[] = { "smtp", "relay", "lmtp", "local",
+                                          "virtual" };
     const struct conf_param *p = conf_param_find(name);
     size_t n;
 
@@ -228,6 +231,9 @@ const struct conf_param *conf_param_for(const struct conf *c, slice name)
     p = conf_family_find(name, &n);
     if (p == NULL)
         return NULL;
+    for (size_t i = 0; i < ARRAY_LEN(always); i++)
+        if (slice_eqs(slice_sub(name, 0, n), always[i]))
+            return p;
     for (size_t i = 0; i < c->n_services; i++)
         if (slice_eqs(slice_sub(name, 0, n), c->services[i].name))
             return p;
