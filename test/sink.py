@@ -23,8 +23,10 @@ class Sink:
     they are), a number (wait so many seconds, then close) or a function of the line.
     """
 
-    def __init__(self, answers=None, ehlo=EHLO, lmtp=False, host="127.0.0.1", port=0, path=None):
+    def __init__(self, answers=None, ehlo=EHLO, lmtp=False, host="127.0.0.1", port=0, path=None,
+                 slow=0):
         self.answers = dict(answers or {})
+        self.slow = slow  # seconds between two small reads of a message
         self.ehlo = ehlo
         self.lmtp = lmtp
         self.auth = None  # function(session, line) that serves AUTH
@@ -40,6 +42,8 @@ class Sink:
         else:
             self.s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
             self.s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if slow:
+                self.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             self.s.bind((host, port))
             self.port = self.s.getsockname()[1]
         self.s.listen(200)
@@ -137,6 +141,8 @@ class Session:
     def data(self):
         out = b""
         while True:
+            if self.sink.slow:
+                self.sink.stopping.wait(self.sink.slow)
             got = self.f.readline()
             if not got:
                 raise EOFError

@@ -1,6 +1,8 @@
 """Mail for elsewhere: the SMTP and LMTP client."""
 import email
+import os
 import re
+import socket
 
 import pytest
 
@@ -96,6 +98,18 @@ def test_connection_is_used_again(where):
 # covers: smtp_pix_workarounds smtp_pix_workaround_maps smtp_pix_workaround_threshold_time
 # covers: smtp_pix_workaround_delay_time lmtp_lhlo_name lmtp_lhlo_timeout
 # covers: lmtp_discard_lhlo_keywords lmtp_skip_quit_response lmtp_chunking_enable
+# covers: smtp_connect_timeout smtp_starttls_timeout smtp_xforward_timeout
+# covers: smtp_per_request_deadline smtp_min_data_rate lmtp_per_request_deadline
+# covers: lmtp_min_data_rate lmtp_generic_maps lmtp_header_checks lmtp_body_checks
+# covers: lmtp_mime_header_checks lmtp_nested_header_checks lmtp_send_xforward_command
+# covers: lmtp_quote_rfc821_envelope lmtp_send_dummy_mail_auth lmtp_line_length_limit
+# covers: lmtp_delivery_status_filter lmtp_reply_filter lmtp_connection_cache_on_demand
+# covers: lmtp_connection_cache_destinations lmtp_connection_cache_time_limit
+# covers: lmtp_connection_reuse_count_limit lmtp_discard_lhlo_keyword_address_maps
+# covers: lmtp_connect_timeout lmtp_starttls_timeout lmtp_mail_timeout lmtp_rcpt_timeout
+# covers: lmtp_data_init_timeout lmtp_data_xfer_timeout lmtp_data_done_timeout
+# covers: lmtp_rset_timeout lmtp_quit_timeout lmtp_xforward_timeout lmtp_skip_5xx_greeting
+# covers: lmtp_connection_reuse_time_limit lmtp_fallback_relay fallback_relay
 SERVICES = {
     "plain": "smtp",
     "lm": "lmtp -o lmtp_lhlo_name=lhlo.example",
@@ -118,8 +132,30 @@ SERVICES = {
     "stat": "smtp -o smtp_delivery_status_filter=regexp:%D/stat "
             "-o smtp_reply_filter=regexp:%D/reply",
     "nomime": "smtp -o disable_mime_output_conversion=yes",
-    "slow": "smtp " + " ".join(f"-o smtp_{t}_timeout=1s" for t in (
-        "helo", "mail", "rcpt", "data_init", "data_xfer", "data_done", "rset", "quit")),
+    "lmall": "lmtp -o { lmtp_generic_maps = inline:{me@example.com=you@public.example} } "
+             "-o lmtp_header_checks=regexp:%D/hdr -o lmtp_body_checks=regexp:%D/body "
+             "-o lmtp_mime_header_checks=regexp:%D/mime "
+             "-o lmtp_nested_header_checks=regexp:%D/nested "
+             "-o lmtp_send_xforward_command=yes -o lmtp_quote_rfc821_envelope=no "
+             "-o lmtp_send_dummy_mail_auth=yes -o lmtp_line_length_limit=100 "
+             "-o lmtp_delivery_status_filter=regexp:%D/stat "
+             "-o lmtp_reply_filter=regexp:%D/reply -o lmtp_connection_cache_on_demand=no "
+             "-o lmtp_connection_cache_destinations=127.0.0.1 "
+             "-o lmtp_connection_cache_time_limit=60s -o lmtp_connection_reuse_count_limit=2 "
+             "-o { lmtp_discard_lhlo_keyword_address_maps = inline:{127.0.0.1=size} }",
+    "lmslower": "lmtp -o lmtp_skip_5xx_greeting=no -o lmtp_connection_reuse_time_limit=0s "
+                "-o lmtp_send_xforward_command=yes "
+                + " ".join(f"-o lmtp_{t}_timeout=1s" for t in (
+                    "connect", "starttls", "mail", "rcpt", "data_init", "data_xfer",
+                    "data_done", "rset", "quit", "xforward")),
+    "lmfall": "lmtp -o lmtp_fallback_relay=[127.0.0.1]:%F",
+    "rate": "smtp -o smtp_per_request_deadline=yes -o smtp_min_data_rate=1000000 "
+            "-o smtp_data_xfer_timeout=1s",
+    "lmrate": "lmtp -o lmtp_per_request_deadline=yes -o lmtp_min_data_rate=1000000 "
+              "-o lmtp_data_xfer_timeout=1s",
+    "slow": "smtp -o smtp_send_xforward_command=yes " + " ".join(f"-o smtp_{t}_timeout=1s" for t in (
+        "connect", "starttls", "xforward", "helo", "mail", "rcpt", "data_init", "data_xfer",
+        "data_done", "rset", "quit")),
     "lmslow": "lmtp -o lmtp_lhlo_timeout=1s",
     "noskip": "smtp -o smtp_skip_5xx_greeting=no",
     "fall": "smtp -o smtp_fallback_relay=[127.0.0.1]:%F",
@@ -486,3 +522,106 @@ def test_drain_and_reload(many):
     with sink_for(many, "plain") as s:
         many.h.command("reload", check=True)
         one(many, "plain", s)
+
+
+def test_lmtp_settings(many):
+    with sink_for(many, "lmall", lmtp=True,
+                  ehlo=("PIPELINING", "SIZE", "AUTH PLAIN", "XFORWARD ADDR HELO")) as s:
+        m = one(many, "lmall", s, rcpt=('"a b"@lmall.test',),
+                body="From: me@example.com\r\nSubject: hello\r\nX-Drop: a\r\n\r\nsecret\r\n"
+                     + "x" * 150 + "\r\n")
+        assert m.mail == "MAIL FROM:<you@public.example>", "no SIZE; the reply filter takes AUTH"
+        assert m.rcpts == ["RCPT TO:<a b@lmall.test>"]
+        assert b"From: you@public.example\r\nSubject: [hello]\r\n\r\n" + b"x" * 100 in m.data
+        assert s.said("XFORWARD")[0] == "XFORWARD ADDR=127.0.0.1"
+        for _ in range(3):
+            one(many, "lmall", s)
+        assert s.sessions == 2
+        s.answers["DOT"] = "450 4.7.9 later"
+        send(many.h, rcpts=("y@lmall.test",))
+        many.h.wait_log(r"to=<y@lmall\.test>, .*dsn=5\.7\.9, status=bounced \(final: host")
+
+
+@pytest.mark.parametrize("step,doing", [
+    ("STARTTLS", "sending STARTTLS"), ("XFORWARD", "sending XFORWARD name/address"),
+    ("MAIL", "sending MAIL FROM"), ("RCPT", "sending RCPT TO"),
+    ("DATA", "sending DATA command"),
+    ("DOT", "sending end of data -- message may be sent more than once"),
+])
+@pytest.mark.parametrize("name", ["slow", "lmslower"])
+def test_each_step_has_its_time(many, name, step, doing):
+    words = ("PIPELINING", "XFORWARD ADDR", *(["STARTTLS"] if step == "STARTTLS" else []))
+    with sink_for(many, name, {"XFORWARD": "250 2.0.0 Ok", step: 30}, ehlo=words,
+                  lmtp=name.startswith("lm")):
+        qid = send(many.h, rcpts=(f"x@{name}.test",))
+        many.h.wait_log(rf"{qid}: to=<x@{name}\.test>, .*status=deferred \(conversation with "
+                        rf"\S+ timed out while {doing}\)", 30)
+        many.h.command("postsuper", "-d", qid)
+
+
+@pytest.mark.parametrize("name", ["slow", "lmslower"])
+def test_connecting_has_its_time(many, name):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", many.ports[name]))
+        full.listen(0)
+        held = [socket.socket() for _ in range(4)]
+        for c in held:
+            c.setblocking(False)
+            c.connect_ex(full.getsockname())
+        qid = send(many.h, rcpts=(f"x@{name}.test",))
+        many.h.wait_log(rf"{qid}: to=<x@{name}\.test>, .*status=deferred \(connect to \S+: "
+                        r"Connection timed out\)", 30)
+        many.h.command("postsuper", "-d", qid)
+        for c in held:
+            c.close()
+
+
+@pytest.mark.parametrize("name", ["rate", "lmrate"])
+def test_a_server_that_reads_too_slowly(many, name):
+    body = "Subject: big\r\n\r\n" + ("x" * 998 + "\r\n") * 3000
+    with sink_for(many, name, lmtp=name.startswith("lm"), slow=0.2):
+        qid = send(many.h, rcpts=(f"x@{name}.test",), body=body)
+        many.h.wait_log(rf"{qid}: to=<x@{name}\.test>, .*status=deferred \(conversation with "
+                        r"\S+ timed out while sending message body\)", 60)
+        many.h.command("postsuper", "-d", qid)
+
+
+def test_lmtp_fallback_and_greeting(many):
+    with Sink(port=many.fallback, lmtp=True) as s:
+        one(many, "lmfall", s)
+    with sink_for(many, "lmslower", {"CONNECT": "554 5.7.1 go"}):
+        qid = send(many.h, rcpts=("x@lmslower.test",))
+        many.h.wait_log(rf"{qid}: to=<x@lmslower\.test>, .*dsn=5\.7\.1, status=bounced")
+    with sink_for(many, "lmslower", lmtp=True) as s:
+        one(many, "lmslower", s)
+        one(many, "lmslower", s)
+        assert s.sessions == 2
+
+
+def test_lmtp_over_a_unix_socket(where):
+    with Sink(lmtp=True, path=str(where / "s")) as s:
+        os.chmod(where / "s", 0o777)
+        with Hato(where, main={"relayhost": "", "default_transport": f"lmtp:unix:{where}/s"}) as h:
+            qid = send(h)
+            s.wait()
+            h.wait_log(rf"lmtp\[\d+\]: {qid}: to=<x@far\.example>, "
+                       rf"relay=mx\.example\.com\[{where}/s\], .*status=sent")
+
+
+# covers: smtp_address_verify_target lmtp_address_verify_target
+@pytest.mark.parametrize("kind", ["smtp", "lmtp"])
+@pytest.mark.parametrize("target", ["rcpt", "data"])
+def test_probes(where, kind, target):
+    with Sink({"RCPT": lambda line: "550 5.1.1 no" if "bad" in line else "250 2.1.5 Ok"},
+              lmtp=kind == "lmtp") as s:
+        with relay(where, s.port, main={
+                f"{kind}_address_verify_target": target, "default_transport": kind,
+                "address_verify_poll_count": "3", "address_verify_poll_delay": "5s",
+                "smtpd_recipient_restrictions": "reject_unverified_recipient"}) as h:
+            with Talk(h, source=FRIEND, timeout=60) as t:
+                t.hello()
+                t("MAIL FROM:<a@example.com>")
+                assert t("RCPT TO:<good@far.example>")[:3] == "250"
+                assert t("RCPT TO:<bad@far.example>")[:3] in ("450", "550")
+            assert bool(s.said("DATA")) == (target == "data")
+            assert not s.messages
