@@ -247,28 +247,6 @@ struct client_conn *client_cache_take(struct client_job *j)
     return NULL;
 }
 
-struct client_conn *client_cache_take_host(struct client_job *j,
-                                           const struct client_host *h,
-                                           slice policy_key)
-{
-    struct client_cache *c = j->client->cache;
-
-    list_each_safe(it, tmp, &c->idle) {
-        struct client_conn *conn =
-            CONTAINER_OF(it, struct client_conn, by_host);
-
-        if (conn->service != j->service || conn->host.port != h->port ||
-            !slice_eq(conn->host.addr, h->addr) ||
-            !slice_eq(conn->policy_key, policy_key) ||
-            !same_credentials(j, conn))
-            continue;
-        conn = take(conn);
-        if (conn != NULL)
-            return conn;
-    }
-    return NULL;
-}
-
 /* Will there be more for this nexthop soon?  When others are on their way, or
  * the last one was here a moment ago. */
 static bool is_wanted(const struct client_job *j)

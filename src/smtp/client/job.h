@@ -183,10 +183,6 @@ void client_dest_begin(struct client_job *j);
 void client_dest_end(struct client_job *j);
 /* An idle connection to the job's nexthop, or NULL. */
 struct client_conn *client_cache_take(struct client_job *j);
-/* ... to this host with this policy. */
-struct client_conn *client_cache_take_host(struct client_job *j,
-                                           const struct client_host *h,
-                                           slice policy_key);
 /* Keep it or end it with QUIT; *conn = NULL. */
 MAY_WAIT void client_conn_put(struct client_job *j, struct client_conn **conn);
 void client_conn_free(struct client_conn **conn); /* at once */
