@@ -3,10 +3,12 @@
 covers: relay_recipient_maps transport_maps fast_flush_domains
 """
 import os
+import smtplib
 
 from hatotest import Hato, free_port, wait_for
+from internet import Internet
 from mx import Mx
-from smtptalk import FRIEND, STRANGER, Talk
+from smtptalk import FRIEND, STRANGER, Talk, maildir
 
 NOW = {"minimal_backoff_time": "1s", "maximal_backoff_time": "2s", "queue_run_delay": "1s"}
 
@@ -120,4 +122,29 @@ def test_a_second_mx_keeps_mail_for_days(where, monkeypatch):
             assert len(s.mails("ana", 10, 60)) == 10
             # One warning of each, and nothing else, waited with them.
             assert len(s.mails("boss", 20, 60)) == 20
+            assert wait_for(lambda: "Mail queue is empty" in r.command("postqueue", "-p").stdout)
+
+
+def test_a_second_mx_by_dns(where):
+    """MX 10 the store, MX 20 the relay: the relay takes the mail while the store is away, and
+    the store gets it when it is back."""
+    port = free_port()
+    net = Internet(where / "dns")
+    net.zone("example.test", {"@": ["MX 10 first", "MX 20 second"], "first": "A 127.0.0.1",
+                              "second": "A 127.0.0.3"})
+    r = relay(where, port, transport_maps="", relayhost="", inet_interfaces="127.0.0.3",
+              relay_domains="example.test", relay_recipient_maps="static:x",
+              smtp_tcp_port=str(port), **net.conf())
+    s = store(where, port, virtual_mailbox_domains="example.test")
+    s.write("users", "tomo@example.test:{PLAIN}x::::::\n")
+    with net, r:
+        with smtplib.SMTP("127.0.0.3", r.port, timeout=30) as t:
+            t.sendmail("x@far.example", ["tomo@example.test"], "Subject: x\r\n\r\nx\r\n")
+        # On a port that is not 25 it does not know itself in the list, as Postfix.
+        r.wait_log(r"connect to first\.example\.test\[127\.0\.0\.1\]:\d+: Connection refused", 60)
+        r.wait_log(r"to=<tomo@example\.test>, relay=none, .*status=deferred", 60)
+        with s:
+            r.command("postqueue", "-s", "example.test", check=True)
+            assert wait_for(lambda: maildir(s.box("tomo", "example.test")), 60), r.log()
+            r.wait_log(r"relay=first\.example\.test\[127\.0\.0\.1\]:\d+, .*status=sent")
             assert wait_for(lambda: "Mail queue is empty" in r.command("postqueue", "-p").stdout)

@@ -36,41 +36,40 @@ static int code_of(const struct check *c, const char *param)
     return (int)conf_int(c->a->conf, c->a->service, param);
 }
 
+/* Is a refusal due at once, or only where nothing else refuses for good? */
+static bool is_due(const struct check *c, const struct kind *k, int code)
+{
+    slice action = conf_slice(c->a->conf, c->a->service, k->action);
+
+    return slice_ieqs(action, "defer") || c->warn_depth > 0 || code >= 500;
+}
+
 /* "<name>: class rejected: undeliverable address: why" with this code; 2xx
  * takes the address all the same. */
 static enum verdict say(struct check *c, const struct kind *k, int code,
                         bool is_final, slice why)
 {
     slice own = conf_slice(c->a->conf, c->a->service, k->reason);
-    slice action = conf_slice(c->a->conf, c->a->service, k->action);
     const char *what = is_final ? "undeliverable" : "unverified";
+    const char *rejected = code < 400 ? "" : " rejected";
     char *line;
 
     if (own.n > 0)
         why = own;
     why = slice_sub(why, 0, 250);
-    if (code < 400) {
-        line = arena_printf(c->s->arena, "%d %s <%.*s>: %s: %s address: %.*s",
-                            code, k->status, SLF(c->reply_name), k->class, what,
-                            SLF(why));
-        check_log(c, "reject_warning",
-                  line != NULL ? slice_str(line) : slice_str(what));
-        return SAYS_DUNNO;
-    }
-    if (is_final || slice_ieqs(action, "defer") || c->warn_depth > 0 ||
-        code >= 500)
+    if (code >= 400 && (is_final || is_due(c, k, code)))
         return check_refuse(c, false, code, k->status,
                             "<%.*s>: %s rejected: %s address: %.*s",
                             SLF(c->reply_name), k->class, what, SLF(why));
-    /* Go on, but do not permit: what refuses for good says so first. */
-    line =
-        arena_printf(c->s->arena, "%d %s <%.*s>: %s rejected: %s address: %.*s",
-                     code, k->status, SLF(c->reply_name), k->class, what,
-                     SLF(why));
-    if (line != NULL && !c->if_permit.is_active) {
-        c->if_permit.is_active = true;
-        c->if_permit.line = slice_str(line);
-    }
+    line = arena_printf(c->s->arena, "%d %s <%.*s>: %s%s: %s address: %.*s",
+                        code, k->status, SLF(c->reply_name), k->class, rejected,
+                        what, SLF(why));
+    if (line == NULL)
+        return check_server_error(c);
+    if (code < 400)
+        check_log(c, "reject_warning", slice_str(line));
+    else if (!c->if_permit.is_active)
+        c->if_permit = (struct deferral){ true, slice_str(line) };
     return SAYS_DUNNO;
 }
 

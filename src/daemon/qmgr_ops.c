@@ -55,10 +55,12 @@ int qmgr_rules_set(struct conf *c, struct err *err)
     return 0;
 }
 
-static MAY_WAIT int resolve_by(struct rules *r, const struct address *address,
-                               slice sender, slice addr, struct arena *a,
+/* By one of the two sets of rules, which stays until it has answered. */
+static MAY_WAIT int resolve_by(const struct address *address, slice sender,
+                               slice addr, struct arena *a,
                                struct queue_route *out, struct err *err)
 {
+    struct rules *r = rules;
     struct address_route route;
     int rc;
 
@@ -75,14 +77,14 @@ static MAY_WAIT int resolve(void *arg UNUSED, slice sender, slice addr,
                             struct arena *a, struct queue_route *out,
                             struct err *err)
 {
-    return resolve_by(rules, rules->address, sender, addr, a, out, err);
+    return resolve_by(rules->address, sender, addr, a, out, err);
 }
 
 static MAY_WAIT int resolve_probe(void *arg UNUSED, slice sender, slice addr,
                                   struct arena *a, struct queue_route *out,
                                   struct err *err)
 {
-    return resolve_by(rules, rules->probes, sender, addr, a, out, err);
+    return resolve_by(rules->probes, sender, addr, a, out, err);
 }
 
 static MAY_WAIT int expand(struct address *address, slice addr,

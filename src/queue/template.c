@@ -105,36 +105,51 @@ static int take_field(struct template *t, size_t kind, slice line,
     return 0;
 }
 
-/* The lines up to `end`, which is taken from *in. */
+/* Header and body of a template, up to the line `end`. */
+static int read_lines(struct template *t, size_t kind, slice end, slice *in,
+                      struct buf *body, struct err *err)
+{
+    bool in_body = false;
+    slice line;
+
+    while (next_line(in, &line)) {
+        if (slice_eq(line, end))
+            return in_body ? 0 : err_perm(err, "%s: no text", kinds[kind].name);
+        if (in_body)
+            (void)buf_printf(body, "%.*s\n", SLF(line));
+        else if (line.n == 0)
+            in_body = true;
+        else if (take_field(t, kind, line, err) < 0)
+            return -1;
+    }
+    return err_perm(err, "%s: the line \"%.*s\" is missing", kinds[kind].name,
+                    SLF(end));
+}
+
+static int check_body(const struct template *t, size_t kind,
+                      const struct buf *body, struct err *err)
+{
+    bool is_ascii =
+        t->charset == NULL || strcasecmp(t->charset, "us-ascii") == 0;
+
+    if (body->overflow)
+        return err_perm(err, "%s: too much text", kinds[kind].name);
+    if (is_ascii && !mail_is_ascii(buf_view(body)))
+        return err_perm(err, "%s: 8-bit text in us-ascii", kinds[kind].name);
+    return 0;
+}
+
 static int take_template(struct template *t, size_t kind, slice end, slice *in,
                          struct err *err)
 {
-    bool in_body = false;
-    bool is_closed = false;
     struct buf body;
-    int rc = 0;
-    slice line;
+    int rc;
 
     template_done(t);
     buf_init(&body, BODY_MAX);
-    while (rc == 0 && !is_closed && next_line(in, &line)) {
-        if (slice_eq(line, end))
-            is_closed = true;
-        else if (in_body)
-            (void)buf_printf(&body, "%.*s\n", SLF(line));
-        else if (line.n == 0)
-            in_body = true;
-        else
-            rc = take_field(t, kind, line, err);
-    }
-    if (rc == 0 && !is_closed)
-        rc = err_perm(err, "%s: the line \"%.*s\" is missing", kinds[kind].name,
-                      SLF(end));
-    if (rc == 0 && (body.overflow || !in_body))
-        rc = err_perm(err, "%s: no text, or too much", kinds[kind].name);
-    if (rc == 0 && !mail_is_ascii(buf_view(&body)) &&
-        (t->charset == NULL || strcasecmp(t->charset, "us-ascii") == 0))
-        rc = err_perm(err, "%s: 8-bit text in us-ascii", kinds[kind].name);
+    rc = read_lines(t, kind, end, in, &body, err);
+    if (rc == 0)
+        rc = check_body(t, kind, &body, err);
     if (rc == 0)
         t->body = slice_xstrdup(buf_view(&body));
     else
