@@ -3,6 +3,7 @@ files too; by queue id, address, Message-ID."""
 import gzip
 import imaplib
 import json
+import re
 import smtplib
 
 import pytest
@@ -142,3 +143,29 @@ def test_of_a_running_server(where, fmt):
         assert "message-id <first@x>" in out and "second" not in out
         assert "=> <ana@example.com> sent (delivered to maildir)" in out
         assert wait_for(lambda: ", done" in h.command("trace", "<first@x>").stdout, 20)
+
+
+def test_mail_to_another_server(where):
+    """The attempt, the far side's answer, and the report when it refuses."""
+    (where / "far").mkdir()
+    with Mx(where / "far", users=("ana",)) as far, \
+            Mx(where, main={"relayhost": f"[127.0.0.1]:{far.port}",
+                            "virtual_mailbox_domains": "home.example",
+                            "smtpd_relay_restrictions": "permit_mynetworks, reject"}) as h:
+        h.write("users", "tomo@home.example:{PLAIN}x::::::\n")
+        with smtplib.SMTP("127.0.0.1", h.port) as s:
+            s.sendmail("tomo@home.example", ["ana@example.com"], "Message-ID: <good@x>\r\n\r\nx\r\n")
+            s.sendmail("tomo@home.example", ["no@example.com"], "Message-ID: <bad@x>\r\n\r\nx\r\n")
+        far.mails("ana")
+        h.wait_log("to=<tomo@home.example>.*status=sent", 30)
+        out = h.command("trace", "<good@x>", check=True).stdout
+        assert "=> <ana@example.com> sent (250 2.0.0 Ok: queued as " in out, out
+        there = far.command("trace", "ana@example.com", check=True).stdout
+        assert "message-id <good@x>" in there and "delivered to maildir" in there
+        out = h.command("trace", "no@example.com", check=True).stdout
+        assert "=> <no@example.com> bounced (" in out and "notification of " in out, out
+        assert "=> <tomo@home.example> sent (delivered to maildir)" in out, out
+        numbers = h.command("metrics", check=True).stdout
+        for status in ("sent", "bounced"):
+            assert f'hato_deliveries_total{{transport="smtp",status="{status}"}} 1' in numbers
+        assert re.search(r"^hato_smtp_deliveries_total.* [1-9]", numbers, re.M), numbers
