@@ -841,3 +841,17 @@ def test_client_certificates(where, certs):
             for name in rows:
                 ends(h, f"x@{name}.test", SENT)
         assert shown == {f"RCPT TO:<x@{name}.test>": cn for name, (_, _, cn) in rows.items()}
+
+
+def test_bad_settings(where, certs):
+    """What cannot be meant is told before anything starts."""
+    bad = {"smtp_tls_security_level": "always", "lmtp_tls_CAfile": "/nowhere/ca.pem",
+           "smtp_tls_cert_file": certs.path("good.pem"),
+           "smtp_tls_key_file": certs.path("self.key")}
+    h = Hato(where, main=bad)
+    p = h.command("check")
+    out = p.stdout + p.stderr
+    assert p.returncode != 0
+    assert 'smtp_tls_security_level: "always" is no level' in out
+    assert "/nowhere/ca.pem: No such file or directory" in out
+    assert "does not fit the certificate in" in out

@@ -297,8 +297,77 @@ static void check_service(struct check *k)
     check_settings(k);
 }
 
+/* ---- clients */
+
+/* A parameter of smtp_* or lmtp_*. */
+static slice client_param(struct check *k, bool is_lmtp, const char *suffix)
+{
+    char name[80];
+    const struct conf_param *p;
+
+    (void)snprintf(name, sizeof name, "%s_%s", is_lmtp ? "lmtp" : "smtp",
+                   suffix);
+    p = conf_param_find(slice_str(name));
+    CHECK(p != NULL);
+    k->param = p->name;
+    return conf_slice(k->conf, k->service, k->param);
+}
+
+static void check_level(struct check *k, bool is_lmtp)
+{
+    static const char *const levels[] = { "none",   "may",         "encrypt",
+                                          "dane",   "dane-only",   "verify",
+                                          "secure", "fingerprint", "" };
+    slice level = client_param(k, is_lmtp, "tls_security_level");
+
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        if (slice_ieqs(level, levels[i]))
+            return;
+    say(k, CONF_ERROR, "say none, may, encrypt, dane, verify or secure",
+        "%s: \"%.*s\" is no level", k->param, SLF(level));
+}
+
+static void check_client(struct check *k, bool is_lmtp)
+{
+    static const char *const files[] = { "tls_CAfile",
+                                         "tls_trust_anchor_file" };
+    struct keys_set set;
+
+    check_level(k, is_lmtp);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        slice path = client_param(k, is_lmtp, files[i]);
+        struct buf text;
+        struct stat st;
+
+        buf_init(&text, KEYS_FILE_MAX);
+        if (path.n > 0)
+            (void)read_path(k, path, &text, &st);
+        buf_done(&text);
+    }
+    keys_client_set_of(k->conf, k->service, is_lmtp, &set);
+    (void)client_param(k, is_lmtp, "tls_cert_file");
+    for (size_t i = 0; i < set.n; i++)
+        check_pair(k, &set.v[i]);
+}
+
+static void check_clients(const struct conf *c, struct conf_diags *diags)
+{
+    struct check k = { .conf = c, .diags = diags };
+
+    check_client(&k, false);
+    check_client(&k, true);
+    for (size_t i = 0; i < conf_service_count(c); i++) {
+        k.service = conf_service_at(c, i);
+        if (strcmp(k.service->command, "smtp") == 0)
+            check_client(&k, false);
+        else if (strcmp(k.service->command, "lmtp") == 0)
+            check_client(&k, true);
+    }
+}
+
 void keys_check(const struct conf *c, struct conf_diags *diags)
 {
+    check_clients(c, diags);
     for (size_t i = 0; i < conf_service_count(c); i++) {
         struct check k = { .conf = c,
                            .service = conf_service_at(c, i),
