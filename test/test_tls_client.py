@@ -164,7 +164,8 @@ NOT_TRUSTED = r"dsn=4\.7\.5, status=deferred \(Server certificate not trusted\)"
 NOT_VERIFIED = r"dsn=4\.7\.5, status=deferred \(Server certificate not verified\)"
 NOT_OFFERED = r"dsn=4\.7\.4, status=deferred \(TLS is required, but was not offered"
 PROBLEM = r"dsn=4\.7\.5, status=deferred \(client TLS configuration problem\)"
-NO_HANDSHAKE = r"dsn=4\.7\.5, status=deferred \(Cannot start TLS: handshake failure\)"
+BROKEN = (r"dsn=4\.7\.5, status=deferred \((Cannot start TLS: handshake failure|"
+          r"the server spoke in the clear behind STARTTLS)\)")
 SENT = "status=sent"
 
 
@@ -186,17 +187,15 @@ DANE = {
                 r"dsn=4\.7\.5, status=deferred \(Server certificate not verified\)"),
     "clear": ("clear", (3, 1, 1, "self"),
               r"dsn=4\.7\.4, status=deferred \(TLS is required, but was not offered by host "),
-    "broken": ("garbage", (3, 1, 1, "self"),
-               r"dsn=4\.7\.5, status=deferred \((Cannot start TLS: handshake failure|"
-               r"the server spoke in the clear behind STARTTLS)\)"),
+    "broken": ("garbage", (3, 1, 1, "self"), BROKEN),
     # RFC 7672 3.1.3 and 2.1.1: TLS without a proof.
     "pkix": ("self", (1, 1, 1, "good"), r"status=sent"),
     "pkixclear": ("clear", (1, 1, 1, "good"), r"dsn=4\.7\.4, status=deferred"),
     # No TLSA: by chance.
     "none": ("self", None, r"status=sent"),
     "noneclear": ("clear", None, r"status=sent"),
-    "nonebroken": ("garbage", None, r"status=sent"),
-    "noneclose": ("close", None, r"status=sent"),
+    "nonebroken": ("garbage", None, BROKEN),
+    "noneclose": ("close", None, BROKEN),
 }
 SERVERS = {"good": 2, "self": 3, "old": 4, "wrong": 5, "clear": 6, "garbage": 7, "close": 8}
 
@@ -279,23 +278,35 @@ def test_dane(where, certs):
             f"{n}.test={n}:" for n in ("halfdane", "halfmust", "agile256")))
         maps = maps.replace("{{", "{").replace("}}", "}")
         main = main_cf(net, servers, transport_maps=maps)
-        with net, Hato(where, main=main, master=master) as h:
+        h = Hato(where, main=main, master=master)
+        clock = TestClock(h)
+        with net:
+            h.start(env=clock.env)
             others = {"bogus": r"dsn=4\.7\.5, status=deferred \(TLSA lookup error for mx\.bogus",
                       "servfail": r"dsn=4\.7\.5, status=deferred \(TLSA lookup error for "
                                   r"mx\.servfail\.test:",
                       "unsigned": "status=sent", "half": SENT, "halfmust": SENT,
                       "halfdane": NOT_TRUSTED, "agile": NOT_TRUSTED, "agile256": SENT}
-            send(h, *[f"x@{d}.test" for d in (*DANE, *others)])
-            for domain, (_, _, end) in DANE.items():
-                ends(h, f"x@{domain}.test", end)
-            for domain, end in others.items():
-                ends(h, f"x@{domain}.test", end)
-            log = h.log()
-            for domain in ("ee", "ta", "eeold"):
-                assert f"Verified TLS connection established to mx.{domain}.test[" in log
-            for domain in ("none", "unsigned", "pkix"):
-                assert f"Untrusted TLS connection established to mx.{domain}.test[" in log
-            assert "certificate verification failed for mx.eewrong.test[" in log
+            try:
+                send(h, *[f"x@{d}.test" for d in (*DANE, *others)])
+                for domain, (_, _, end) in DANE.items():
+                    ends(h, f"x@{domain}.test", end)
+                for domain, end in others.items():
+                    ends(h, f"x@{domain}.test", end)
+                log = h.log()
+                for domain in ("ee", "ta", "eeold"):
+                    assert f"Verified TLS connection established to mx.{domain}.test[" in log
+                for domain in ("none", "unsigned", "pkix"):
+                    assert f"Untrusted TLS connection established to mx.{domain}.test[" in log
+                assert "certificate verification failed for mx.eewrong.test[" in log
+                # Not at the first attempt; later in the clear.
+                clock.move(3600)
+                for domain in ("nonebroken", "noneclose"):
+                    ends(h, f"x@{domain}.test", SENT)
+                assert "to=<x@broken.test>" in h.log()
+                assert not any("x@broken" in str(m.rcpts) for m in servers["garbage"].messages)
+            finally:
+                h.stop()
             assert servers["close"].tls == 0
 
 
@@ -312,7 +323,7 @@ LEVELS = {
     "none": ("self", "none", SENT),
     "may": ("self", "may", SENT),
     "mayclear": ("clear", "may", SENT),
-    "maybroken": ("garbage", "may", SENT),
+    "maybroken": ("garbage", "may", BROKEN),
     "encrypt": ("self", "encrypt", SENT),
     "encclear": ("clear", "encrypt", NOT_OFFERED),
     "verify": ("good", "verify match=mx.level.test", SENT),

@@ -298,25 +298,26 @@ static slice find_places(const struct dns_answer *answer)
     return found;
 }
 
+MAY_WAIT static int send_to(struct sending *v, slice place, struct err *err)
+{
+    slice to;
+
+    if (slice_istarts(place, SL("https://")))
+        return post(v, place, err);
+    if (!slice_istarts(place, SL("mailto:")))
+        return err_perm(err, "neither mailto: nor https:");
+    to = report_address(v->a, slice_from(place, 7));
+    return to.n > 0 ? send_mail(v, to, err) : err_perm(err, "no address");
+}
+
 MAY_WAIT static void send_to_all(struct sending *v, slice places)
 {
     slice place;
 
     while (slice_token(&places, ", \t", &place)) {
         struct err err = { 0 };
-        slice to;
-        int rc;
 
-        if (slice_istarts(place, SL("mailto:"))) {
-            to = report_address(v->a, slice_from(place, 7));
-            rc = to.n > 0 ? send_mail(v, to, &err)
-                          : err_perm(&err, "no address");
-        } else if (slice_istarts(place, SL("https://"))) {
-            rc = post(v, place, &err);
-        } else {
-            continue;
-        }
-        if (rc == 0)
+        if (send_to(v, place, &err) == 0)
             event_text(EV_INFO, "fetcher", NULL,
                        "report on TLS to %.*s sent to %.*s", SLF(v->domain),
                        SLF(place));

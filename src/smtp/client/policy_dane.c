@@ -117,28 +117,25 @@ MAY_WAIT static int find(struct policy_job *j, slice *base,
 static bool is_possible(struct policy_job *j)
 {
     const struct client_host *h = j->host;
-    const char *why = NULL;
+    bool has_name = h->unix_path.n == 0 && h->addr.n > 0 &&
+                    !slice_eq(h->name, h->addr) && j->client->dns != NULL &&
+                    j->service->host_dns;
+    bool is_known = h->host_secure || j->tls->force_insecure_host;
+    bool has_mx = !h->is_mx || h->mx_secure ||
+                  (j->out->level != TLS_LEVEL_DANE_ONLY &&
+                   j->tls->insecure_mx != TLS_LEVEL_MAY);
 
-    if (h->unix_path.n > 0 || h->addr.n == 0 || slice_eq(h->name, h->addr))
-        why = "non DNSSEC destination";
-    else if (j->client->dns == NULL || !j->service->host_dns)
-        why = "non DNSSEC destination";
-    else if (!h->host_secure && !j->tls->force_insecure_host)
-        why = "non DNSSEC destination";
-    else if (h->is_mx && !h->mx_secure &&
-             (j->out->level == TLS_LEVEL_DANE_ONLY ||
-              j->tls->insecure_mx == TLS_LEVEL_MAY))
-        why = "non DNSSEC destination";
-    if (why != NULL)
-        incompatible(j, TLS_LEVEL_MAY, why);
-    return why == NULL;
+    if (has_name && is_known && has_mx)
+        return true;
+    incompatible(j, TLS_LEVEL_MAY, "non DNSSEC destination");
+    return false;
 }
 
 int policy_dane(struct policy_job *j, struct err *err)
 {
     struct tls_connect *how = &j->out->how;
-    struct dns_answer answer;
-    slice base;
+    struct dns_answer answer = { .result = DNS_FAIL };
+    slice base = SLICE_NONE;
     int found;
 
     if (!is_possible(j))

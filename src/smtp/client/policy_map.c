@@ -30,38 +30,49 @@ static int version_of(slice name)
 
 enum { OLDEST = 0x0301, NEWEST = 0x0304 };
 
+struct versions {
+    unsigned with, without; /* a bit each; bit 8: one that is not there */
+    int low, high;
+};
+
+static int one_version(struct versions *v, slice word, struct err *err)
+{
+    bool is_range =
+        slice_starts(word, SL(">=")) || slice_starts(word, SL("<="));
+    bool is_not = word.p[0] == '!';
+    size_t skip = is_range ? 2 : is_not ? 1 : 0;
+    int number = version_of(slice_trim(slice_from(word, skip)));
+    unsigned bit = number >= OLDEST ? 1u << (number - OLDEST) : 1u << 8;
+
+    if (number == 0)
+        return err_perm(err, "\"%.*s\" is no version of TLS", SLF(word));
+    if (is_range && word.p[0] == '>')
+        v->low = number > v->low ? number : v->low;
+    else if (is_range)
+        v->high = number < v->high ? number : v->high;
+    else if (is_not)
+        v->without |= bit;
+    else
+        v->with |= bit;
+    return 0;
+}
+
 int policy_versions(slice list, int *min, int *max, struct err *err)
 {
-    unsigned without = 0, with = 0;
-    int low = OLDEST, high = NEWEST;
+    struct versions v = { .low = OLDEST, .high = NEWEST };
     slice word;
 
-    while (slice_token(&list, ", \t\r\n:;", &word)) {
-        size_t skip =
-            word.p[0] == '!'                                               ? 1
-            : slice_starts(word, SL(">=")) || slice_starts(word, SL("<=")) ? 2
-                                                                           : 0;
-        int v = version_of(slice_trim(slice_from(word, skip)));
-
-        if (v == 0)
-            return err_perm(err, "\"%.*s\" is no version of TLS", SLF(word));
-        if (word.p[0] == '>')
-            low = v > low ? v : low;
-        else if (word.p[0] == '<')
-            high = v < high ? v : high;
-        else if (v >= OLDEST && skip == 1)
-            without |= 1u << (v - OLDEST);
-        else if (skip == 0)
-            with |= v >= OLDEST ? 1u << (v - OLDEST) : 1u << 8;
-    }
+    while (slice_token(&list, ", \t\r\n:;", &word))
+        if (one_version(&v, word, err) < 0)
+            return -1;
     *min = *max = 0;
-    for (int v = low; v <= high; v++) {
-        unsigned bit = 1u << (v - OLDEST);
+    for (int n = v.low; n <= v.high; n++) {
+        unsigned bit = 1u << (n - OLDEST);
 
-        if ((without & bit) || (with != 0 && !(with & bit)))
+        if ((v.without & bit) || (v.with != 0 && !(v.with & bit)))
             continue;
-        *min = *min == 0 ? v : *min;
-        *max = v;
+        *min = *min == 0 ? n : *min;
+        *max = n;
     }
     return *min != 0 ? 0 : err_perm(err, "no version of TLS is left");
 }

@@ -329,6 +329,16 @@ static void report(struct client_job *j, struct client_conn *conn,
                          result == NULL ? p->result : result, slice_str(text));
 }
 
+/* As Postfix: what fails once may be an accident, or somebody who wants to read
+ * along; so not at the first attempt, and no password goes out in the clear for
+ * it. */
+static bool may_go_clear(const struct client_job *j, const struct tls_policy *p)
+{
+    return p->may_fall_back && j->service->login == NULL &&
+           j->before_ms >= 1000 * conf_time(j->client->conf, j->service->line,
+                                            "minimal_backoff_time");
+}
+
 MAY_WAIT static enum client_hello handshake(struct client_job *j,
                                             struct client_conn *conn,
                                             const struct tls_policy *p)
@@ -343,12 +353,7 @@ MAY_WAIT static enum client_hello handshake(struct client_job *j,
         event_text(EV_INFO, j->service->log_name, NULL,
                    "SSL_connect error to %s: %s", conn->name_port, err.log);
         report(j, conn, p, "validation-failure", err.log);
-        /* As Postfix: what fails once may be an accident, or somebody who wants
-         * to read along; so not at the first attempt, and no password goes
-         * out in the clear for it. */
-        if (p->may_fall_back && j->service->login == NULL &&
-            j->before_ms >= 1000 * conf_time(j->client->conf, j->service->line,
-                                             "minimal_backoff_time"))
+        if (may_go_clear(j, p))
             return HELLO_NO_TLS;
         return own_failure(j, conn, "4.7.5",
                            "Cannot start TLS: handshake failure");
@@ -403,7 +408,7 @@ MAY_WAIT static enum client_hello starttls(struct client_job *j,
     if (stream_peek(conn->st).n > 0) { /* injected: CVE-2011-0411 */
         conn->is_dead = true;
         report(j, conn, p, "validation-failure", "data behind STARTTLS");
-        if (p->may_fall_back)
+        if (may_go_clear(j, p))
             return HELLO_NO_TLS;
         return own_failure(j, conn, "4.7.5",
                            "the server spoke in the clear behind STARTTLS");
