@@ -109,8 +109,8 @@ def test_a_second_mx_keeps_mail_for_days(where, monkeypatch):
         r.wait_log(r"status=deferred \(connect to 127\.0\.0\.1\[127\.0\.0\.1\]:\d+: "
                    r"Connection refused\)")
         for day in range(4):
-            forward(24)
             n = r.log().count("status=deferred")
+            forward(24)
             assert wait_for(lambda n=n: r.log().count("status=deferred") >= n + 20, 150), day
         assert "status=bounced" not in r.log() and "expired" not in r.log()
         s = store(where, port)

@@ -9,7 +9,9 @@
  * default) a transcript begins with it, so that quiet sessions cost nothing.
  */
 
-#define NOTES_MAX       32768
+#define NOTES_MAX 32768
+/* Trouble of our own meets every session: one letter is enough for a while. */
+#define OWN_TROUBLE_MS  ((msec)600 * 1000)
 #define NOTES_LINE_MAX  500
 #define NOTES_RCPTS_MAX 100
 
@@ -92,9 +94,11 @@ static unsigned class_of(const struct smtp *s, int code, slice line)
 
     if (s->tx != NULL && s->tx->is_content_refusal)
         return CLASS_DATA;
-    if (slice_eqs(status, "4.3.1"))
+    if (slice_find(line, SL("lookup failure")) >= 0)
+        return CLASS_POLICY; /* as Postfix: not a letter for each of many */
+    if (slice_eqs(status, "4.3.1") || slice_eqs(status, "4.3.0"))
         return CLASS_RESOURCE;
-    if (slice_eqs(status, "4.3.0") || slice_eqs(status, "4.3.5"))
+    if (slice_eqs(status, "4.3.5"))
         return CLASS_SOFTWARE;
     if ((code >= 500 && code <= 504) || code == 555 || code == 421 ||
         slice_eqs(status, "5.5.0") || slice_eqs(status, "5.5.1"))
@@ -216,6 +220,18 @@ MAY_WAIT static int send_letter(struct letter *l, struct arena *a, slice body,
     return 0;
 }
 
+static bool is_wanted(unsigned errors)
+{
+    static msec told;
+
+    if ((errors & ~(unsigned)(CLASS_RESOURCE | CLASS_SOFTWARE)) != 0)
+        return true;
+    if (errors == 0 || (told != 0 && clock_mono() - told < OWN_TROUBLE_MS))
+        return false;
+    told = clock_mono();
+    return true;
+}
+
 void smtp_notes_send(struct smtp *s)
 {
     struct letter l = { .s = s };
@@ -223,8 +239,8 @@ void smtp_notes_send(struct smtp *s)
     struct err err;
     struct buf body;
 
-    if (s->notes == NULL || (s->notes->errors & s->service->notify) == 0 ||
-        s->service->server->is_draining)
+    if (s->notes == NULL || s->service->server->is_draining ||
+        !is_wanted(s->notes->errors & s->service->notify))
         return;
     a = arena_new(4u << 20);
     buf_init(&l.headers, 8192);
