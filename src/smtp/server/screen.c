@@ -82,7 +82,8 @@ struct smtp_screening {
     struct task *waiting; /* for the DNS lists, behind an early client */
     msec began;
     bool wants_greet, wants_dnsbl, is_new, has_failed;
-    bool is_vouched_for;               /* by a list of good clients */
+    bool is_vouched_for; /* by a list of good clients */
+    bool is_over;        /* the early tests: what DNS says now comes too late */
     bool wants_deep[DEEP_N], has_deep; /* one of them */
     bool has_rcpt;       /* the deep tests were passed, or failed */
     unsigned char where; /* the verb before */
@@ -478,7 +479,7 @@ MAY_WAIT static void ask_list(void *arg)
     k->n_pending--;
     if (k->s != NULL) {
         count_answer(k, domain, &answer);
-        if (k->n_pending == 0)
+        if (k->n_pending == 0 && !k->is_over)
             dnsbl_over(k);
     }
     screening_unref(k);
@@ -597,6 +598,7 @@ MAY_WAIT static void enter_smtpd(struct smtp_screening *k)
 {
     struct smtp *s = k->s;
 
+    k->is_over = true;
     if (!k->has_deep)
         tell_pass(k);
     if (k->refusal == NULL && !k->has_deep)
