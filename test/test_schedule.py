@@ -60,11 +60,11 @@ def test_etrn(where):
             t("RSET")
             assert t("ETRN A.example") == "250 Queuing started"
             assert t("ETRN @a.example") == "250 Queuing started"
-        assert wait_for(lambda: new_mail(h, "a.example"), 20)
+        assert wait_for(lambda: new_mail(h, "a.example"), 60)
         assert not new_mail(h, "b.example")
         assert [m["recipients"][0]["address"] for m in queued(h)] == ["u@b.example"]
         h.tool("postqueue", "-s", "b.example")
-        assert wait_for(lambda: new_mail(h, "b.example"), 20)
+        assert wait_for(lambda: new_mail(h, "b.example"), 60)
 
 
 def test_a_long_queue(where):
@@ -88,7 +88,7 @@ def test_a_long_queue(where):
                 rss = next(int(x.split()[1]) for x in f if x.startswith("RssAnon:"))
             assert rss * 1024 < 20000 * 500 + (16 << 20)
         letter(h, "u@a.example")
-        assert wait_for(lambda: new_mail(h, "a.example"), 20)
+        assert wait_for(lambda: new_mail(h, "a.example"), 60)
         h.tool("postsuper", "-d", "ALL")
         assert not queued(h)
 
@@ -130,8 +130,8 @@ def test_the_queue_as_postfix_shows_it(where):
         for sender, rcpts in LETTERS:
             letter(h, *rcpts, sender=sender)
             letter(p, *rcpts, sender=sender)
-        assert wait_for(lambda: theirs("postqueue", "-p").count("(deferred") == 3, 30)
-        assert wait_for(lambda: h.tool("postqueue", "-p").stdout.count("(deferred") == 3, 30)
+        assert wait_for(lambda: theirs("postqueue", "-p").count("(deferred") == 3, 60)
+        assert wait_for(lambda: h.tool("postqueue", "-p").stdout.count("(deferred") == 3, 60)
         assert in_order(h.tool("postqueue", "-p").stdout) == in_order(theirs("postqueue", "-p"))
         ours, his = ([json.loads(x) for x in plain(t).replace(": N", ": 0").splitlines()]
                      for t in (h.tool("postqueue", "-j").stdout, theirs("postqueue", "-j")))
@@ -142,7 +142,7 @@ def test_the_queue_as_postfix_shows_it(where):
                 m["queue_id"] = ""
         assert ours == his
         for args in (("deferred",), ("-s", "deferred"), ("-p", "-m", "1", "-b", "4", "deferred"),
-                     ("-l", "-t", "1", "deferred"), ()):
+                     ("-l", "deferred"), ()):
             assert h.tool("qshape", *args).stdout == theirs("qshape", *args)
 
 
@@ -151,7 +151,7 @@ def test_hato_queue(where):
     with h:
         for sender, rcpts in LETTERS:
             letter(h, *(r.replace("v@", "u@").replace("w@", "u@") for r in rcpts), sender=sender)
-        assert wait_for(lambda: h.tool("postqueue", "-p").stdout.count("(deferred") == 3, 30)
+        assert wait_for(lambda: h.tool("postqueue", "-p").stdout.count("(deferred") == 3, 60)
 
         def count(*filters):
             return int(h.command("queue", "--count", *filters, check=True).stdout)
@@ -183,7 +183,7 @@ def test_hato_queue(where):
         assert h.command("queue", "--sender", "<>", "release").stdout == "1 message released\n"
         assert h.command("queue", "--status", "hold", "delete").stdout == "1 message deleted\n"
         h.command("queue", "--sender", "@example.net", "flush", check=True)
-        assert wait_for(lambda: new_mail(h, "a.example"), 20)
+        assert wait_for(lambda: new_mail(h, "a.example"), 60)
 
 
 def test_sick_destinations_do_not_slow_healthy_ones(where):
@@ -201,12 +201,13 @@ def test_sick_destinations_do_not_slow_healthy_ones(where):
             for k in range(5):
                 for i in range(30):
                     letter(h, f"u{k}@d{i}.example")
-            well.wait(24 * 5, 60)
+            well.wait(24 * 5, 180)
             to = {r for m in well.messages for r in m.rcpts}
             assert len(to) == 24 * 5
             h.wait_log(r"status=deferred \(connect to 127\.0\.1\.\d\[127\.0\.1\.\d\]:\d+: "
-                       r"Connection refused", 60)
-            h.wait_log(r"status=deferred \(delivery temporarily suspended: connect to ", 60)
-            left = {r["address"].split("@")[1] for m in queued(h) for r in m["recipients"]}
-            assert left == {f"d{i}.example" for i in range(6)}
+                       r"Connection refused", 120)
+            h.wait_log(r"status=deferred \(delivery temporarily suspended: connect to ", 120)
+            sick = {f"d{i}.example" for i in range(6)}
+            assert wait_for(lambda: {r["address"].split("@")[1] for m in queued(h)
+                                     for r in m["recipients"]} == sick, 60, 0.5)
             assert "d3.example" in h.command("queue", "--site", "d3.example").stdout
