@@ -88,6 +88,7 @@ struct smtp_client {
     struct client_cache *cache;
     struct list peers;
     size_t n_jobs;
+    size_t n_quits; /* tasks that say QUIT and hold their connection */
     uint64_t n_done, n_connects, n_reuses;
     bool is_draining;
     void (*on_idle)(void *arg);

@@ -133,6 +133,7 @@ void client_conn_free(struct client_conn **cp)
 MAY_WAIT static void quit_task(void *arg)
 {
     struct client_conn *conn = arg;
+    struct smtp_client *c = conn->service->client;
     struct client_reply reply;
     struct err err;
 
@@ -142,6 +143,7 @@ MAY_WAIT static void quit_task(void *arg)
         (void)client_read_reply(conn, loop_after(conn->service->quit_ms),
                                 &reply, &err);
     client_conn_free(&conn);
+    c->n_quits--;
 }
 
 static void quit(struct client_conn **cp)
@@ -150,10 +152,12 @@ static void quit(struct client_conn **cp)
 
     *cp = NULL;
     conn_unlist(conn);
-    if (conn->is_dead)
+    if (conn->is_dead) {
         client_conn_free(&conn);
-    else
-        (void)task_spawn("smtp-quit", quit_task, conn);
+        return;
+    }
+    conn->service->client->n_quits++;
+    (void)task_spawn("smtp-quit", quit_task, conn);
 }
 
 static void on_old(struct timer *t)

@@ -117,8 +117,13 @@ static inline void fake_rcpts(struct fake *f, const char *const *addrs,
         f->job.rcpts[i].addr = slice_str(addrs[i]);
 }
 
-static inline void fake_close(struct fake *f)
+MAY_WAIT static inline void fake_close(struct fake *f)
 {
+    struct err err;
+
+    client_cache_close(f->client->cache);
+    while (f->client->n_quits > 0 && task_inside() && task_sleep(1, &err) == 0)
+        continue;
     arena_free(&f->job.arena);
     smtp_client_free(&f->client);
     dns_free(&f->dns);

@@ -3,6 +3,8 @@
 
 #include "rt/rt.h"
 
+#include <fcntl.h>
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 struct session {
@@ -46,13 +48,16 @@ MAY_WAIT static void run(void *arg)
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
+    static bool is_quiet;
     struct session s;
 
+    if (!is_quiet)
+        event_setup(open("/dev/null", O_WRONLY | O_CLOEXEC), "fuzz");
+    is_quiet = true;
     if (n < 1 || n > 60000)
         return 0;
     s.is_lmtp = (p[0] & 1) != 0;
     s.said = slice_of(p + 1, n - 1);
-    event_setup(open("/dev/null", O_WRONLY | O_CLOEXEC), "fuzz");
     loop_init("fuzz", 1);
     (void)task_spawn("fuzz", run, &s);
     loop_run_until_idle();

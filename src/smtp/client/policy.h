@@ -54,7 +54,7 @@ struct policy_job {
     struct policy_text text;
     bool from_map;
     struct tls_context *own; /* of client_tls_context() */
-    struct client_sts *sts; /* NULL: no policy of MTA-STS */
+    struct client_sts *sts;  /* NULL: no policy of MTA-STS */
 };
 
 /* ---- tls_settings.c */

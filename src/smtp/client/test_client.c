@@ -2,12 +2,12 @@
  * covers: smtp_address_preference smtp_balance_inet_protocols
  * smtp_randomize_addresses smtp_defer_if_no_mx_address_found smtp_host_lookup
  * smtp_dns_reply_filter smtp_cname_overrides_servername smtp_dns_support_level
- * smtp_tcp_port ignore_mx_lookup_error smtp_mx_address_limit
- * lmtp_address_preference lmtp_balance_inet_protocols lmtp_randomize_addresses
- * lmtp_host_lookup lmtp_dns_reply_filter lmtp_dns_support_level
- * lmtp_cname_overrides_servername smtp_mx_session_limit lmtp_mx_session_limit
- * lmtp_mx_address_limit smtp_bind_address6 lmtp_bind_address6
- * lmtp_bind_address_enforce lmtp_bind_address
+ * smtp_tcp_port disable_dns_lookups ignore_mx_lookup_error
+ * smtp_mx_address_limit lmtp_address_preference lmtp_balance_inet_protocols
+ * lmtp_randomize_addresses lmtp_host_lookup lmtp_dns_reply_filter
+ * lmtp_dns_support_level lmtp_cname_overrides_servername smtp_mx_session_limit
+ * lmtp_mx_session_limit lmtp_mx_address_limit smtp_bind_address6
+ * lmtp_bind_address6 lmtp_bind_address_enforce lmtp_bind_address
  */
 #include "base/test_util.h"
 #include "smtp/client/convert.h"
@@ -106,6 +106,8 @@ static const struct {
       "plain", "two.test", "b.test[192.0.2.2]:25" },
     { "smtp_host_lookup = native\n", "plain", "[b.test]",
       "5.4.4 unable to look up host b.test" },
+    { "disable_dns_lookups = yes\n", "plain", "two.test",
+      "5.4.4 unable to look up host two.test" },
     { "smtp_dns_support_level = disabled\n", "plain", "two.test",
       "5.4.4 unable to look up host two.test" },
     { "lmtp_cname_overrides_servername = yes\n", "lm", "cname.test",
