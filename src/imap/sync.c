@@ -151,9 +151,9 @@ bool imap_sync(struct imap_session *s, bool with_expunges)
     unsigned pending;
     struct err err;
 
+    s->has_news = false; /* of no mailbox there are none */
     if (sel == NULL)
         return true;
-    s->has_news = false;
     if (store_mailbox_is_gone(sel->view.mailbox)) {
         imap_bye(s, "Mailbox was deleted.");
         return false;
