@@ -758,18 +758,18 @@ static void kick(struct broker *b, struct chan *c, struct msg *m)
     uint64_t n_kicked = 0;
     struct buf body;
 
+    /* Each time another one: the map has forgotten what was freed, and compares
+     * its address only.  NOLINTBEGIN(clang-analyzer-unix.Malloc) */
     while ((n = map_next(&b->sessions, &pos, n)) != NULL) {
         struct session *s = CONTAINER_OF(n, struct session, node);
 
-        /* Each time another one: the map has forgotten what was freed.
-         * NOLINTBEGIN(clang-analyzer-unix.Malloc) */
         if (!slice_eq(find(s->about, AT_USER), user) ||
             (remote.n > 0 && !slice_eq(find(s->about, AT_REMOTE), remote)))
             continue;
-        /* NOLINTEND(clang-analyzer-unix.Malloc) */
         kick_one(s);
         n_kicked++;
     }
+    /* NOLINTEND(clang-analyzer-unix.Malloc) */
     buf_init(&body, 64);
     attr_put_u64(&body, AT_SIZE, n_kicked);
     chan_answer(c, m->id, buf_view(&body), NULL, 0);
