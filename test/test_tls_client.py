@@ -697,7 +697,8 @@ def test_reports(where, certs):
                 ends(h, "a@stsself.test", NOT_TRUSTED)
                 ends(h, "a@ee.test", NOT_TRUSTED)
                 ends(h, "a@none.test", SENT)
-                wait_for(lambda: False, 1)
+                assert wait_for(lambda: "reported domains 4" in h.command("status").stdout,
+                                30, 0.5), h.command("status").stdout
                 clock.move(86400)
                 assert wait_for(lambda: web.posted, 30), h.log()
                 mail = servers["clear"].wait(4, 60)  # a@none and three reports
