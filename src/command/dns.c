@@ -135,7 +135,7 @@ static bool is_reverse(struct question *q)
 int command_dns(int argc, char **argv)
 {
     struct question q = { .type = DNS_A };
-    struct arena *a = arena_new(65536);
+    struct arena *a;
     slice ascii;
 
     if (argc < 2 || argc > 3 ||
@@ -144,6 +144,7 @@ int command_dns(int argc, char **argv)
                               "SRV|CNAME|NS|SOA]\n       hato dns ADDRESS\n");
         return EX_USAGE;
     }
+    a = arena_new(65536);
     q.name = slice_str(argv[1]);
     if ((argc == 3 || !is_reverse(&q)) && !mail_is_ascii(q.name) &&
         dns_ascii_name(q.name, a, &ascii) == 0)
