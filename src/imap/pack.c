@@ -161,7 +161,8 @@ static bool find_missing(const struct imap_packed *p,
     while (runs.n > 0) {
         uint32_t gap, n;
 
-        if (!get_number(&runs, &gap) || !get_number(&runs, &n))
+        if (!get_number(&runs, &gap) || !get_number(&runs, &n) ||
+            n > p->messages - seq)
             return false;
         uid += gap;
         while (n-- > 0) {
@@ -198,7 +199,9 @@ static int put_back(struct imap_session *s, const struct imap_packed *p,
     store_mailbox_status(m, &st);
     if (st.uidvalidity != p->uidvalidity)
         return err_perm(err, "Mailbox was made anew.");
-    if (!find_missing(p, m, &sel->missing))
+    /* A record may hold anything, but no more than there ever were. */
+    if (p->last_uid >= st.uidnext || p->messages > p->last_uid ||
+        !find_missing(p, m, &sel->missing))
         return err_temp(err, "packed session of %.*s is damaged", SLF(s->user));
     known = store_row_at(m, p->last_uid + 1);
     v->rows = known;
