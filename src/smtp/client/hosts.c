@@ -84,31 +84,38 @@ static const char *type_name(enum dns_type type)
 
 static const char dropped[] = "DNS reply filter drops all results";
 
-/* smtp_dns_reply_filter: "name. ttl IN MX 10 mx.name." -> IGNORE */
+/* "name. ttl IN MX 10 mx.name.", as the filter reads it. */
+static slice rr_text(struct client_job *j, slice name, const struct dns_rr *rr)
+{
+    if (rr->type == DNS_MX)
+        return slice_str(arena_printf(j->arena, "%.*s. %u IN MX %u %.*s.",
+                                      SLF(name), rr->ttl, rr->pref,
+                                      SLF(rr->name)));
+    return slice_str(
+        arena_printf(j->arena, "%.*s. %u IN %s %.*s", SLF(name), rr->ttl,
+                     type_name(rr->type),
+                     SLF(ip_text(j->arena, rr->type == DNS_AAAA, rr->ip))));
+}
+
+/* smtp_dns_reply_filter: the only action is IGNORE. */
 MAY_WAIT static bool is_ignored(struct client_job *j, slice name,
                                 const struct dns_rr *rr)
 {
     struct err err;
     slice value;
-    const char *key;
 
-    if (rr->type == DNS_MX)
-        key = arena_printf(j->arena, "%.*s. %u IN MX %u %.*s.", SLF(name),
-                           rr->ttl, rr->pref, SLF(rr->name));
-    else
-        key =
-            arena_printf(j->arena, "%.*s. %u IN %s %.*s", SLF(name), rr->ttl,
-                         type_name(rr->type),
-                         SLF(ip_text(j->arena, rr->type == DNS_AAAA, rr->ip)));
-    if (table_list_lookup(j->service->dns_filter, slice_str(key), 0, j->arena,
-                          &value, &err) < 0) {
+    if (table_list_lookup(j->service->dns_filter, rr_text(j, name, rr), 0,
+                          j->arena, &value, &err) < 0) {
         log_warning("%s", err.log);
         return false;
     }
-    if (value.p != NULL && !slice_ieqs(value, "IGNORE"))
-        log_warning("%s: unknown action \"%.*s\"",
-                    client_param(j->service, "dns_reply_filter"), SLF(value));
-    return value.p != NULL && slice_ieqs(value, "IGNORE");
+    if (value.p == NULL)
+        return false;
+    if (slice_ieqs(value, "IGNORE"))
+        return true;
+    log_warning("%s: unknown action \"%.*s\"",
+                client_param(j->service, "dns_reply_filter"), SLF(value));
+    return false;
 }
 
 MAY_WAIT static void filter_answer(struct client_job *j,
@@ -284,7 +291,7 @@ MAY_WAIT static size_t add_addresses(struct finding *f, slice name,
         q[n_q++] = (struct dns_question){ name, DNS_A, 0 };
     if (f->service->use_v6)
         q[n_q++] = (struct dns_question){ name, DNS_AAAA, 0 };
-    if (f->service->host_dns) {
+    if (f->service->host_dns && n_q > 0) {
         if (client_dns(f->job, q, n_q, a, &err) < 0) {
             name_error(f->job, "4.4.3", name, q[0].type,
                        "Host not found, try again");

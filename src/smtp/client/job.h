@@ -173,7 +173,7 @@ bool client_dest_parse(const struct client_service *s, slice dest, slice *host,
 
 /* ---- conn.c */
 struct client_cache *client_cache_new(void);
-void client_cache_free(struct client_cache **c);
+void client_cache_free(struct client_cache **cp);
 void client_cache_dump(const struct client_cache *c, struct buf *out);
 /* Close what is idle: the client drains. */
 void client_cache_close(struct client_cache *c);
@@ -183,9 +183,9 @@ void client_dest_begin(struct client_job *j);
 void client_dest_end(struct client_job *j);
 /* An idle connection to the job's nexthop, or NULL. */
 struct client_conn *client_cache_take(struct client_job *j);
-/* Keep it or end it with QUIT; *conn = NULL. */
-MAY_WAIT void client_conn_put(struct client_job *j, struct client_conn **conn);
-void client_conn_free(struct client_conn **conn); /* at once */
+/* Keep it or end it with QUIT; *cp = NULL. */
+MAY_WAIT void client_conn_put(struct client_job *j, struct client_conn **cp);
+void client_conn_free(struct client_conn **cp); /* at once */
 /* Connect to the first host that answers of those not tried yet (they are
  * marked); NULL: none did, j->why tells. */
 MAY_WAIT struct client_conn *client_connect(struct client_job *j,

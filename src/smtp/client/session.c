@@ -197,6 +197,20 @@ MAY_WAIT static int say_hello(struct client_job *j, struct client_conn *conn,
     return rc;
 }
 
+/* We have reached ourselves. */
+MAY_WAIT static enum client_hello found_self(struct client_job *j,
+                                             struct client_conn *conn)
+{
+    event_text(EV_WARNING, j->service->log_name, j->queue_id,
+               "host %s replied to HELO/EHLO with my own hostname %s",
+               conn->name_port, conf_str(j->client->conf, NULL, "myhostname"));
+    client_why_set(j, "5.4.6", "mail for %.*s loops back to myself",
+                   SLF(j->nexthop));
+    j->is_loop = true;
+    client_bulk_fail(j, conn, false);
+    return HELLO_FAILED;
+}
+
 MAY_WAIT static enum client_hello ehlo(struct client_job *j,
                                        struct client_conn *conn)
 {
@@ -234,18 +248,8 @@ MAY_WAIT static enum client_hello ehlo(struct client_job *j,
         if (r.code / 100 != 2)
             return refused(j, conn, &r, false);
     }
-    if (conn->is_self && conn->host.port == SMTP_PORT) {
-        event_text(EV_WARNING, s->log_name, j->queue_id,
-                   "host %s replied to HELO/EHLO with my own hostname %s",
-                   conn->name_port,
-                   conf_str(j->client->conf, NULL, "myhostname"));
-        client_why_set(j, "5.4.6", "mail for %.*s loops back to myself",
-                       SLF(j->nexthop));
-        j->is_loop = true;
-        client_bulk_fail(j, conn, false);
-        return HELLO_FAILED;
-    }
-    return HELLO_OK;
+    return conn->is_self && conn->host.port == SMTP_PORT ? found_self(j, conn)
+                                                         : HELLO_OK;
 }
 
 /* ----------------------------------------------------------------- AUTH */

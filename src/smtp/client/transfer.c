@@ -451,6 +451,26 @@ MAY_WAIT static int reply_to_nothing(struct transfer *t)
     return 0;
 }
 
+/* What follows the last recipient. */
+MAY_WAIT static int put_end(struct transfer *t, bool with_data, bool with_bdat)
+{
+    struct err local = { .class = ERR_TEMP, .sys = EIO };
+
+    if (with_bdat && put_bdat(t) < 0)
+        return broken(t, &local, "sending message body");
+    if (with_data && !with_bdat)
+        (void)buf_puts(&t->out, "DATA\r\n");
+    return 0;
+}
+
+/* The answers to all before the first recipient. */
+MAY_WAIT static int replies_to_begin(struct transfer *t, bool with_reset)
+{
+    if (with_reset && reply_to_reset(t) < 0)
+        return -1;
+    return replies_to_xforward(t) < 0 ? -1 : reply_to_mail(t);
+}
+
 /* All commands in groups; then DATA's answer. */
 MAY_WAIT static int run_pipelined(struct transfer *t)
 {
@@ -469,19 +489,12 @@ MAY_WAIT static int run_pipelined(struct transfer *t)
         to = min_size(t->n, done + GROUP_RCPTS);
         for (size_t i = done; i < to; i++)
             put_rcpt(t, t->rcpts[i]);
-        if (to == t->n && with_bdat && put_bdat(t) < 0)
-            return broken(t, &(struct err){ .class = ERR_TEMP, .sys = EIO },
-                          "sending message body");
-        if (to == t->n && with_data && !with_bdat)
-            (void)buf_puts(&t->out, "DATA\r\n");
+        if (to == t->n && put_end(t, with_data, with_bdat) < 0)
+            return -1;
         if (send_commands(t, &err) < 0)
             return broken(t, &err, "sending MAIL FROM");
-        if (done == 0) {
-            if (with_reset && reply_to_reset(t) < 0)
-                return -1;
-            if (replies_to_xforward(t) < 0 || reply_to_mail(t) < 0)
-                return -1;
-        }
+        if (done == 0 && replies_to_begin(t, with_reset) < 0)
+            return -1;
         for (size_t i = done; i < to; i++)
             if (reply_to_rcpt(t, t->rcpts[i]) < 0)
                 return -1;
