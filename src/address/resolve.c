@@ -198,10 +198,10 @@ static void set_transport(struct address_route *r, slice value)
         r->nexthop = rest;
 }
 
-/* The key of the null sender in sender_dependent_*. */
-static slice sender_key(slice sender)
+/* What a sender is looked up by in sender_dependent_*. */
+static slice sender_key(slice sender, slice key_of_null)
 {
-    return sender.n > 0 ? sender : SL("<>");
+    return sender.n > 0 ? sender : key_of_null;
 }
 
 /* Off-host: relayhost and its kin, then what a transport says itself. */
@@ -214,14 +214,16 @@ MAY_WAIT static int set_remote(const struct address *a, slice sender,
     slice value;
 
     if (r->class == ADDRESS_CLASS_DEFAULT) {
-        if (address_find(a, &a->sender_transport, sender_key(sender), arena,
+        if (address_find(a, &a->sender_transport,
+                         sender_key(sender, a->null_transport_key), arena,
                          &value, NULL, err) < 0)
             return -1;
         if (value.n > 0 && !slice_ieqs(value, "DUNNO"))
             transport = value;
     }
     r->nexthop = a->relayhost.n > 0 ? a->relayhost : domain;
-    if (address_find(a, &a->sender_relayhost, sender_key(sender), arena, &value,
+    if (address_find(a, &a->sender_relayhost,
+                     sender_key(sender, a->null_relayhost_key), arena, &value,
                      NULL, err) < 0)
         return -1;
     if (value.n > 0)

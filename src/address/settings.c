@@ -168,6 +168,10 @@ static int routes_init(struct address *a, struct err *err)
     own_init(a);
     a->local_transport = text_of(a, way_of(a, "local_transport"));
     a->virtual_transport = text_of(a, way_of(a, "virtual_transport"));
+    a->null_relayhost_key =
+        text_of(a, "empty_address_relayhost_maps_lookup_key");
+    a->null_transport_key =
+        text_of(a, "empty_address_default_transport_maps_lookup_key");
     a->relay_transport = text_of(a, way_of(a, "relay_transport"));
     a->default_transport = text_of(a, way_of(a, "default_transport"));
     a->relayhost = text_of(a, way_of(a, "relayhost"));

@@ -67,6 +67,11 @@ static const struct route_case cases[] = {
     { "sender_dependent_default_transport_maps = inline:{a@b=slow:host, "
       "<>=null:}\n",
       "", "x@else.org", ADDRESS_CLASS_DEFAULT, "null:else.org:x@else.org" },
+    { "sender_dependent_default_transport_maps = inline:{nobody=null:}\n"
+      "empty_address_default_transport_maps_lookup_key = nobody\n"
+      "sender_dependent_relayhost_maps = inline:{none=[two]}\n"
+      "empty_address_relayhost_maps_lookup_key = none\n",
+      "", "x@else.org", ADDRESS_CLASS_DEFAULT, "null:[two]:x@else.org" },
     { "transport_maps = inline:{else.org=smtp:[in]}\n", "", "x@else.org",
       ADDRESS_CLASS_DEFAULT, "smtp:[in]:x@else.org" },
     { "transport_maps = inline:{.else.org=slow:}\n", "", "x@sub.else.org",
