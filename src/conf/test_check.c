@@ -243,9 +243,9 @@ static const struct {
       "main.cf:2: error: unknown parameter "
       "maildorp_destination_recipient_limit (did you mean "
       "maildrop_destination_recipient_limit?)\n" },
-    { "transport_maps = ldap:foo\nfoo_server_host = x\nfoo_bind = no\n", "",
-      "" },
-    { "transport_maps = ldap:foo\nfoo_serer_host = x\n", "",
+    { "tlsproxy_client_policy_maps = ldap:foo\nfoo_server_host = x\nfoo_bind = no\n",
+      "", "" },
+    { "tlsproxy_client_policy_maps = ldap:foo\nfoo_serer_host = x\n", "",
       "main.cf:3: error: unknown parameter foo_serer_host\n" },
     { "",
       "cleanup unix n - y - 0 cleanup\nrewrite unix - - y - - trivial-rewrite\n"
