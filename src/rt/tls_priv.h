@@ -42,7 +42,7 @@ struct tls_conn {
     SSL *ssl;
     const struct stream_io *io; /* beneath */
     struct tls_context *context;
-    char *held;     /* session tickets, which go with what comes next */
+    char *held; /* session tickets, which go with what comes next */
     size_t n_held;
     int16_t broken; /* errno of the io beneath */
     bool saw_end;   /* the io beneath has ended */
