@@ -19,6 +19,7 @@ enum {
     MOVE_HEAD = 36,
     MOVE_ITEM = 20,
     MOVE_ITEMS = 8192, /* of one record */
+    MOVE_BYTES = MOVE_ITEMS * MOVE_ITEM,
 };
 
 static struct move *move_find(const struct store_mailbox *m, const char *key)
@@ -86,12 +87,12 @@ int moves_each_record(const struct store_mailbox *m,
     for (const struct move *v = m->moves; v; v = v->next) {
         slice all = buf_view(&v->items);
 
-        for (size_t i = 0; i < all.n; i += MOVE_ITEMS * MOVE_ITEM) {
+        for (size_t i = 0; i < all.n; i += MOVE_BYTES) {
             buf_clear(&b);
             buf_put(&b, v->key, ID_BYTES);
             buf_put(&b, v->guid, ID_BYTES);
             buf_u32(&b, v->uidvalidity);
-            buf_slice(&b, slice_sub(all, i, MOVE_ITEMS * MOVE_ITEM));
+            buf_slice(&b, slice_sub(all, i, MOVE_BYTES));
             if (put(arg, buf_view(&b), err) < 0)
                 return -1;
         }

@@ -429,7 +429,7 @@ struct store_copy {
  * opens `from` next finds the first done.
  */
 MAY_WAIT CHECKED int store_copy(struct store_copy *c, struct err *err);
-int store_move_end(struct store_copy *c, bool expunge, struct err *err);
+int store_move_end(struct store_copy *job, bool expunge, struct err *err);
 
 /* ---- messages from a client: APPEND, MULTIAPPEND ----
  *
