@@ -140,7 +140,8 @@ def test_dovecot_by_lmtp(where):
     os.chmod(top, 0o755)
     with mtapeers.DovecotLmtp(f"{top}/peer", 0) as peer:
         target = f"unix:{peer.socket}" if where == "unix" else f"inet:127.0.0.1:{peer.port}"
-        h = Mx(f"{top}/hato", main={"virtual_transport": f"lmtp:{target}"})
+        h = Mx(f"{top}/hato", main={"virtual_transport": f"lmtp:{target}",
+                                    "lmtp_assume_final": "yes" if where == "unix" else "no"})
         with h:
             for case in MAIL:
                 body = send(h.port, case, ["tomo@example.com", "ana@example.com"])
@@ -148,4 +149,12 @@ def test_dovecot_by_lmtp(where):
                     h.log() + peer.log()
                 assert {b.rstrip(b"\n") for b in bodies(peer.mail(), case)} == {body.rstrip(b"\n")}
             assert h.log().count("postfix/lmtp") >= 2 * len(MAIL)
+            # covers: lmtp_assume_final
+            with smtplib.SMTP("127.0.0.1", h.port, timeout=60) as s:
+                s.ehlo()
+                s.mail("tomo@example.com")
+                s.rcpt("ana@example.com", ["NOTIFY=SUCCESS"])
+                s.data(b"Subject: tell me\r\n\r\n")
+            action = b"Action: " + (b"delivered" if where == "unix" else b"relayed")
+            assert wait_for(lambda: [m for m in peer.mail() if action in m], 30), h.log()
     shutil.rmtree(top, ignore_errors=True)

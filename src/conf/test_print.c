@@ -55,6 +55,25 @@ static void test_print(void **state)
     conf_unref(&c);
 }
 
+/* Old names that stand in the defaults of new ones.
+ * covers: smtp_per_record_deadline lmtp_per_record_deadline */
+static void test_old_names(void **state)
+{
+    struct conf *c = conf_from_text(SL("smtp_per_record_deadline = yes\n"
+                                       "lmtp_per_record_deadline = yes\n"
+                                       "lmtp_per_request_deadline = no\n"),
+                                    SL(""), NULL);
+
+    (void)state;
+    assert_true(conf_bool(c, NULL, "smtp_per_request_deadline"));
+    assert_false(conf_bool(c, NULL, "lmtp_per_request_deadline"));
+    conf_unref(&c);
+    c = conf_from_text(SL("lmtp_per_record_deadline = yes\n"), SL(""), NULL);
+    assert_true(conf_bool(c, NULL, "lmtp_per_request_deadline"));
+    assert_false(conf_bool(c, NULL, "smtp_per_request_deadline"));
+    conf_unref(&c);
+}
+
 static void test_services(void **state)
 {
     struct conf *c = conf_from_text(SL(main_cf), SL(master_cf), NULL);
@@ -220,6 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_print),
+        cmocka_unit_test(test_old_names),
         cmocka_unit_test(test_services),
         cmocka_unit_test(test_edit),
         cmocka_unit_test(test_edit_file),

@@ -112,9 +112,10 @@ void client_sent(struct client_job *j, struct client_rcpt *r,
     bool passes_dsn = (conn->can & CAN_DSN) != 0;
 
     r->outcome = OUT_SENT;
-    r->action = conn->service->is_lmtp ? RELAYED_DELIVERED
-                : passes_dsn           ? RELAYED_DSN
-                                       : RELAYED_NO_DSN;
+    /* The end is an LMTP server only where the configuration says so. */
+    r->action = passes_dsn                    ? RELAYED_DSN
+                : conn->service->assume_final ? RELAYED_DELIVERED
+                                              : RELAYED_NO_DSN;
     (void)snprintf(r->status, sizeof r->status, "%s", reply->status);
     r->text = slice_dup(j->arena, reply->text);
     r->diag = slice_str(arena_printf(j->arena, "smtp; %.*s", SLF(reply->text)));

@@ -157,6 +157,9 @@ static void set_dialogue(struct client_service *s)
         s->always_ehlo = client_bool(s, "always_send_ehlo");
         s->never_ehlo = client_bool(s, "never_send_ehlo");
         s->skip_4xx = true;
+        s->pix_workarounds = client_str(s, "pix_workarounds");
+        s->pix_threshold = ms_of(s, "pix_workaround_threshold_time");
+        s->pix_delay = ms_of(s, "pix_workaround_delay_time");
     } else {
         s->assume_final = client_bool(s, "assume_final");
     }
@@ -171,9 +174,6 @@ static void set_dialogue(struct client_service *s)
     s->line_limit = uint_of(s, "line_length_limit");
     s->discard_ehlo = client_str(s, s->is_lmtp ? "discard_lhlo_keywords"
                                                : "discard_ehlo_keywords");
-    s->pix_workarounds = client_str(s, "pix_workarounds");
-    s->pix_threshold = ms_of(s, "pix_workaround_threshold_time");
-    s->pix_delay = ms_of(s, "pix_workaround_delay_time");
 }
 
 static int set_tables(struct client_service *s, struct err *err)
@@ -185,14 +185,15 @@ static int set_tables(struct client_service *s, struct err *err)
         { s->is_lmtp ? "discard_lhlo_keyword_address_maps"
                      : "discard_ehlo_keyword_address_maps",
           &s->discard_ehlo_maps },
-        { "pix_workaround_maps", &s->pix_maps },
+        { s->is_lmtp ? NULL : "pix_workaround_maps", &s->pix_maps },
         { "reply_filter", &s->reply_filter },
         { "delivery_status_filter", &s->status_filter },
         { "dns_reply_filter", &s->dns_filter },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
-        if (client_tables(s, lists[i].suffix, lists[i].out, err) < 0)
+        if (lists[i].suffix != NULL &&
+            client_tables(s, lists[i].suffix, lists[i].out, err) < 0)
             return -1;
     if (client_str(s, "generic_maps").n > 0 &&
         address_new_generic(s->client->conf, s->line, s->client->tables,

@@ -144,7 +144,7 @@ MAY_WAIT static int find_pix(struct client_job *j, struct client_conn *conn,
     const struct client_service *s = j->service;
     slice list = SLICE_NONE;
 
-    if (clock_wall() - j->arrival_ms < s->pix_threshold)
+    if (s->is_lmtp || clock_wall() - j->arrival_ms < s->pix_threshold)
         return 0;
     if (s->pix_maps != NULL && table_list_lookup(s->pix_maps, conn->host.addr,
                                                  0, j->arena, &list, err) < 0)
