@@ -1,6 +1,6 @@
 """A relay in front of a store, and a second MX (MISSION H1 and H5): two and three Hatos.
 
-covers: relay_recipient_maps transport_maps fast_flush_domains
+covers: relay_recipient_maps transport_maps fast_flush_domains best_mx_transport
 """
 import os
 import smtplib
@@ -148,3 +148,25 @@ def test_a_second_mx_by_dns(where):
             assert wait_for(lambda: maildir(s.box("tomo", "example.test")), 60), r.log()
             r.wait_log(r"relay=first\.example\.test\[127\.0\.0\.1\]:\d+, .*status=sent")
             assert wait_for(lambda: "Mail queue is empty" in r.command("postqueue", "-p").stdout)
+
+
+def test_best_mx_transport(where):
+    """Domains whose best MX we are go where best_mx_transport says, once."""
+    net = Internet(where / "dns")
+    net.zone("ours.test", {"@": ["MX 10 mx", "MX 20 other"], "mx": "A 127.0.0.1",
+                           "other": "A 127.0.0.9"})
+    net.zone("second.test", {"@": ["MX 10 other", "MX 20 mx"], "mx": "A 127.0.0.1",
+                             "other": "A 127.0.0.9"})
+    with net:
+        for transport, rcpt, line in (
+                ("discard:", "x@ours.test", r"to=<x@ours.test>, relay=none,.*status=sent"),
+                ("error:5.7.1 nobody here", "y@ours.test",
+                 r"to=<y@ours.test>,.*dsn=5.7.1, status=bounced \(nobody here"),
+                ("smtp", "z@ours.test", r"to=<z@ours.test>,.*dsn=5.4.6, status=bounced"),
+                ("discard:", "x@second.test", r"to=<x@second.test>,.*dsn=4.4.1, status=deferred")):
+            h = Mx(f"{where}/{rcpt}", main={
+                "best_mx_transport": transport, "relayhost": "", "inet_interfaces": "127.0.0.1",
+                "smtp_tls_security_level": "none", **net.conf()})
+            with h:
+                h.tool("sendmail", "-f", "tomo@example.com", rcpt, stdin="Subject: x\n\n")
+                h.wait_log(line, 30)

@@ -19,6 +19,7 @@ struct reply {
     uint32_t index;
     enum outcome outcome;
     slice status, diag, owner, expansion, remote_mta;
+    slice transport, nexthop; /* OUT_DEFERRED: it goes there instead */
     msec tried;
     enum relayed relayed;
     bool has_owner;
@@ -38,6 +39,8 @@ static bool parse_reply(slice in, struct reply *out)
     (void)attr_find(in, AT_STATUS, &out->status);
     (void)attr_find(in, AT_DIAG, &out->diag);
     (void)attr_find(in, AT_EXPANSION, &out->expansion);
+    (void)attr_find(in, AT_TRANSPORT, &out->transport);
+    (void)attr_find(in, AT_NEXTHOP, &out->nexthop);
     (void)attr_find(in, AT_REMOTE_MTA, &out->remote_mta);
     out->tried = (msec)attr_u64_or(in, AT_LAST_ATTEMPT, 0);
     out->relayed = (enum relayed)attr_u64_or(in, AT_ACTION, RELAYED_DELIVERED);
@@ -316,6 +319,24 @@ static void note_origin(struct active *a, const struct reply *y)
     r->relayed = y->relayed;
 }
 
+/* As Postfix's delivery agents hand a request on (best_mx_transport), once. */
+static void pass_on(struct active *a, const struct reply *y)
+{
+    struct qrcpt *r = &a->v[y->index];
+    const struct queue_route route = { active_dup(a, y->transport),
+                                       active_dup(a, y->nexthop), r->to };
+
+    if (r->is_passed_on) {
+        rcpt_decide(a, y->index, true, SL("5.4.6"),
+                    SL("mail forwarding loop between transports"));
+        return;
+    }
+    r->is_passed_on = true;
+    r->state = RS_PENDING;
+    job_add(a, y->index, &route);
+    jobs_submit(a);
+}
+
 static MAY_WAIT void apply_one(struct active *a, const struct reply *y)
 {
     /* A repetition, or what another answer settled. */
@@ -327,6 +348,10 @@ static MAY_WAIT void apply_one(struct active *a, const struct reply *y)
         rcpt_sent(a, y->index, y->status, y->diag);
         break;
     case OUT_DEFERRED:
+        if (y->transport.n > 0) {
+            pass_on(a, y);
+            break;
+        }
         rcpt_deferred(a, y->index, y->status, y->diag);
         break;
     case OUT_BOUNCED:

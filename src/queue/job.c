@@ -132,6 +132,7 @@ static void job_join(struct active *a, uint32_t i, const struct queue_route *r,
     j->rcpts[j->n++] = i;
     a->v[i].to = r->recipient;
     a->v[i].state = RS_JOB;
+    a->v[i].job = j;
 }
 
 void job_add(struct active *a, uint32_t i, const struct queue_route *r)
@@ -158,6 +159,14 @@ void job_add(struct active *a, uint32_t i, const struct queue_route *r)
         job_join(a, i, r, d);
     }
     dest_unref(q, d);
+}
+
+/* Is its i-th recipient still without an answer, and not in another job? */
+static bool is_owed(const struct job *j, size_t i)
+{
+    const struct qrcpt *r = &j->a->v[j->rcpts[i]];
+
+    return r->state == RS_JOB && r->job == j;
 }
 
 /* ---------------------------------------------------------------- requests */
@@ -226,7 +235,7 @@ static size_t put_request(struct buf *b, const struct job *j, uint64_t body_at,
     put_delays(b, a);
     put_head(b, a->q, a);
     for (size_t i = 0; i < j->n; i++) {
-        if (a->v[j->rcpts[i]].state != RS_JOB)
+        if (!is_owed(j, i))
             continue;
         put_rcpt(b, a->q, a, j->rcpts[i]);
         n++;
@@ -287,7 +296,7 @@ static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
     msg_free(&answer);
     *n_left = 0;
     for (size_t i = 0; i < j->n; i++)
-        if (a->v[j->rcpts[i]].state == RS_JOB)
+        if (is_owed(j, i))
             ++*n_left;
     if (*n_left > 0)
         return err_temp(err, "the answer lacks %zu recipients", *n_left);
@@ -297,7 +306,7 @@ static MAY_WAIT int ask(struct job *j, size_t *n_left, struct err *err)
 static void defer_all(struct job *j, slice status, slice text)
 {
     for (size_t i = 0; i < j->n && !active_is_gone(j->a); i++)
-        if (j->a->v[j->rcpts[i]].state == RS_JOB)
+        if (is_owed(j, i))
             rcpt_decide(j->a, j->rcpts[i], false, status, text);
 }
 

@@ -125,7 +125,9 @@ struct qrcpt {
     uint32_t depth;
     uint32_t parent; /* index, or UINT32_MAX */
     enum rcpt_state state;
+    struct job *job; /* of RS_JOB */
     bool has_owner;
+    bool is_passed_on;  /* from one transport to another */
     bool is_grouped;    /* for the report that is being made */
     const char *action; /* of RS_TRACED */
 };

@@ -223,6 +223,8 @@ MAY_WAIT static void try_dest(struct client_job *j, slice dest,
         return;
     for (size_t i = 0; i < n; i++)
         hosts[i].is_fallback = is_fallback;
+    if (n == 0 && j->is_best_mx && j->service->best_mx.n > 0)
+        client_pass_on(j);
     if (n == 0 && j->is_loop)
         j->is_final_nexthop = true; /* a fallback would only prolong it */
     j->is_final_server = false;

@@ -438,6 +438,7 @@ static void truncate_self(struct finding *f, slice domain, unsigned best)
     if (n > 0)
         return;
     loops(f, domain);
+    f->job->is_best_mx = best == pref;
     if (best != pref)
         client_why_set(f->job, "5.4.6", "unable to find primary relay for %.*s",
                        SLF(domain));

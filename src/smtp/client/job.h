@@ -41,6 +41,7 @@ struct client_rcpt {
     enum relayed action;
     char status[16];
     slice text, diag, remote, relay;
+    bool is_passed_on; /* to best_mx_transport */
 };
 
 struct client_job {
@@ -66,6 +67,7 @@ struct client_job {
     bool is_final_nexthop;    /* no other destination comes after this one */
     bool is_final_server;     /* no other host: failures decide */
     bool is_loop;
+    bool is_best_mx; /* we are: best_mx_transport has it */
     bool has_positive;
     char hop_status[16]; /* "" no throttle */
     slice hop_text;
@@ -151,6 +153,8 @@ void client_why_reply(struct client_job *j, const struct client_conn *conn,
  * no other host, kept for the next one otherwise.  `throttle`: tell qmgr. */
 MAY_WAIT void client_bulk_fail(struct client_job *j,
                                const struct client_conn *conn, bool throttle);
+/* Whoever is left goes to best_mx_transport. */
+void client_pass_on(struct client_job *j);
 /* The same for one recipient. */
 MAY_WAIT void client_rcpt_fail(struct client_job *j, struct client_rcpt *r,
                                const struct client_conn *conn);

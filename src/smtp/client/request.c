@@ -210,11 +210,40 @@ static int parse(struct client_job *j, struct msg *m, struct err *err)
 
 /* ---------------------------------------------------------------------- out */
 
-static void put_rcpt(struct buf *b, const struct client_rcpt *r)
+/* "transport:nexthop", either may be missing. */
+static void put_best_mx(struct buf *b, const struct client_job *j)
+{
+    slice rest = j->service->best_mx;
+    slice transport = rest;
+
+    (void)slice_cut(&rest, ':', &transport);
+    (void)attr_put(b, AT_TRANSPORT, transport);
+    (void)attr_put(b, AT_NEXTHOP, rest.n > 0 ? rest : j->nexthop);
+}
+
+void client_pass_on(struct client_job *j)
+{
+    for (size_t i = 0; i < j->n_rcpts; i++) {
+        struct client_rcpt *r = &j->rcpts[i];
+
+        if (r->is_done)
+            continue;
+        r->is_done = r->is_passed_on = true;
+        r->outcome = OUT_DEFERRED;
+        (void)snprintf(r->status, sizeof r->status, "4.3.0");
+        r->text = SL("goes to best_mx_transport");
+        j->n_left--;
+    }
+}
+
+static void put_rcpt(struct buf *b, const struct client_job *j,
+                     const struct client_rcpt *r)
 {
     struct buf n CLEANUP(buf_done);
 
     buf_init(&n, 65536);
+    if (r->is_passed_on)
+        put_best_mx(&n, j);
     (void)attr_put_u64(&n, AT_RCPT_INDEX, r->index);
     (void)attr_put_u64(&n, AT_OUTCOME, r->outcome);
     (void)attr_put_str(&n, AT_STATUS, r->status);
@@ -248,7 +277,7 @@ static void answer(struct client_job *j, uint32_t call)
         (void)attr_put_u64(&b, AT_POSITIVE, 1);
     for (size_t i = 0; i < j->n_rcpts; i++)
         if (j->rcpts[i].is_done)
-            put_rcpt(&b, &j->rcpts[i]);
+            put_rcpt(&b, j, &j->rcpts[i]);
     if (b.overflow) {
         err_temp(&err, "the answer to a delivery request is too large");
         chan_fail(j->chan, call, &err);
