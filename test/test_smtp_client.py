@@ -568,6 +568,7 @@ def test_each_step_has_its_time(many, name, step, doing):
 @pytest.mark.parametrize("name", ["slow", "lmslower"])
 def test_connecting_has_its_time(many, name):
     with socket.socket() as full:
+        full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         full.bind(("127.0.0.1", many.ports[name]))
         full.listen(0)
         held = [socket.socket() for _ in range(4)]
