@@ -108,9 +108,10 @@ static const char *notify_words(const char *value)
     slice rest = slice_str(value);
     size_t n_words = 0;
     bool is_never = false;
-    struct buf b;
+    static struct buf b; /* as long as the process */
     slice word;
 
+    buf_done(&b);
     buf_init(&b, 200);
     while (slice_token(&rest, ", \t", &word)) {
         bool ok = false;
@@ -124,7 +125,7 @@ static const char *notify_words(const char *value)
     }
     if (n_words == 0 || b.overflow || (is_never && n_words > 1))
         command_die(EX_USAGE, "bad -N option value -- %s", value);
-    return buf_cstr(&b); /* as long as the process */
+    return buf_cstr(&b);
 }
 
 static void option_o(struct options *o, const char *rest)

@@ -48,6 +48,8 @@ def main_cf(where, **more):
         "userdb": f"passwd-file:{where}/users",
         "mail_location": f"maildir:{where}/mail/%d/%n",
         "first_valid_uid": "100",
+        # the postmaster is nobody here, and what he is told would stay for ever
+        "notify_classes": "",
         **QUICK,
         **more,
     }
