@@ -73,7 +73,7 @@ struct address {
     size_t n_own;
     struct maps transport, relocated, sender_transport, sender_relayhost;
     bool transport_parents;
-    bool is_probe; /* address_new_probe() */
+    bool is_probe;                                /* address_new_probe() */
     slice null_relayhost_key, null_transport_key; /* empty_address_* */
     slice local_transport, virtual_transport, relay_transport,
         default_transport, relayhost;

@@ -217,9 +217,9 @@ enum {
      * ORIG_ADDR ORCPT NOTIFY DELIVERY_ID PATH DEPTH}; fd: the segment or file,
      * read-only.  The message is HEAD's headers and the body.
      * -> [HOP_STATUS HOP_TEXT] [POSITIVE] RCPT*{RCPT_INDEX OUTCOME STATUS DIAG
-     * [REASON] RELAY [REMOTE_MTA ACTION LAST_ATTEMPT] [EXPANSION OWNER]} (may be long:
-     * chan_answer_big()).  DIAG of smtp is "smtp; 550 5.1.1 ..." when another
-     * host said it, else our own words; REASON is the log's text, "host
+     * [REASON] RELAY [REMOTE_MTA ACTION LAST_ATTEMPT] [EXPANSION OWNER]} (may
+     * be long: chan_answer_big()).  DIAG of smtp is "smtp; 550 5.1.1 ..." when
+     * another host said it, else our own words; REASON is the log's text, "host
      * mx[192.0.2.1] said: 550 5.1.1 ... (in reply to RCPT TO command)": what
      * people read in mailq and reports. */
     DELIVER_REQUEST = 60,

@@ -114,11 +114,11 @@ struct master {
     struct list keyfiles; /* keyfiles.c */
     struct listener *control;
     int control_fd;
-    struct waitq changed; /* a child became ready or ended */
-    struct sema admin;    /* invariant 5 */
+    struct waitq changed;  /* a child became ready or ended */
+    struct sema admin;     /* invariant 5 */
     unsigned n_died[PT_N]; /* by themselves */
-    bool is_reloading;    /* what died waits with its return */
-    char trouble[512];    /* the first failure of the start or reload */
+    bool is_reloading;     /* what died waits with its return */
+    char trouble[512];     /* the first failure of the start or reload */
     int status;
 };
 
