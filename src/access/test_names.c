@@ -436,7 +436,7 @@ static void open_stand(struct stand *t, const char *settings,
                        const char *fields)
 {
     slice rest = slice_str(fields);
-    char text[1200];
+    static char text[1200];
     slice pair;
 
     (void)snprintf(

@@ -84,8 +84,12 @@ static SSL_CTX *client_context(struct talk *t)
 
     if (t->client_max != 0)
         SSL_CTX_set_max_proto_version(ctx, t->client_max);
-    if (t->client_sigs != NULL)
-        assert_int_equal(SSL_CTX_set1_sigalgs_list(ctx, t->client_sigs), 1);
+    if (t->client_sigs != NULL) {
+        char *list = xstrdup(t->client_sigs);
+
+        assert_int_equal(SSL_CTX_set1_sigalgs_list(ctx, list), 1);
+        free(list);
+    }
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT |
                                             SSL_SESS_CACHE_NO_INTERNAL_STORE);
     SSL_CTX_sess_set_new_cb(ctx, keep_session);
@@ -115,8 +119,12 @@ static void client(void *arg)
 
     stream_deadline(t->b, clock_after(10000));
     SSL_set_app_data(ssl, t);
-    if (t->client_name != NULL)
-        SSL_set_tlsext_host_name(ssl, t->client_name);
+    if (t->client_name != NULL) {
+        char *name = xstrdup(t->client_name);
+
+        SSL_set_tlsext_host_name(ssl, name);
+        free(name);
+    }
     if (t->client_alpn != NULL)
         SSL_set_alpn_protos(ssl, (const unsigned char *)t->client_alpn,
                             (unsigned)strlen(t->client_alpn));

@@ -51,8 +51,8 @@ static void write_file(struct store_mailbox *m)
 {
     struct engine_dir *dir = m->account->dir;
     struct buf b CLEANUP(buf_done) = { 0 };
-    char from[PATH_IN_DIR_MAX];
-    char to[PATH_IN_DIR_MAX];
+    char *from CLEANUP(free_ptr) = xasprintf("%s" KEYWORDS_NEW, m->dir);
+    char *to CLEANUP(free_ptr) = xasprintf("%s" DOVECOT_KEYWORDS, m->dir);
     int fd CLEANUP(close_fd) = -1;
     struct err err;
 
@@ -60,8 +60,6 @@ static void write_file(struct store_mailbox *m)
     for (size_t i = 0; i < LETTERS; i++)
         if (is_named(m, i))
             buf_printf(&b, "%zu %s\n", i, m->keyword[i]);
-    (void)snprintf(from, sizeof from, "%s" KEYWORDS_NEW, m->dir);
-    (void)snprintf(to, sizeof to, "%s" DOVECOT_KEYWORDS, m->dir);
     fd = file_openat(engine_dir_fd(dir), from,
                      O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || file_write_all(fd, buf_view(&b), 0) < 0)

@@ -99,8 +99,8 @@ static void test_hostile(void **state)
         "a\nb",
         "tomo@../x",
         "tomo@.example.org",
-        "a\x7f"
-        "b",
+        ("a\x7f"
+         "b"),
     };
     struct setup s;
 
