@@ -104,7 +104,7 @@ static bool is_settled_early(struct active *a, uint32_t i, struct transport *t,
 {
     slice status;
 
-    if (!has_transport(a->q, r->transport)) {
+    if (!has_transport(a->q, r->transport) || t->dead_until > clock_mono()) {
         rcpt_decide(a, i, false, SL("4.3.0"), SL(UNAVAILABLE));
     } else if (t->is_deferred && !a->is_flushed) {
         rcpt_decide(a, i, false, SL("4.3.2"), SL("deferred transport"));
@@ -112,8 +112,6 @@ static bool is_settled_early(struct active *a, uint32_t i, struct transport *t,
         slice text = split_status(r->nexthop, SL("4.3.0"), &status);
 
         rcpt_decide(a, i, false, status, text);
-    } else if (t->dead_until > clock_mono()) {
-        rcpt_decide(a, i, false, SL("4.3.0"), SL(UNAVAILABLE));
     } else {
         return false;
     }
