@@ -2,6 +2,7 @@
 #include "auth/auth.h"
 #include "daemon/daemon.h"
 #include "daemon/fed.h"
+#include "daemon/frame.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
 
@@ -33,18 +34,13 @@ static void on_reload(struct process *p UNUSED, struct conf *conf)
         log_error("%s; the last configuration stays in use", err.log);
 }
 
-static void on_idle(void *arg)
-{
-    process_exit(arg, 0);
-}
-
 static void on_drain(struct process *p)
 {
     /* A reload leaves it where it is; at the end nobody is there to answer. */
     if (p->is_stopping)
         process_exit(p, 0);
     else
-        auth_drain(auth, on_idle, p);
+        auth_drain(auth, frame_on_idle, p);
 }
 
 static void on_status(struct process *p UNUSED, struct buf *out)

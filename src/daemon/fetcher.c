@@ -1,5 +1,6 @@
 /* fetcher: HTTPS to others: policies of MTA-STS, reports on TLS. */
 #include "daemon/daemon.h"
+#include "daemon/frame.h"
 #include "fetch/fetch.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
@@ -18,14 +19,9 @@ static void on_peer(struct process *p UNUSED, enum ptype from UNUSED, int fd)
     fetch_server_on_peer(server, fd);
 }
 
-static void on_idle(void *arg)
-{
-    process_exit(arg, 0);
-}
-
 static void on_drain(struct process *p)
 {
-    fetch_server_drain(server, on_idle, p);
+    fetch_server_drain(server, frame_on_idle, p);
 }
 
 static void on_status(struct process *p UNUSED, struct buf *out)

@@ -1,6 +1,7 @@
 /* keys: private keys; it signs, and gives none away. */
 #include "keys/keys.h"
 #include "daemon/daemon.h"
+#include "daemon/frame.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
 #include "rt/tls.h"
@@ -27,17 +28,12 @@ static void on_peer(struct process *p UNUSED, enum ptype from UNUSED, int fd)
     keys_on_peer(keys, fd);
 }
 
-static void on_idle(void *arg)
-{
-    process_exit(arg, 0);
-}
-
 static void on_drain(struct process *p)
 {
     if (p->is_stopping)
         process_exit(p, 0);
     else
-        keys_drain(keys, on_idle, p);
+        keys_drain(keys, frame_on_idle, p);
 }
 
 static void on_status(struct process *p UNUSED, struct buf *out)

@@ -2,6 +2,7 @@
 #include "local/local.h"
 #include "daemon/daemon.h"
 #include "daemon/fed.h"
+#include "daemon/frame.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
 
@@ -20,14 +21,9 @@ static void on_peer(struct process *p UNUSED, enum ptype from UNUSED, int fd)
     local_on_peer(local, fd);
 }
 
-static void on_idle(void *arg)
-{
-    process_exit(arg, 0);
-}
-
 static void on_drain(struct process *p)
 {
-    local_drain(local, on_idle, p);
+    local_drain(local, frame_on_idle, p);
 }
 
 static void on_status(struct process *p UNUSED, struct buf *out)

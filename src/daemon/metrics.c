@@ -1,6 +1,7 @@
 /* metrics: numbers of all processes, for who watches them. */
 #include "metrics/metrics.h"
 #include "daemon/daemon.h"
+#include "daemon/frame.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
 
@@ -18,17 +19,12 @@ static void on_listener(struct process *p UNUSED,
     metrics_listen(metrics, l);
 }
 
-static void on_idle(void *arg)
-{
-    process_exit(arg, 0);
-}
-
 static void on_drain(struct process *p)
 {
     if (p->is_stopping)
         process_exit(p, 0);
     else
-        metrics_drain(metrics, on_idle, p);
+        metrics_drain(metrics, frame_on_idle, p);
 }
 
 static void on_status(struct process *p UNUSED, struct buf *out)

@@ -1,5 +1,6 @@
 /* resolver: DNS, for all others. */
 #include "daemon/daemon.h"
+#include "daemon/frame.h"
 #include "dns/dns.h"
 #include "ipc/ipc.h"
 #include "rt/sandbox.h"
@@ -19,17 +20,12 @@ static void on_peer(struct process *p UNUSED, enum ptype from UNUSED, int fd)
     dns_server_on_peer(server, fd);
 }
 
-static void on_idle(void *arg)
-{
-    process_exit(arg, 0);
-}
-
 static void on_drain(struct process *p)
 {
     if (p->is_stopping)
         process_exit(p, 0);
     else
-        dns_server_drain(server, on_idle, p);
+        dns_server_drain(server, frame_on_idle, p);
 }
 
 static void on_status(struct process *p UNUSED, struct buf *out)

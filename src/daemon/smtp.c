@@ -1,23 +1,12 @@
 /* smtp: mail to other hosts. */
 #include "daemon/daemon.h"
 #include "daemon/fed.h"
+#include "daemon/frame.h"
 #include "ipc/ipc.h"
-#include "keys/keys.h"
 #include "rt/sandbox.h"
 #include "smtp/client/client.h"
 
-/* How long a start waits for the process `keys`. */
-#define KEYS_MS 5000
-
 static struct smtp_client *client;
-static struct keyring *keyring;
-
-static void on_fd(struct process *p, slice name, int fd)
-{
-    if (keyring == NULL)
-        keyring = keyring_new(p);
-    keyring_on_fd(keyring, name, fd);
-}
 
 MAY_WAIT static int on_start(struct process *p, struct err *err)
 {
@@ -28,15 +17,13 @@ MAY_WAIT static int on_start(struct process *p, struct err *err)
 
     parts.tables = fed_link(p);
     parts.dns = dns_new(p);
-    if (keyring == NULL)
-        keyring = keyring_new(p);
-    parts.keyring = keyring;
+    parts.keyring = frame_keyring(p);
     if (smtp_client_new(&parts, &client, err) < 0)
         return -1;
     if (process_sandbox(p, SANDBOX_INET | SANDBOX_UNIX | SANDBOX_OPEN, paths,
                         NULL, err) < 0)
         return -1;
-    keyring_wait(keyring, clock_after(KEYS_MS));
+    frame_keyring_wait(p);
     return 0;
 }
 
@@ -45,14 +32,9 @@ static void on_peer(struct process *p UNUSED, enum ptype from UNUSED, int fd)
     smtp_client_on_peer(client, fd);
 }
 
-static void on_idle(void *arg)
-{
-    process_exit(arg, 0);
-}
-
 static void on_drain(struct process *p)
 {
-    smtp_client_drain(client, on_idle, p);
+    smtp_client_drain(client, frame_on_idle, p);
 }
 
 static void on_status(struct process *p UNUSED, struct buf *out)
@@ -64,7 +46,7 @@ static const struct process_ops ops = {
     .type = PT_SMTP,
     .on_start = on_start,
     .on_table = fed_on_table,
-    .on_fd = on_fd,
+    .on_fd = frame_on_fd,
     .on_peer = on_peer,
     .on_drain = on_drain,
     .on_status = on_status,

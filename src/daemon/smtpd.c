@@ -1,6 +1,7 @@
 /* smtpd: SMTP sessions of strangers and of the pickup socket. */
 #include "daemon/daemon.h"
 #include "daemon/fed.h"
+#include "daemon/frame.h"
 #include "dns/dns.h"
 #include "ipc/ipc.h"
 #include "keys/keys.h"
@@ -8,18 +9,7 @@
 #include "smtp/smtp.h"
 #include "spool/spool.h"
 
-/* How long a start waits for the process `keys`. */
-#define KEYS_MS 5000
-
 static struct smtp_server *server;
-static struct keyring *keyring;
-
-static void on_fd(struct process *p, slice name, int fd)
-{
-    if (keyring == NULL)
-        keyring = keyring_new(p);
-    keyring_on_fd(keyring, name, fd);
-}
 
 MAY_WAIT static int on_start(struct process *p, struct err *err)
 {
@@ -28,16 +18,14 @@ MAY_WAIT static int on_start(struct process *p, struct err *err)
 
     parts.tables = fed_link(p);
     parts.spool = spool_writer_link(p, NULL);
-    if (keyring == NULL)
-        keyring = keyring_new(p);
-    parts.keyring = keyring;
+    parts.keyring = frame_keyring(p);
     parts.dns = dns_new(p);
     parts.hosts = dns_hosts_new("/etc/hosts"); /* as it is now */
     if (smtp_server_new(&parts, &server, err) < 0)
         return -1;
     if (process_sandbox(p, 0, NULL, NULL, err) < 0)
         return -1;
-    keyring_wait(keyring, clock_after(KEYS_MS));
+    frame_keyring_wait(p);
     return 0;
 }
 
@@ -50,29 +38,24 @@ static void on_listener(struct process *p UNUSED,
         log_error("%s", err.log);
 }
 
-static void on_idle(void *arg)
-{
-    process_exit(arg, 0);
-}
-
 static void on_drain(struct process *p)
 {
-    smtp_server_drain(server, on_idle, p);
+    smtp_server_drain(server, frame_on_idle, p);
     if (p->is_stopping)
         smtp_server_close_all(server);
 }
 
-static void on_status(struct process *p UNUSED, struct buf *out)
+static void on_status(struct process *p, struct buf *out)
 {
     smtp_server_dump(server, out);
-    keyring_dump(keyring, out);
+    keyring_dump(frame_keyring(p), out);
 }
 
 static const struct process_ops ops = {
     .type = PT_SMTPD,
     .on_start = on_start,
     .on_table = fed_on_table,
-    .on_fd = on_fd,
+    .on_fd = frame_on_fd,
     .on_listener = on_listener,
     .on_drain = on_drain,
     .on_status = on_status,
