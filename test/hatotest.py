@@ -29,10 +29,61 @@ pickup unix n - n 60 1 pickup
 """
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+class Ports:
+    """Ports to listen on: none that the kernel gives to an outgoing connection,
+    and none of another run of tests at the same time.  A run owns a block of them
+    by an abstract socket's name, which goes with it."""
+    BLOCK = 1024
+
+    def __init__(self):
+        self.owner = None
+        self.first = self.next = 0
+
+    def own_block(self):
+        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as f:
+            low, high = map(int, f.read().split())
+        firsts = range(10 * self.BLOCK, 65536 - self.BLOCK + 1, self.BLOCK)
+        for first in firsts:
+            if first + self.BLOCK > low and first <= high:
+                continue
+            owner = socket.socket(socket.AF_UNIX)
+            try:
+                owner.bind(f"\0hato-test-ports-{first}")
+            except OSError:
+                owner.close()
+                continue
+            self.owner, self.first = owner, first
+            return
+        raise RuntimeError("no block of ports is left for tests")
+
+    def free(self, below, above):
+        if self.owner is None:
+            self.own_block()
+        room = self.BLOCK - below - above
+        for _ in range(room):
+            port = self.first + below + self.next % room
+            self.next += 1
+            if self.is_free(port):
+                return port
+        raise RuntimeError("no port is free")
+
+    @staticmethod
+    def is_free(port):
+        for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+            with socket.socket(socket.AF_INET, kind) as s:
+                try:
+                    s.bind(("", port))
+                except OSError:
+                    return False
+        return True
+
+
+PORTS = Ports()
+
+
+def free_port(below=0, above=0):
+    """One that nobody uses; as many next to it are this run's too."""
+    return PORTS.free(below, above)
 
 
 def wait_for(what, seconds=10.0, step=0.05):

@@ -139,7 +139,7 @@ def test_a_fresh_configuration_reaches_everybody(where):
         assert p.returncode == 0, p.stdout
         return p.stdout
 
-    run(EXE, "init", conf, "--port", str(free_port()))
+    run(EXE, "init", conf, "--port", str(free_port(60, 470)))
     run(EXE, "start")
     try:
         rcpts = ["tomo", "root", "postmaster", "abuse@example.test",
@@ -211,9 +211,7 @@ def test_a_fresh_configuration_signs_people_in(where):
         assert p.returncode == 0, p.stdout
         return p.stdout
 
-    port = free_port()
-    while not 1000 < port < 60000:
-        port = free_port()
+    port = free_port(60, 470)
     run(EXE, "init", conf, "--port", str(port), "--user", "anna", "--password", "geheim")
     tls = ssl.create_default_context(cafile=os.path.join(conf, "cert.pem"))
     tls.check_hostname = False
