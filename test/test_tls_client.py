@@ -561,6 +561,8 @@ class PolicyHost:
             what = (f"HTTP/1.1 {status} Thing\r\nContent-Type: text/plain\r\n"
                     f"Content-Length: {len(body)}\r\n\r\n{body}").encode()
         t.sendall(what)
+        if what == STALL:
+            t.recv(1)
 
 
 def policy(*mx, mode="enforce", age=86400):
@@ -569,6 +571,8 @@ def policy(*mx, mode="enforce", age=86400):
 
 
 NOT_LISTED = r"dsn=4\.7\.5, status=deferred \(host mx\.\w+\.test is not in the MTA-STS policy of"
+
+STALL = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nversion"
 
 STS = {
     # domain: (server of the MX, what the policy host says, how it ends)
@@ -594,6 +598,8 @@ STS = {
                b"%x\r\n" % len(policy("o.test")) + policy("o.test").encode() + b"\r\n0\r\n\r\n",
                NOT_LISTED),
     "badcert": ("clear", policy("x.test"), SENT),
+    "fields": ("clear", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 20000, SENT),
+    "stall": ("clear", STALL, SENT),
     "nohost": ("clear", None, SENT),
     # DANE takes precedence.
     "stsdane": ("self", policy("other.test"), SENT),
@@ -625,8 +631,15 @@ def test_mta_sts(where, certs):
             try:
                 send(h, *[f"x@{d}.test" for d in STS])
                 for d, (_, _, end) in STS.items():
-                    ends(h, f"x@{d}.test", end)
+                    if d != "stall":
+                        ends(h, f"x@{d}.test", end)
+                # Who stalls is waited for a minute.
+                assert "x@stall.test" in h.command("queue").stdout
+                clock.move(61)
+                ends(h, "x@stall.test", SENT)
                 log = h.log()
+                assert "MTA-STS policy of fields.test: the answer's header is too long" in log
+                assert "MTA-STS policy of toolong.test: the answer is longer than" in log
                 for d in ("sts", "wild", "stsdane"):
                     assert f"Verified TLS connection established to mx.{d}.test[" in log
                 assert "MTA-STS policy of badcert.test: " in log

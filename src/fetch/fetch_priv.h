@@ -8,11 +8,10 @@
 #include "fetch/fetch.h"
 #include "ipc/ipc.h"
 #include "rt/rt.h"
-#include "rt/tls.h"
 
 #define FETCH_LINES_MAX 8192 /* of the lines of a policy that is reported */
 
-/* ---- http.c: one request over TLS, HTTP/1.1 (RFC 9112), no redirections */
+/* ---- http.c: one request over TLS, no redirections */
 struct http_request {
     slice host; /* what the certificate must be for */
     uint16_t port;
@@ -21,7 +20,7 @@ struct http_request {
     slice body;
     const slice *addrs; /* tried in this order */
     size_t n_addrs;
-    struct tls_context *ctx;
+    const struct buf *roots; /* authorities, PEM */
     msec deadline;
 };
 
@@ -31,17 +30,13 @@ struct http_answer {
     struct buf body; /* the caller's: its max is the limit */
 };
 
-/* -1: no whole answer; err->log says why, err->status is "tls" ("4.7.5") when
- * it was the certificate. */
+/* -1: no whole answer; err->log says why, err->status is "4.7.5" when it was
+ * the certificate. */
 MAY_WAIT int http_ask(const struct http_request *r, struct http_answer *out,
                       struct err *err);
-/* Pure: the status line and header fields in `head` (without the empty line).
- * *length -1: until the end; *chunked.  False: nonsense. */
-bool http_parse_head(slice head, struct http_answer *out, int64_t *length,
-                     bool *chunked);
-/* Takes chunks from *in to out; 1 the last came, 0 more is needed, -1
- * nonsense. */
-int http_take_chunks(slice *in, struct buf *out);
+/* Pure: the URL.  False: the host or the path has bytes that would make it
+ * another one's. */
+bool http_url(slice host, uint16_t port, slice path, struct buf *out);
 
 /* ---- server.c, store.c */
 struct fetched {
@@ -78,7 +73,7 @@ struct failure {
 struct fetch_server {
     struct process *p;
     struct dns *dns;
-    struct tls_context *ctx;
+    struct buf roots; /* authorities, PEM */
     uint16_t port;
     bool has_v4, has_v6;
     int fd[2]; /* of the store: which is next, `turn` says */

@@ -252,7 +252,7 @@ MAY_WAIT static int post(struct sending *v, slice url, struct err *err)
     slice rest = slice_from(url, strlen("https://")), host;
     struct http_request r = { .content_type = SL("application/tlsrpt+gzip"),
                               .body = buf_view(&v->gzip),
-                              .ctx = v->server->ctx,
+                              .roots = &v->server->roots,
                               .port = 443,
                               .deadline = clock_after(POST_MS) };
     struct http_answer answer = { 0 };
@@ -329,24 +329,22 @@ MAY_WAIT static void send_to_all(struct sending *v, slice places)
 }
 
 /* All kinds of one domain, taken out of the counts. */
-static void take_counts(struct sending *v)
+static bool take_counts(struct sending *v)
 {
     static const char *const kinds[] = { "tlsa", "sts", "no-policy-found" };
     struct fetch_server *s = v->server;
-    size_t n = 0;
+    struct json_t *report = report_new(&v->names);
 
-    report_begin(&v->names, &v->json);
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         char *key = arena_printf(v->a, "%.*s\n%s", SLF(v->domain), kinds[i]);
         struct map_node *at = map_get(&s->counts, slice_str(key));
 
         if (at == NULL)
             continue;
-        report_policy(CONTAINER_OF(at, struct counted, node), n++ > 0,
-                      &v->json);
+        report_add(report, CONTAINER_OF(at, struct counted, node));
         counted_free(s, CONTAINER_OF(at, struct counted, node));
     }
-    report_end(&v->json);
+    return report_write(report, &v->json);
 }
 
 MAY_WAIT static void report_domain(struct fetch_server *s, slice domain,
@@ -368,8 +366,7 @@ MAY_WAIT static void report_domain(struct fetch_server *s, slice domain,
         places = find_places(&answer);
     buf_init(&v->json, REPORT_MAX);
     buf_init(&v->gzip, REPORT_MAX);
-    take_counts(v);
-    if (places.n > 0 && !v->json.overflow &&
+    if (take_counts(v) && places.n > 0 &&
         report_gzip(buf_view(&v->json), &v->gzip))
         send_to_all(v, places);
     buf_done(&v->json);

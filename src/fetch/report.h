@@ -1,7 +1,8 @@
 #ifndef FETCH_REPORT_H
 #define FETCH_REPORT_H
 
-/* Reports of TLSRPT as bytes (RFC 8460 4 and 5).  Pure. */
+/* Reports of TLSRPT as bytes (RFC 8460 4 and 5).  Pure; JSON and gzip by
+ * libraries that fetch_libs_load() must have loaded. */
 #include "fetch/fetch_priv.h"
 
 struct report_names {
@@ -13,11 +14,12 @@ struct report_names {
 
 void report_names_init(struct report_names *n, const struct conf *c,
                        slice domain, int64_t day);
-/* JSON: the head, a policy at a time, the end. */
-void report_begin(const struct report_names *n, struct buf *out);
-void report_policy(const struct counted *c, bool has_more, struct buf *out);
-void report_end(struct buf *out);
-/* RFC 1952, without compression: reports are small.  False: no room. */
+/* JSON: the head, a policy at a time, the text.  Writing frees it; false: no
+ * room, or it is incomplete. */
+struct json_t *report_new(const struct report_names *n);
+void report_add(struct json_t *report, const struct counted *c);
+bool report_write(struct json_t *report, struct buf *out);
+/* RFC 1952.  False: no room. */
 bool report_gzip(slice in, struct buf *out);
 /* The mail: header fields, and the body with LF line ends. */
 void report_mail(const struct report_names *n, slice gzip, slice to,

@@ -1,3 +1,4 @@
+#include "fetch/libs.h"
 #include "fetch/report.h"
 
 #include "base/digest.h"
@@ -37,157 +38,166 @@ void report_names_init(struct report_names *n, const struct conf *c,
 
 /* ---- JSON */
 
-static void put_string(struct buf *out, slice s)
-{
-    (void)buf_byte(out, '"');
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
+#define js fetch_json
 
-        if (c == '"' || c == '\\')
-            (void)buf_printf(out, "\\%c", c);
-        else if (c < ' ' || c >= 0x7f)
-            (void)buf_printf(out, "\\u%04x", c);
-        else
-            (void)buf_byte(out, (char)c);
-    }
-    (void)buf_byte(out, '"');
+/* Of what is not UTF-8 only what is ASCII. */
+static json_t *text(slice s)
+{
+    json_t *out = js.stringn(s.p, s.n);
+    char *copy;
+
+    if (out != NULL)
+        return out;
+    copy = slice_xstrdup(s);
+    for (size_t i = 0; i < s.n; i++)
+        if (copy[i] < ' ' || copy[i] >= 0x7f)
+            copy[i] = '?';
+    out = js.stringn(copy, s.n);
+    free(copy);
+    return out;
 }
 
-static void put_field(struct buf *out, const char *name, const char *value,
-                      const char *then)
+static void put(json_t *o, const char *name, json_t *value)
 {
-    (void)buf_printf(out, "\"%s\":", name);
-    put_string(out, slice_str(value));
-    (void)buf_puts(out, then);
+    (void)js.object_set_new(o, name, value);
 }
 
-void report_begin(const struct report_names *n, struct buf *out)
+static void put_text(json_t *o, const char *name, const char *value)
 {
-    (void)buf_byte(out, '{');
-    put_field(out, "organization-name", n->submitter, ",");
-    (void)buf_puts(out, "\"date-range\":{");
-    put_field(out, "start-datetime", n->from, ",");
-    put_field(out, "end-datetime", n->until, "},");
-    put_field(out, "contact-info", n->sender, ",");
-    put_field(out, "report-id", n->id, ",");
-    (void)buf_puts(out, "\"policies\":[");
+    put(o, name, text(slice_str(value)));
 }
 
-static void put_lines(struct buf *out, slice lines)
+json_t *report_new(const struct report_names *n)
 {
-    bool has_more = false;
+    json_t *out = js.object(), *range = js.object();
+
+    put_text(out, "organization-name", n->submitter);
+    put_text(range, "start-datetime", n->from);
+    put_text(range, "end-datetime", n->until);
+    put(out, "date-range", range);
+    put_text(out, "contact-info", n->sender);
+    put_text(out, "report-id", n->id);
+    put(out, "policies", js.array());
+    return out;
+}
+
+static json_t *lines_of(slice lines)
+{
+    json_t *out = js.array();
     slice line;
 
-    (void)buf_puts(out, "\"policy-string\":[");
     while (lines.n > 0) {
         (void)slice_cut(&lines, '\n', &line);
         line = slice_trim(line);
-        if (line.n == 0)
-            continue;
-        if (has_more)
-            (void)buf_byte(out, ',');
-        has_more = true;
-        put_string(out, line);
+        if (line.n > 0)
+            (void)js.array_append_new(out, text(line));
     }
-    (void)buf_puts(out, "],");
+    return out;
 }
 
 /* RFC 8460 4.4: the patterns of an STS policy. */
-static void put_hosts(struct buf *out, const struct counted *c)
+static void put_hosts(json_t *policy, const struct counted *c)
 {
     struct sts_policy *p = xcalloc(1, sizeof *p);
 
     if (strcmp(c->kind, "sts") == 0 && sts_parse(slice_str(c->lines), p)) {
-        (void)buf_puts(out, ",\"mx-host\":[");
-        for (size_t i = 0; i < p->n_mx; i++) {
-            if (i > 0)
-                (void)buf_byte(out, ',');
-            put_string(out, p->mx[i]);
-        }
-        (void)buf_byte(out, ']');
+        json_t *hosts = js.array();
+
+        for (size_t i = 0; i < p->n_mx; i++)
+            (void)js.array_append_new(hosts, text(p->mx[i]));
+        put(policy, "mx-host", hosts);
     }
     free(p);
 }
 
-static void put_failure(struct buf *out, const struct failure *f)
+static json_t *policy_of(const struct counted *c)
 {
-    (void)buf_byte(out, '{');
-    put_field(out, "result-type", f->type, ",");
-    if (f->local[0] != '\0')
-        put_field(out, "sending-mta-ip", f->local, ",");
-    put_field(out, "receiving-mx-hostname", f->remote, ",");
-    if (f->addr[0] != '\0')
-        put_field(out, "receiving-ip", f->addr, ",");
-    if (f->text[0] != '\0')
-        put_field(out, "failure-reason-code", f->text, ",");
-    (void)buf_printf(out, "\"failed-session-count\":%llu}",
-                     (unsigned long long)f->n);
-}
+    json_t *out = js.object();
 
-void report_policy(const struct counted *c, bool has_more, struct buf *out)
-{
-    bool more = false;
-
-    (void)buf_puts(out, has_more ? ",{\"policy\":{" : "{\"policy\":{");
-    put_field(out, "policy-type", c->kind, ",");
+    put_text(out, "policy-type", c->kind);
     if (c->lines[0] != '\0')
-        put_lines(out, slice_str(c->lines));
-    put_field(out, "policy-domain", c->domain, "");
+        put(out, "policy-string", lines_of(slice_str(c->lines)));
+    put_text(out, "policy-domain", c->domain);
     put_hosts(out, c);
-    (void)buf_printf(out,
-                     "},\"summary\":{\"total-successful-session-count\":%llu,"
-                     "\"total-failure-session-count\":%llu}",
-                     (unsigned long long)c->n_good,
-                     (unsigned long long)c->n_failed);
+    return out;
+}
+
+static json_t *failure_of(const struct failure *f)
+{
+    json_t *out = js.object();
+
+    put_text(out, "result-type", f->type);
+    if (f->local[0] != '\0')
+        put_text(out, "sending-mta-ip", f->local);
+    put_text(out, "receiving-mx-hostname", f->remote);
+    if (f->addr[0] != '\0')
+        put_text(out, "receiving-ip", f->addr);
+    if (f->text[0] != '\0')
+        put_text(out, "failure-reason-code", f->text);
+    put(out, "failed-session-count", js.integer((json_int_t)f->n));
+    return out;
+}
+
+void report_add(json_t *report, const struct counted *c)
+{
+    json_t *one = js.object(), *sum = js.object(), *failures;
+
+    put(one, "policy", policy_of(c));
+    put(sum, "total-successful-session-count",
+        js.integer((json_int_t)c->n_good));
+    put(sum, "total-failure-session-count",
+        js.integer((json_int_t)c->n_failed));
+    put(one, "summary", sum);
     if (c->n_failures > 0) {
-        (void)buf_puts(out, ",\"failure-details\":[");
-        list_each(it, &c->failures) {
-            if (more)
-                (void)buf_byte(out, ',');
-            more = true;
-            put_failure(out, CONTAINER_OF(it, struct failure, link));
-        }
-        (void)buf_byte(out, ']');
+        failures = js.array();
+        list_each(it, &c->failures)
+            (void)js.array_append_new(
+                failures, failure_of(CONTAINER_OF(it, struct failure, link)));
+        put(one, "failure-details", failures);
     }
-    (void)buf_byte(out, '}');
+    (void)js.array_append_new(js.object_get(report, "policies"), one);
 }
 
-void report_end(struct buf *out)
+static int on_text(const char *p, size_t n, void *arg)
 {
-    (void)buf_puts(out, "]}");
+    return buf_put(arg, p, n) ? 0 : -1;
 }
 
-/* ---- gzip with stored blocks (RFC 1951 3.2.4) */
-
-static uint32_t crc32_of(slice s)
+bool report_write(json_t *report, struct buf *out)
 {
-    uint32_t crc = 0xffffffff;
+    bool ok = report != NULL &&
+              js.dump_callback(report, on_text, out,
+                               JSON_COMPACT | JSON_ENSURE_ASCII) == 0;
 
-    for (size_t i = 0; i < s.n; i++) {
-        crc ^= (unsigned char)s.p[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
-    }
-    return ~crc;
+    /* It is ours alone, so there is no count to look at. */
+    if (report != NULL)
+        js.delete(report);
+    return ok;
 }
+
+/* ---- gzip */
+
+#define WINDOW_GZIP (15 + 16) /* deflateInit2(): a gzip header and trailer */
 
 bool report_gzip(slice in, struct buf *out)
 {
-    static const char head[10] = { 0x1f, (char)0x8b, 8, 0, 0, 0, 0, 0, 0, 3 };
-    uint32_t crc = crc32_of(in), size = (uint32_t)in.n;
+    Bytef room[1024];
+    z_stream z = { .next_in = (const Bytef *)in.p, .avail_in = (uInt)in.n };
+    int rc = Z_OK;
 
-    (void)buf_put(out, head, sizeof head);
-    do {
-        slice part = slice_sub(in, 0, 65535);
-
-        in = slice_from(in, part.n);
-        (void)buf_byte(out, in.n == 0);
-        (void)buf_u16(out, (uint16_t)part.n);
-        (void)buf_u16(out, (uint16_t)~part.n);
-        (void)buf_slice(out, part);
-    } while (in.n > 0);
-    (void)buf_u32(out, crc);
-    return buf_u32(out, size);
+    if (in.n > UINT32_MAX ||
+        fetch_zlib.init2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, WINDOW_GZIP, 8,
+                         Z_DEFAULT_STRATEGY, ZLIB_VERSION,
+                         (int)sizeof z) != Z_OK)
+        return false;
+    while (rc == Z_OK) {
+        z.next_out = room;
+        z.avail_out = sizeof room;
+        rc = fetch_zlib.deflate(&z, Z_FINISH);
+        (void)buf_put(out, room, sizeof room - z.avail_out);
+    }
+    (void)fetch_zlib.end(&z);
+    return rc == Z_STREAM_END && !out->overflow;
 }
 
 /* ---- mail (RFC 8460 5.3) */

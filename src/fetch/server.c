@@ -1,5 +1,6 @@
 /* The process `fetcher`. */
 #include "fetch/fetch_priv.h"
+#include "fetch/libs.h"
 
 #include "rt/file.h"
 
@@ -94,7 +95,7 @@ MAY_WAIT static int get_policy(struct fetch_server *s, const char *domain,
     struct http_request r = { .host = slice_str(host),
                               .port = s->port,
                               .path = SL("/.well-known/mta-sts.txt"),
-                              .ctx = s->ctx,
+                              .roots = &s->roots,
                               .deadline = clock_after(FETCH_MS) };
     slice *addrs;
     int rc = -1;
@@ -275,21 +276,6 @@ static int read_roots(const struct conf *c, struct buf *out, struct err *err)
     return 0;
 }
 
-static int make_context(struct fetch_server *s, struct err *err)
-{
-    struct tls_settings set = { .verify_depth = 9 };
-    struct buf roots;
-    int rc;
-
-    buf_init(&roots, ROOTS_MAX);
-    rc = read_roots(s->p->conf, &roots, err);
-    set.ca = buf_view(&roots);
-    if (rc == 0)
-        rc = tls_context_new(&set, &s->ctx, err);
-    buf_done(&roots);
-    return rc;
-}
-
 static bool has_protocol(const struct conf *c, const char *name)
 {
     slice list = conf_slice(c, NULL, "inet_protocols"), word;
@@ -315,7 +301,9 @@ int fetch_server_new(struct process *p, struct fetch_server **out,
     map_init(&s->counts, true);
     list_init(&s->by_age);
     list_init(&s->peers);
-    if (make_context(s, err) < 0 || store_open(s, err) < 0)
+    buf_init(&s->roots, ROOTS_MAX);
+    if (fetch_libs_load(err) < 0 || read_roots(p->conf, &s->roots, err) < 0 ||
+        store_open(s, err) < 0)
         return -1;
     s->dns = dns_new(p);
     report_start(s);

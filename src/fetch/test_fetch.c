@@ -1,5 +1,6 @@
-/* Policies, records, HTTP and reports as text. */
+/* Policies, records, URLs and reports as text. */
 #include "fetch/fetch_priv.h"
+#include "fetch/libs.h"
 #include "fetch/report.h"
 
 #include "base/test_util.h"
@@ -87,62 +88,25 @@ static void test_mx(void **state UNUSED)
 
 /* ---- HTTP */
 
-static void test_head(void **state UNUSED)
-{
-    struct http_answer a = { 0 };
-    int64_t length;
-    bool chunked;
-
-    assert_true(http_parse_head(SL("HTTP/1.1 200 OK\r\nContent-Type: "
-                                   "text/plain; charset=utf-8\r\n"
-                                   "Content-Length: 12\r\n\r\n"),
-                                &a, &length, &chunked));
-    assert_int_equal(a.status, 200);
-    assert_true(a.is_text);
-    assert_int_equal(length, 12);
-    assert_false(chunked);
-    assert_true(http_parse_head(SL("HTTP/1.0 301 Moved\r\ncontent-type: "
-                                   "text/html\r\nTransfer-Encoding: chunked"
-                                   "\r\n\r\n"),
-                                &a, &length, &chunked));
-    assert_int_equal(a.status, 301);
-    assert_false(a.is_text);
-    assert_int_equal(length, -1);
-    assert_true(chunked);
-    assert_false(
-        http_parse_head(SL("HTTP/2 200\r\n\r\n"), &a, &length, &chunked));
-    assert_false(
-        http_parse_head(SL("220 mail\r\n\r\n"), &a, &length, &chunked));
-    assert_false(http_parse_head(SL("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n"
-                                    "\r\n"),
-                                 &a, &length, &chunked));
-    assert_false(http_parse_head(SL("HTTP/1.1 200 OK\r\nno colon\r\n\r\n"), &a,
-                                 &length, &chunked));
-    assert_false(http_parse_head(SL("HTTP/1.1 200 OK\r\nTransfer-Encoding: "
-                                    "gzip\r\n\r\n"),
-                                 &a, &length, &chunked));
-}
-
-static void test_chunks(void **state UNUSED)
+static void test_url(void **state UNUSED)
 {
     struct buf b;
-    slice in = SL("4\r\nWiki\r\nA;x=1\r\n0123456789\r\n0\r\n\r\n");
 
-    buf_init(&b, 20);
-    assert_int_equal(http_take_chunks(&in, &b), 1);
-    assert_slice(buf_view(&b), SL("Wiki0123456789"));
-    buf_clear(&b);
-    in = SL("4\r\nWi");
-    assert_int_equal(http_take_chunks(&in, &b), 0);
-    assert_int_equal(in.n, 5);
-    in = SL("15\r\n123");
-    assert_int_equal(http_take_chunks(&in, &b), -1);
-    in = SL("x\r\n123");
-    assert_int_equal(http_take_chunks(&in, &b), -1);
-    in = SL("2\r\n12");
-    assert_int_equal(http_take_chunks(&in, &b), 0);
-    in = SL("2\r\n1234\r\n");
-    assert_int_equal(http_take_chunks(&in, &b), -1);
+    buf_init(&b, 100);
+    assert_true(http_url(SL("mta-sts.a_b.example"), 443, SL("/x/y?z"), &b));
+    assert_slice(buf_view(&b), SL("https://mta-sts.a_b.example:443/x/y?z"));
+    /* What would make it another host, port, or request. */
+    assert_false(http_url(SL("mta-sts.a@b.example"), 443, SL("/"), &b));
+    assert_false(http_url(SL("mta-sts.a.example#"), 443, SL("/"), &b));
+    assert_false(http_url(SL("mta-sts.a/b"), 443, SL("/"), &b));
+    assert_false(http_url(SL("mta-sts.a?b"), 443, SL("/"), &b));
+    assert_false(http_url(SL("mta-sts.a:25"), 443, SL("/"), &b));
+    assert_false(http_url(SL("[::1]"), 443, SL("/"), &b));
+    assert_false(http_url(SL(""), 443, SL("/"), &b));
+    assert_false(http_url(SL("a.example"), 443, SL(""), &b));
+    assert_false(http_url(SL("a.example"), 443, SL("@b.example/"), &b));
+    assert_false(http_url(SL("a.example"), 443, SL("/ HTTP/1.1"), &b));
+    assert_false(http_url(SL("a.example"), 443, SL("/\r\nX: y"), &b));
     buf_done(&b);
 }
 
@@ -150,17 +114,32 @@ static void test_chunks(void **state UNUSED)
 
 static void test_gzip(void **state UNUSED)
 {
-    static const unsigned char want[] = {
-        0x1f, 0x8b, 8,   0,   0,   0,    0,    0,    0,    3, 1, 3, 0,
-        0xfc, 0xff, 'a', 'b', 'c', 0xc2, 0x41, 0x24, 0x35, 3, 0, 0, 0
-    };
-    struct buf b;
+    struct buf in, out;
+    char *back = xcalloc(1, 200000);
+    z_stream z = { 0 };
 
-    buf_init(&b, 200000);
-    assert_true(report_gzip(SL("abc"), &b));
-    assert_int_equal(b.n, sizeof want);
-    assert_memory_equal(b.p, want, sizeof want);
-    buf_done(&b);
+    buf_init(&in, 200000);
+    buf_init(&out, 200000);
+    for (int i = 0; i < 10000; i++)
+        (void)buf_printf(&in, "line %d\n", i);
+    assert_true(report_gzip(buf_view(&in), &out));
+    assert_true(out.n < in.n / 2);
+    assert_memory_equal(out.p, "\x1f\x8b\x08", 3);
+    z.next_in = (Bytef *)out.p;
+    z.avail_in = (uInt)out.n;
+    z.next_out = (Bytef *)back;
+    z.avail_out = 200000;
+    assert_int_equal(inflateInit2(&z, 15 + 16), Z_OK);
+    assert_int_equal(inflate(&z, Z_FINISH), Z_STREAM_END);
+    (void)inflateEnd(&z);
+    assert_slice(slice_of(back, z.total_out), buf_view(&in));
+    buf_done(&out);
+    /* No room: said, not cut. */
+    buf_init(&out, 100);
+    assert_false(report_gzip(buf_view(&in), &out));
+    buf_done(&out);
+    buf_done(&in);
+    free(back);
 }
 
 static void test_places(void **state UNUSED)
@@ -193,15 +172,33 @@ static void test_json(void **state UNUSED)
                          .n_good = 3,
                          .n_failed = 2,
                          .n_failures = 1 };
+    struct counted plain = { .domain = xstrdup("\xc3\xa9.example"),
+                             .kind = xstrdup("no-policy-found"),
+                             .lines = xstrdup("not UTF-8: \xff\xfe"),
+                             .n_good = 7 };
+    struct report_names *names = xcalloc(1, sizeof *names);
+    struct json_t *report;
     struct buf b;
 
+    (void)snprintf(names->submitter, sizeof names->submitter, "us.example");
+    (void)snprintf(names->sender, sizeof names->sender, "me@us.example");
+    (void)snprintf(names->id, sizeof names->id, "1@us");
+    (void)snprintf(names->from, sizeof names->from, "a");
+    (void)snprintf(names->until, sizeof names->until, "b");
+    list_init(&plain.failures);
     list_init(&c.failures);
     list_push(&c.failures, &f.link);
     buf_init(&b, 10000);
-    report_policy(&c, false, &b);
+    report = report_new(names);
+    report_add(report, &c);
+    report_add(report, &plain);
+    assert_true(report_write(report, &b));
     assert_slice(
         buf_view(&b),
-        SL("{\"policy\":{\"policy-type\":\"sts\",\"policy-string\":[\"version: "
+        SL("{\"organization-name\":\"us.example\",\"date-range\":{"
+           "\"start-datetime\":\"a\",\"end-datetime\":\"b\"},"
+           "\"contact-info\":\"me@us.example\",\"report-id\":\"1@us\","
+           "\"policies\":[{\"policy\":{\"policy-type\":\"sts\",\"policy-string\":[\"version: "
            "STSv1\",\"mode: enforce\",\"mx: *.example\",\"max_age: 9\"],"
            "\"policy-domain\":\"example\",\"mx-host\":[\"*.example\"]},"
            "\"summary\":{\"total-successful-session-count\":3,"
@@ -209,7 +206,19 @@ static void test_json(void **state UNUSED)
            "\"result-type\":\"certificate-expired\",\"sending-mta-ip\":"
            "\"192.0.2.1\",\"receiving-mx-hostname\":\"mx.example\","
            "\"failure-reason-code\":\"a \\\"quoted\\\" word\","
-           "\"failed-session-count\":2}]}"));
+           "\"failed-session-count\":2}]},{\"policy\":{\"policy-type\":"
+           "\"no-policy-found\",\"policy-string\":[\"not UTF-8: ??\"],"
+           "\"policy-domain\":\"\\u00E9.example\"},"
+           "\"summary\":{\"total-successful-session-count\":7,"
+           "\"total-failure-session-count\":0}}]}"));
+    buf_done(&b);
+    /* No room: said, not cut. */
+    buf_init(&b, 50);
+    assert_false(report_write(report_new(names), &b));
+    free(names);
+    free(plain.domain);
+    free(plain.kind);
+    free(plain.lines);
     buf_done(&b);
     free(f.type);
     free(f.local);
@@ -225,10 +234,16 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_policy), cmocka_unit_test(test_record),
-        cmocka_unit_test(test_mx),     cmocka_unit_test(test_head),
-        cmocka_unit_test(test_chunks), cmocka_unit_test(test_gzip),
-        cmocka_unit_test(test_places), cmocka_unit_test(test_json),
+        cmocka_unit_test(test_mx),     cmocka_unit_test(test_url),
+        cmocka_unit_test(test_gzip),   cmocka_unit_test(test_places),
+        cmocka_unit_test(test_json),
     };
 
+    struct err err;
+
+    if (fetch_libs_load(&err) < 0) {
+        (void)fprintf(stderr, "%s\n", err.log);
+        return 1;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
