@@ -31,16 +31,6 @@ static void on_message(struct spool *s, struct spool_message *m,
     (void)spool_settle(s, m, 0, OUT_SENT);
 }
 
-static void on_settled(struct spool *s, struct spool_message *m, uint32_t rcpt,
-                       bool is_last, void *arg)
-{
-    (void)s;
-    (void)m;
-    (void)rcpt;
-    (void)is_last;
-    (void)arg;
-}
-
 static void on_trouble(struct spool *s, const char *text, void *arg)
 {
     (void)s;
@@ -48,7 +38,8 @@ static void on_trouble(struct spool *s, const char *text, void *arg)
     fprintf(stderr, "%s\n", text);
 }
 
-static const struct spool_ops ops = { on_message, on_settled, on_trouble };
+static const struct spool_ops ops = { .on_message = on_message,
+                                      .on_trouble = on_trouble };
 
 static MAY_WAIT void commit_one(struct err *err)
 {

@@ -22,25 +22,6 @@ static struct {
     bool has_failed;
 } f;
 
-static void on_message(struct spool *s, struct spool_message *m,
-                       const struct envelope *e, void *arg)
-{
-    (void)s;
-    (void)m;
-    (void)e;
-    (void)arg;
-}
-
-static void on_settled(struct spool *s, struct spool_message *m, uint32_t rcpt,
-                       bool is_last, void *arg)
-{
-    (void)s;
-    (void)m;
-    (void)rcpt;
-    (void)is_last;
-    (void)arg;
-}
-
 static void on_trouble(struct spool *s, const char *text, void *arg)
 {
     (void)s;
@@ -48,7 +29,7 @@ static void on_trouble(struct spool *s, const char *text, void *arg)
     fprintf(stderr, "%s\n", text);
 }
 
-static const struct spool_ops ops = { on_message, on_settled, on_trouble };
+static const struct spool_ops ops = { .on_trouble = on_trouble };
 
 static void defer(uint64_t seq, size_t i)
 {

@@ -11,38 +11,14 @@
  *             have SEQ FILL SIZE RCPTS     body checked
  *             bad SEQ REASON
  */
+#include "rt/crash_run.h"
 #include "rt/rt.h"
 #include "spool/spool.h"
 
-#include <sys/stat.h>
-
 static struct {
-    const char *dir;
-    uint64_t count;
-    uint64_t random;
     struct spool *spool;
     unsigned n_running;
-    int status;
 } t;
-
-static void on_message(struct spool *s, struct spool_message *m,
-                       const struct envelope *e, void *arg)
-{
-    (void)s;
-    (void)m;
-    (void)e;
-    (void)arg;
-}
-
-static void on_settled(struct spool *s, struct spool_message *m, uint32_t rcpt,
-                       bool is_last, void *arg)
-{
-    (void)s;
-    (void)m;
-    (void)rcpt;
-    (void)is_last;
-    (void)arg;
-}
 
 static void on_trouble(struct spool *s, const char *text, void *arg)
 {
@@ -51,35 +27,14 @@ static void on_trouble(struct spool *s, const char *text, void *arg)
     fprintf(stderr, "trouble: %s\n", text);
 }
 
-static const struct spool_ops ops = { on_message, on_settled, on_trouble };
-
-/* xorshift: the same seed makes the same work. */
-static uint64_t draw(uint64_t below)
-{
-    t.random ^= t.random << 13;
-    t.random ^= t.random >> 7;
-    t.random ^= t.random << 17;
-    return t.random % below;
-}
-
-static uint64_t trace_bytes(void)
-{
-    const char *fd_text = getenv("HATO_FSTRACE_FD");
-    uint64_t fd = 0;
-    struct stat st;
-
-    if (fd_text == NULL || !slice_u64(slice_str(fd_text), &fd) ||
-        fstat((int)fd, &st) < 0)
-        return 0;
-    return (uint64_t)st.st_size;
-}
+static const struct spool_ops ops = { .on_trouble = on_trouble };
 
 static bool has_failed(int result, const struct err *err)
 {
     if (result == 0)
         return false;
     fprintf(stderr, "%s\n", err->log);
-    t.status = 1;
+    crash.status = 1;
     return true;
 }
 
@@ -117,17 +72,17 @@ static MAY_WAIT void expand(uint64_t seq)
     if (!has_failed(spool_expand(t.spool, spool_find(t.spool, seq), 0, v, 3,
                                  &first, &err),
                     &err))
-        printf("expanded %" PRIu64 " %" PRIu64 "\n", trace_bytes(), seq);
+        printf("expanded %" PRIu64 " %" PRIu64 "\n", crash_trace_bytes(), seq);
 }
 
 static MAY_WAIT void finish(uint64_t seq)
 {
     struct err err;
 
-    printf("begin %" PRIu64 " %" PRIu64 "\n", trace_bytes(), seq);
+    printf("begin %" PRIu64 " %" PRIu64 "\n", crash_trace_bytes(), seq);
     spool_delete(t.spool, spool_find(t.spool, seq));
-    if (draw(3) == 0 && !has_failed(spool_sync(t.spool, &err), &err))
-        printf("done %" PRIu64 " %" PRIu64 "\n", trace_bytes(), seq);
+    if (crash_draw(3) == 0 && !has_failed(spool_sync(t.spool, &err), &err))
+        printf("done %" PRIu64 " %" PRIu64 "\n", crash_trace_bytes(), seq);
 }
 
 static MAY_WAIT void work_task(void *arg)
@@ -135,20 +90,21 @@ static MAY_WAIT void work_task(void *arg)
     struct spool_deferral why = { 0, SL("4.0.0"), SL("later") };
 
     (void)arg;
-    for (uint64_t i = 0; i < t.count && t.status == 0; i++) {
-        size_t size = draw(12) == 0 ? 262144 + draw(100000) : 1 + draw(9000);
-        char fill = (char)('a' + draw(26));
+    for (uint64_t i = 0; i < crash.count && crash.status == 0; i++) {
+        size_t size = crash_draw(12) == 0 ? 262144 + crash_draw(100000)
+                                          : 1 + crash_draw(9000);
+        char fill = (char)('a' + crash_draw(26));
         uint64_t seq;
 
         if (!commit(fill, size, &seq))
             break;
-        printf("ack %" PRIu64 " %" PRIu64 " %c %zu\n", trace_bytes(), seq, fill,
-               size);
-        if (draw(4) == 0)
+        printf("ack %" PRIu64 " %" PRIu64 " %c %zu\n", crash_trace_bytes(), seq,
+               fill, size);
+        if (crash_draw(4) == 0)
             expand(seq);
-        if (draw(4) == 0)
+        if (crash_draw(4) == 0)
             spool_defer(t.spool, spool_find(t.spool, seq), 1, 1, &why, 1);
-        if (draw(3) > 0)
+        if (crash_draw(3) > 0)
             finish(seq);
     }
     t.n_running--;
@@ -158,7 +114,7 @@ static struct spool_conf conf_of(void)
 {
     /* Small, so that segments roll, die and are moved, and snapshots are made
      * in a short run. */
-    return (struct spool_conf){ .dir = t.dir,
+    return (struct spool_conf){ .dir = crash.dir,
                                 .segment_bytes = 128u << 10,
                                 .journal_bytes = 8u << 10,
                                 .straggler_age_ms = 1 };
@@ -233,21 +189,12 @@ static MAY_WAIT void check_task(void *arg)
 
 int main(int argc, char **argv)
 {
-    bool is_run = argc == 5 && strcmp(argv[1], "run") == 0;
-
-    if (!is_run && (argc != 3 || strcmp(argv[1], "check") != 0)) {
-        fprintf(stderr, "usage: crash_spool run DIR COUNT SEED | check DIR\n");
+    if (crash_begin(argc, argv, 1) < 0)
         return 2;
-    }
-    t.dir = argv[2];
-    if (is_run && (!slice_u64(slice_str(argv[3]), &t.count) ||
-                   !slice_u64(slice_str(argv[4]), &t.random)))
-        return 2;
-    t.random = t.random * 2654435761u + 88172645463325252u;
     setvbuf(stdout, NULL, _IOLBF, 0);
     loop_init("crash_spool", 4);
-    (void)task_spawn("crash", is_run ? run_task : check_task, NULL);
+    (void)task_spawn("crash", crash.is_run ? run_task : check_task, NULL);
     loop_run_until_idle();
     loop_done();
-    return t.status;
+    return crash.status;
 }

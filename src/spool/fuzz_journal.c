@@ -3,19 +3,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void on_message(struct spool *s, struct spool_message *m,
-                       const struct envelope *e, void *arg)
-{
-    (void)s;
-    (void)m;
-    (void)e;
-    (void)arg;
-}
-
-static const struct spool_ops ops = { .on_message = on_message };
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const struct spool_ops ops = { 0 };
     struct spool_conf conf = { .dir = "none" };
     struct spool *s = spool_alloc(&conf, &ops, NULL);
     bool end_seen = false;

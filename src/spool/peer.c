@@ -52,7 +52,7 @@ static void accept_new(struct spool *s, struct segment *g,
     if (m->n_pending == 0) {
         op_seq(&s->batch, J_DONE, p.seq);
         message_drop(s, m);
-    } else if (!s->is_opening) {
+    } else if (!s->is_opening && s->ops->on_message != NULL) {
         s->ops->on_message(s, m, e, s->arg);
     }
     journal_kick(s);

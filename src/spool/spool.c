@@ -260,9 +260,12 @@ static MAY_WAIT int open_files(struct spool *s, struct err *err)
 static MAY_WAIT void tell_all(struct spool *s)
 {
     uint64_t *seqs;
-    size_t n = spool_seqs(s, &seqs);
+    size_t n;
 
     s->is_opening = false;
+    if (s->ops->on_message == NULL)
+        return;
+    n = spool_seqs(s, &seqs);
     for (size_t i = 0; i < n; i++) {
         struct spool_message *m = spool_find(s, seqs[i]);
 

@@ -175,6 +175,7 @@ struct spool_conf {
                               * this; 0: 10 minutes */
 };
 
+/* NULL: nobody wants to know. */
 struct spool_ops {
     /* A message is there: at start (e is NULL: see spool_load) and whenever one
      * is noted (e is valid during the call; NULL when it was found on disk).

@@ -16,10 +16,9 @@
  *             next USER BOX UIDVALIDITY UIDNEXT
  *             bad TEXT
  */
+#include "rt/crash_run.h"
 #include "rt/rt.h"
 #include "store/store_priv.h"
-
-#include <sys/stat.h>
 
 enum { USERS = 3, BOXES = 3, AT_ONCE = 4, LIVE_MAX = 4096, BODY_MAX = 1 << 20 };
 
@@ -41,47 +40,17 @@ struct user {
 };
 
 static struct {
-    const char *dir;
-    uint64_t count;
-    uint64_t random;
     uint32_t tokens;
     struct engine *engine;
     struct store *store;
     struct user users[USERS];
-    int status;
 } t;
-
-static uint64_t draw(uint64_t below)
-{
-    t.random ^= t.random << 13;
-    t.random ^= t.random >> 7;
-    t.random ^= t.random << 17;
-    return t.random % below;
-}
-
-static uint64_t trace_bytes(void)
-{
-    const char *fd_text = getenv("HATO_FSTRACE_FD");
-    uint64_t fd = 0;
-    struct stat st;
-
-    if (!fd_text || !slice_u64(slice_str(fd_text), &fd) ||
-        fstat((int)fd, &st) < 0)
-        return 0;
-    return (uint64_t)st.st_size;
-}
 
 static void on_note(void *arg, const char *account, const char *text)
 {
     (void)arg;
     if (getenv("TEST_NOTES"))
         fprintf(stderr, "note: %s: %s\n", account, text);
-}
-
-static void bad(const char *what, const struct err *err)
-{
-    printf("bad %s: %s\n", what, err->log);
-    t.status = 1;
 }
 
 static void body_of(uint32_t token, struct buf *out)
@@ -102,12 +71,12 @@ static int open_box(struct user *u, unsigned box, struct store_mailbox **m)
 
     if (store_account_open(t.store, slice_str(u->name), slice_str(u->place),
                            true, &a, &err) < 0) {
-        bad("open account", &err);
+        crash_bad("open account", &err);
         return -1;
     }
     if (store_mailbox_open(a, slice_str(boxes[box]), STORE_CREATE, m, &err) <
         0) {
-        bad("open mailbox", &err);
+        crash_bad("open mailbox", &err);
         store_account_unref(&a);
         return -1;
     }
@@ -120,8 +89,8 @@ static int open_box(struct user *u, unsigned box, struct store_mailbox **m)
 static void say_begin(const struct user *u, const char *op, unsigned box,
                       unsigned box2, uint32_t flags)
 {
-    printf("begin %" PRIu64 " %u %s %s %s %" PRIu32, trace_bytes(), u->number,
-           op, boxes[box], boxes[box2], flags);
+    printf("begin %" PRIu64 " %u %s %s %s %" PRIu32, crash_trace_bytes(),
+           u->number, op, boxes[box], boxes[box2], flags);
 }
 
 static void say_ok(const struct user *u, const struct store_mailbox *m)
@@ -129,7 +98,7 @@ static void say_ok(const struct user *u, const struct store_mailbox *m)
     struct store_status st;
 
     store_mailbox_status(m, &st);
-    printf("ok %" PRIu64 " %u %" PRIu32, trace_bytes(), u->number,
+    printf("ok %" PRIu64 " %u %" PRIu32, crash_trace_bytes(), u->number,
            st.uidvalidity);
 }
 
@@ -137,10 +106,10 @@ static void say_ok(const struct user *u, const struct store_mailbox *m)
 static size_t choose(const struct user *u, size_t picked[AT_ONCE])
 {
     size_t n = 0;
-    size_t at = (size_t)draw(u->n);
+    size_t at = (size_t)crash_draw(u->n);
     unsigned box = u->live[at].box;
 
-    for (size_t k = 0; k < u->n && n < 1 + draw(AT_ONCE); k++) {
+    for (size_t k = 0; k < u->n && n < 1 + crash_draw(AT_ONCE); k++) {
         size_t i = (at + k) % u->n;
 
         if (u->live[i].box == box)
@@ -172,7 +141,7 @@ static MAY_WAIT int shown(struct store_mailbox *m)
 
     if (store_mailbox_durable(m, &err) < 0 ||
         store_mailbox_reserve(m, 10, &err) < 0) {
-        bad("sync", &err);
+        crash_bad("sync", &err);
         return -1;
     }
     return 0;
@@ -191,13 +160,13 @@ static MAY_WAIT int upload(struct store_mailbox *m, const uint32_t *tokens,
         body_of(tokens[i], &body);
         if (store_upload_begin(up, &msg, &err) < 0 ||
             store_upload_write(up, buf_view(&body), &err) < 0) {
-            bad("upload", &err);
+            crash_bad("upload", &err);
             store_upload_free(&up);
             return -1;
         }
     }
     if (store_upload_commit(&up, uids, &err) < 0) {
-        bad("commit", &err);
+        crash_bad("commit", &err);
         return -1;
     }
     return 0;
@@ -208,9 +177,9 @@ static MAY_WAIT void append(struct user *u)
     uint32_t tokens[AT_ONCE];
     uint32_t uids[AT_ONCE];
     struct store_mailbox *m = NULL;
-    size_t n = 1 + (size_t)draw(AT_ONCE);
-    unsigned box = (unsigned)draw(BOXES);
-    uint32_t flags = draw(2) ? STORE_SEEN : 0;
+    size_t n = 1 + (size_t)crash_draw(AT_ONCE);
+    unsigned box = (unsigned)crash_draw(BOXES);
+    uint32_t flags = crash_draw(2) ? STORE_SEEN : 0;
 
     if (open_box(u, box, &m) < 0)
         return;
@@ -254,7 +223,7 @@ static MAY_WAIT int do_copy(struct store_copy *job)
     struct err err;
 
     if (store_copy(job, &err) < 0) {
-        bad("copy", &err);
+        crash_bad("copy", &err);
         return -1;
     }
     if (job->n_out != job->n)
@@ -265,7 +234,7 @@ static MAY_WAIT int do_copy(struct store_copy *job)
         return 0;
     if (store_move_end(job, true, &err) < 0 ||
         store_mailbox_durable(job->from, &err) < 0) {
-        bad("expunge of moved", &err);
+        crash_bad("expunge of moved", &err);
         return -1;
     }
     return 0;
@@ -281,7 +250,7 @@ static MAY_WAIT void copy(struct user *u, bool is_move)
     struct store_mailbox *m = NULL;
     struct store_mailbox *to = NULL;
     unsigned box = u->live[picked[0]].box;
-    unsigned box2 = (unsigned)draw(BOXES);
+    unsigned box2 = (unsigned)crash_draw(BOXES);
     struct store_copy job = { .uids = uids, .n = n, .out = out };
 
     if (is_move && box2 == box)
@@ -323,7 +292,7 @@ static MAY_WAIT void flags_or_expunge(struct user *u, bool is_expunge)
     uint32_t uids[AT_ONCE];
     size_t picked[AT_ONCE];
     size_t n = choose(u, picked);
-    uint32_t flags = (uint32_t)draw(32);
+    uint32_t flags = (uint32_t)crash_draw(32);
     struct store_mailbox *m = NULL;
     unsigned box = u->live[picked[0]].box;
     struct err err;
@@ -340,7 +309,7 @@ static MAY_WAIT void flags_or_expunge(struct user *u, bool is_expunge)
     rc = is_expunge ? store_expunge(m, uids, n, NULL, &err)
                     : store_set_flags(m, changes, n, NULL, &err);
     if (rc < 0 || store_mailbox_durable(m, &err) < 0) {
-        bad("change", &err);
+        crash_bad("change", &err);
     } else {
         say_ok(u, m);
         printf("\n");
@@ -358,15 +327,15 @@ static MAY_WAIT void besides(struct user *u)
     struct store_mailbox *m = NULL;
     struct err err;
 
-    if (draw(3) != 0 || open_box(u, (unsigned)draw(BOXES), &m) < 0)
+    if (crash_draw(3) != 0 || open_box(u, (unsigned)crash_draw(BOXES), &m) < 0)
         return;
-    (void)store_mailbox_tidy(m, draw(10));
-    if (draw(2) == 0)
+    (void)store_mailbox_tidy(m, crash_draw(10));
+    if (crash_draw(2) == 0)
         (void)tidy_settle(m);
-    if (draw(6) == 0 && store_mailbox_compact(m, &err) < 0)
-        bad("compact", &err);
-    if (draw(12) == 0 && store_mailbox_rebuild(m, &err) < 0)
-        bad("rebuild", &err);
+    if (crash_draw(6) == 0 && store_mailbox_compact(m, &err) < 0)
+        crash_bad("compact", &err);
+    if (crash_draw(12) == 0 && store_mailbox_rebuild(m, &err) < 0)
+        crash_bad("rebuild", &err);
     store_mailbox_unref(&m);
 }
 
@@ -374,8 +343,8 @@ static MAY_WAIT void work_task(void *arg)
 {
     struct user *u = arg;
 
-    for (uint64_t i = 0; i < t.count; i++) {
-        unsigned what = (unsigned)draw(10);
+    for (uint64_t i = 0; i < crash.count; i++) {
+        unsigned what = (unsigned)crash_draw(10);
 
         if (u->n < 4 || what < 3)
             append(u);
@@ -428,7 +397,7 @@ static void look_at(const char *what, struct user *u, unsigned box)
     if (open_box(u, box, &m) < 0)
         return;
     if (store_mailbox_sync(m, true, &err) < 0)
-        bad("sync", &err);
+        crash_bad("sync", &err);
     store_mailbox_status(m, &st);
     printf("next %u %s %u %u\n", u->number, boxes[box], st.uidvalidity,
            st.uidnext);
@@ -480,7 +449,7 @@ static void store_start(void)
 static MAY_WAIT void check_task(void *arg)
 {
     (void)arg;
-    look("have", (unsigned)t.count % BOXES);
+    look("have", (unsigned)crash.count % BOXES);
     wait_moves();
     store_free(&t.store);
     store_start();
@@ -490,35 +459,27 @@ static MAY_WAIT void check_task(void *arg)
 
 int main(int argc, char **argv)
 {
-    bool is_run = argc == 5 && strcmp(argv[1], "run") == 0;
-
-    if ((!is_run && (argc != 4 || strcmp(argv[1], "check") != 0)) ||
-        !slice_u64(slice_str(argv[3]), &t.count) ||
-        (is_run && !slice_u64(slice_str(argv[4]), &t.random))) {
-        fprintf(stderr, "usage: crash_copy run DIR COUNT SEED | check DIR "
-                        "FIRST\n");
+    if (crash_begin(argc, argv, 2) < 0)
         return 2;
-    }
-    t.dir = argv[2];
-    t.random = t.random * 2654435761u + 88172645463325252u;
     for (unsigned i = 0; i < USERS; i++) {
         struct user *u = &t.users[i];
 
         u->number = i;
         (void)snprintf(u->name, sizeof u->name, "u%u", i);
-        (void)snprintf(u->place, sizeof u->place, "maildir:%s/u%u", t.dir, i);
+        (void)snprintf(u->place, sizeof u->place, "maildir:%s/u%u", crash.dir,
+                       i);
     }
     (void)setvbuf(stdout, NULL, _IOFBF, 1 << 20);
     loop_init("crash_copy", 4);
     t.engine = engine_local_new();
     store_start();
-    for (size_t i = 0; is_run && i < USERS; i++)
+    for (size_t i = 0; crash.is_run && i < USERS; i++)
         (void)task_spawn("work", work_task, &t.users[i]);
-    if (!is_run)
+    if (!crash.is_run)
         (void)task_spawn("check", check_task, NULL);
     loop_run_until_idle();
     store_free(&t.store);
     engine_free(&t.engine);
     loop_done();
-    return t.status;
+    return crash.status;
 }

@@ -14,59 +14,28 @@
  *             after USER BOX UIDVALIDITY UID N
  *             bad TEXT
  */
+#include "rt/crash_run.h"
 #include "rt/rt.h"
 #include "store/store_priv.h"
-
-#include <sys/stat.h>
 
 enum { USERS = 4, TASKS = 3, BODY_MAX = 400 << 10 };
 
 static const char *const boxes[] = { "INBOX", "Sub.Folder" };
 
 static struct {
-    const char *dir;
-    uint64_t count;
-    uint64_t random;
     uint64_t next;
     struct engine *engine;
     struct store *store;
     char users[USERS][8];
     char places[USERS][512];
     unsigned n_running;
-    int status;
 } t;
-
-static uint64_t draw(uint64_t below)
-{
-    t.random ^= t.random << 13;
-    t.random ^= t.random >> 7;
-    t.random ^= t.random << 17;
-    return t.random % below;
-}
-
-static uint64_t trace_bytes(void)
-{
-    const char *fd_text = getenv("HATO_FSTRACE_FD");
-    uint64_t fd = 0;
-    struct stat st;
-
-    if (!fd_text || !slice_u64(slice_str(fd_text), &fd) ||
-        fstat((int)fd, &st) < 0)
-        return 0;
-    return (uint64_t)st.st_size;
-}
 
 static void on_note(void *arg, const char *account, const char *text)
 {
     (void)arg;
     if (getenv("TEST_NOTES"))
         fprintf(stderr, "note: %s: %s\n", account, text);
-}
-
-static void bad(const char *what, const struct err *err)
-{
-    printf("bad %s: %s\n", what, err->log);
-    t.status = 1;
 }
 
 /* ---- what message N is, by its number alone ---- */
@@ -127,16 +96,16 @@ static MAY_WAIT void deliver(uint64_t n, bool first_time)
         n_rcpts++;
     }
     if (first_time)
-        printf("begin %" PRIu64 " %" PRIu64 "\n", trace_bytes(), n);
+        printf("begin %" PRIu64 " %" PRIu64 "\n", crash_trace_bytes(), n);
     d = store_draft_new(t.store, &msg, rcpts, n_rcpts);
     if (store_draft_write(d, buf_view(&body), &err) < 0) {
-        bad("write", &err);
+        crash_bad("write", &err);
         store_draft_free(&d);
     } else {
         store_deliver(&d);
         for (size_t i = 0; i < n_rcpts; i++)
             if (rcpts[i].failed)
-                bad("deliver", &rcpts[i].err);
+                crash_bad("deliver", &rcpts[i].err);
     }
     free(rcpts);
 }
@@ -148,11 +117,11 @@ static int open_box(unsigned user, const char *box, struct store_mailbox **m)
 
     if (store_account_open(t.store, slice_str(t.users[user]),
                            slice_str(t.places[user]), true, &a, &err) < 0) {
-        bad("open account", &err);
+        crash_bad("open account", &err);
         return -1;
     }
     if (store_mailbox_open(a, slice_str(box), STORE_CREATE, m, &err) < 0) {
-        bad("open mailbox", &err);
+        crash_bad("open mailbox", &err);
         store_account_unref(&a);
         return -1;
     }
@@ -169,12 +138,12 @@ static MAY_WAIT void sync_all(uint64_t n)
     if (open_box(0, "INBOX", &m) < 0)
         return;
     if (store_mailbox_durable(m, &err) < 0)
-        bad("sync", &err);
+        crash_bad("sync", &err);
     else
         for (unsigned u = 0; u < USERS; u++)
             if (is_for(n, u))
-                printf("durable %" PRIu64 " %" PRIu64 " %u\n", trace_bytes(), n,
-                       u);
+                printf("durable %" PRIu64 " %" PRIu64 " %u\n",
+                       crash_trace_bytes(), n, u);
     store_mailbox_unref(&m);
 }
 
@@ -192,43 +161,43 @@ static MAY_WAIT void visit(uint64_t n, unsigned user)
         return;
     id_of(n, user, id);
     if (store_mailbox_reserve(m, 10, &err) < 0)
-        bad("reserve", &err);
+        crash_bad("reserve", &err);
     row = store_row_by_delivery_id(m, id);
     if (row < store_rows(m)) {
         uid = change.uid = store_row_uid(m, row);
-        printf("shown %" PRIu64 " %u %s %u %u %" PRIu64 "\n", trace_bytes(),
-               user, m->name, m->uidvalidity, uid, n);
+        printf("shown %" PRIu64 " %u %s %u %u %" PRIu64 "\n",
+               crash_trace_bytes(), user, m->name, m->uidvalidity, uid, n);
         if (store_set_flags(m, &change, 1, NULL, &err) < 0)
-            bad("flags", &err);
-        if (draw(3) == 0) {
-            printf("expunge %" PRIu64 " %" PRIu64 " %u\n", trace_bytes(), n,
-                   user);
+            crash_bad("flags", &err);
+        if (crash_draw(3) == 0) {
+            printf("expunge %" PRIu64 " %" PRIu64 " %u\n", crash_trace_bytes(),
+                   n, user);
             if (store_expunge(m, &uid, 1, NULL, &err) < 0)
-                bad("expunge", &err);
-            (void)store_mailbox_tidy(m, draw(20));
-            if (draw(2) == 0 && store_mailbox_durable(m, &err) == 0)
-                printf("gone %" PRIu64 " %" PRIu64 " %u\n", trace_bytes(), n,
-                       user);
+                crash_bad("expunge", &err);
+            (void)store_mailbox_tidy(m, crash_draw(20));
+            if (crash_draw(2) == 0 && store_mailbox_durable(m, &err) == 0)
+                printf("gone %" PRIu64 " %" PRIu64 " %u\n", crash_trace_bytes(),
+                       n, user);
         }
     }
-    (void)store_mailbox_tidy(m, draw(5));
-    if (draw(10) == 0 && store_mailbox_compact(m, &err) < 0)
-        bad("compact", &err);
-    if (draw(25) == 0 && store_mailbox_rebuild(m, &err) < 0)
-        bad("rebuild", &err);
+    (void)store_mailbox_tidy(m, crash_draw(5));
+    if (crash_draw(10) == 0 && store_mailbox_compact(m, &err) < 0)
+        crash_bad("compact", &err);
+    if (crash_draw(25) == 0 && store_mailbox_rebuild(m, &err) < 0)
+        crash_bad("rebuild", &err);
     store_mailbox_unref(&m);
 }
 
 static MAY_WAIT void work_task(void *arg)
 {
     (void)arg;
-    while (t.next <= t.count) {
+    while (t.next <= crash.count) {
         uint64_t n = t.next++;
 
         deliver(n, true);
-        if (draw(3) == 0)
+        if (crash_draw(3) == 0)
             sync_all(n);
-        if (draw(4) == 0)
+        if (crash_draw(4) == 0)
             visit(n, (unsigned)(is_for(n, 1) ? 1 : n % USERS));
         task_yield();
     }
@@ -266,7 +235,7 @@ static void look_at(const char *what, unsigned user, const char *box,
     if (open_box(user, box, &m) < 0)
         return;
     if (store_mailbox_sync(m, true, &err) < 0)
-        bad("sync", &err);
+        crash_bad("sync", &err);
     for (uint64_t n = 1; n <= last; n++) {
         uint8_t id[16];
         size_t row;
@@ -298,44 +267,36 @@ static void look(const char *what, uint64_t last)
 static MAY_WAIT void check_task(void *arg)
 {
     (void)arg;
-    look("have", t.count);
-    for (uint64_t n = 1; n <= t.count; n++)
+    look("have", crash.count);
+    for (uint64_t n = 1; n <= crash.count; n++)
         deliver(n, false);
     store_free(&t.store);
     t.store = store_new(&(struct store_config){
         .engine = t.engine, .host = "crash.example.org", .note = on_note });
-    look("after", t.count);
+    look("after", crash.count);
     store_free(&t.store); /* or its timers would run to their end */
 }
 
 int main(int argc, char **argv)
 {
-    bool is_run = argc == 5 && strcmp(argv[1], "run") == 0;
     struct store_config cfg = { .host = "crash.example.org",
                                 .max_accounts = 3, /* they close meanwhile */
                                 .note = on_note };
 
-    if ((!is_run && (argc != 4 || strcmp(argv[1], "check") != 0)) ||
-        !slice_u64(slice_str(argv[3]), &t.count) ||
-        (is_run && !slice_u64(slice_str(argv[4]), &t.random))) {
-        fprintf(stderr, "usage: crash_store run DIR COUNT SEED | check DIR "
-                        "LAST\n");
+    if (crash_begin(argc, argv, 2) < 0)
         return 2;
-    }
-    t.dir = argv[2];
     t.next = 1;
-    t.random = t.random * 2654435761u + 88172645463325252u;
     for (unsigned u = 0; u < USERS; u++) {
         (void)snprintf(t.users[u], sizeof t.users[u], "u%u", u);
-        (void)snprintf(t.places[u], sizeof t.places[u], "maildir:%s/u%u", t.dir,
-                       u);
+        (void)snprintf(t.places[u], sizeof t.places[u], "maildir:%s/u%u",
+                       crash.dir, u);
     }
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     loop_init("crash_store", 4);
     cfg.engine = t.engine = engine_local_new();
     t.store = store_new(&cfg);
     t.n_running = TASKS;
-    if (is_run)
+    if (crash.is_run)
         for (int i = 0; i < TASKS; i++)
             (void)task_spawn("work", work_task, NULL);
     else
@@ -344,5 +305,5 @@ int main(int argc, char **argv)
     store_free(&t.store);
     engine_free(&t.engine);
     loop_done();
-    return t.status;
+    return crash.status;
 }
