@@ -61,10 +61,15 @@ static void dests_shrink(struct client_cache *c)
         struct client_dest *d =
             CONTAINER_OF(c->by_use.next, struct client_dest, by_use);
 
-        if (!dest_is_free(d) ||
-            (loop_now() - d->last < DEST_OLD_MS && c->dests.n < DESTS_MAX))
-            return;
-        dest_free(c, d);
+        if (dest_is_free(d)) {
+            if (loop_now() - d->last < DEST_OLD_MS && c->dests.n < DESTS_MAX)
+                return;
+            dest_free(c, d);
+            continue;
+        }
+        /* One that is slow does not keep others from being forgotten. */
+        list_remove(&d->by_use);
+        list_push(&c->by_use, &d->by_use);
     }
 }
 
@@ -285,6 +290,14 @@ MAY_WAIT static bool is_configured(const struct client_job *j)
            found;
 }
 
+/* The next message goes to the nexthop's own hosts first, under its own policy
+ * of TLS: what a fallback relay had, or what went in the clear because TLS
+ * failed, is for one message. */
+static bool is_first_choice(const struct client_conn *conn)
+{
+    return !conn->host.is_fallback && conn->policy_key.n > 0;
+}
+
 void client_conn_put(struct client_job *j, struct client_conn **cp)
 {
     struct client_conn *conn = *cp;
@@ -294,7 +307,8 @@ void client_conn_put(struct client_job *j, struct client_conn **cp)
     *cp = NULL;
     if (conn == NULL)
         return;
-    if (conn->is_dead || conn->is_dirty || now - conn->born >= s->reuse_ms ||
+    if (conn->is_dead || conn->is_dirty || !is_first_choice(conn) ||
+        now - conn->born >= s->reuse_ms ||
         (s->reuse_count > 0 && conn->n_used + 1 >= s->reuse_count) ||
         (!is_wanted(j) && !is_configured(j))) {
         quit(&conn);

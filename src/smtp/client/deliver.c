@@ -49,7 +49,8 @@ void client_why_reply(struct client_job *j, const struct client_conn *conn,
 
 void client_throttle(struct client_job *j)
 {
-    if (j->hop_status[0] != '\0' || !client_why_is_soft(&j->why))
+    if (!j->is_final_server || j->hop_status[0] != '\0' ||
+        !client_why_is_soft(&j->why))
         return;
     (void)snprintf(j->hop_status, sizeof j->hop_status, "%s", j->why.status);
     j->hop_text = j->why.text;
@@ -78,11 +79,11 @@ void client_bulk_fail(struct client_job *j, const struct client_conn *conn,
     if (is_kept(j, true)) {
         event_text(EV_INFO, j->service->log_name, j->queue_id, "%.*s",
                    SLF(j->why.text));
-    } else {
-        for (size_t i = 0; i < j->n_rcpts; i++)
-            if (!j->rcpts[i].is_done)
-                client_fail(j, &j->rcpts[i], conn);
+        return;
     }
+    for (size_t i = 0; i < j->n_rcpts; i++)
+        if (!j->rcpts[i].is_done)
+            client_fail(j, &j->rcpts[i], conn);
     if (throttle)
         client_throttle(j);
 }
@@ -219,6 +220,7 @@ MAY_WAIT static void try_dest(struct client_job *j, slice dest,
     size_t n_addresses = 0;
     size_t n_sessions = 0;
 
+    j->place = dest;
     if (client_hosts(j, dest, &hosts, &n) < 0)
         return;
     for (size_t i = 0; i < n; i++)

@@ -493,6 +493,15 @@ MAY_WAIT static void find_mx(struct finding *f, slice domain,
     order(f);
 }
 
+/* RFC 7505: "."; more than one of it says no other thing. */
+static bool is_null_mx(const struct dns_answer *a)
+{
+    for (size_t i = 0; i < a->n_rr; i++)
+        if (a->rr[i].name.n > 0)
+            return false;
+    return true;
+}
+
 MAY_WAIT static void find_domain(struct finding *f, slice domain)
 {
     struct client_job *j = f->job;
@@ -506,7 +515,7 @@ MAY_WAIT static void find_domain(struct finding *f, slice domain)
     }
     switch (a.result) {
     case DNS_OK:
-        if (a.n_rr == 1 && a.rr[0].name.n == 0)
+        if (is_null_mx(&a))
             client_why_set(j, "5.1.0",
                            "Domain %.*s does not accept mail (nullMX)",
                            SLF(domain));

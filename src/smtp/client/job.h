@@ -64,6 +64,8 @@ struct client_job {
     /* deliver.c */
     struct client_why why;
     struct client_dest *dest; /* of the cache */
+    slice place;              /* the destination that is tried: the nexthop, one
+                               * of its list, or a fallback relay */
     bool is_final_nexthop;    /* no other destination comes after this one */
     bool is_final_server;     /* no other host: failures decide */
     bool is_loop;
@@ -158,7 +160,7 @@ void client_pass_on(struct client_job *j);
 /* The same for one recipient. */
 MAY_WAIT void client_rcpt_fail(struct client_job *j, struct client_rcpt *r,
                                const struct client_conn *conn);
-/* j->why throttles the destination. */
+/* j->why throttles the destination, unless another host may take the mail. */
 void client_throttle(struct client_job *j);
 /* The connection broke or stalled (err) "while ...". */
 MAY_WAIT void client_broken(struct client_job *j, struct client_conn *conn,

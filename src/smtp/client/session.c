@@ -284,7 +284,7 @@ MAY_WAIT static enum client_hello sign_in(struct client_job *j,
     struct client_login_ask ask = {
         .sender = j->sender,
         .host = conn->host.name,
-        .dest = j->nexthop,
+        .dest = j->place,
         .mechs = conn->auth,
         .level = conn->is_verified ? CLIENT_LOGIN_VERIFIED
                  : conn->is_tls    ? CLIENT_LOGIN_TLS
@@ -328,19 +328,45 @@ static void report(struct client_job *j, struct client_conn *conn,
 
     if (local_addr_of(stream_fd(conn->st), &own, &err) < 0)
         own.text[0] = '\0';
-    client_policy_report(j->client, p, j->nexthop, &conn->host,
+    client_policy_report(j->client, p, j->place, &conn->host,
                          slice_str(own.text),
                          result == NULL ? p->result : result, slice_str(text));
+}
+
+/* Is there a password for this host?  What a table cannot tell counts as one.
+ */
+MAY_WAIT static bool has_password(struct client_job *j,
+                                  const struct client_conn *conn)
+{
+    struct client_login_ask ask = { .sender = j->sender,
+                                    .host = conn->host.name,
+                                    .dest = j->place };
+    struct client_credentials who;
+    struct err err;
+    bool found;
+
+    if (j->service->login == NULL)
+        return false;
+    if (client_login_find(j->service->login, &ask, j->arena, &who, &err) < 0) {
+        log_warning("%s", err.log);
+        return true;
+    }
+    found = who.found;
+    client_credentials_wipe(&who);
+    return found;
 }
 
 /* As Postfix: what fails once may be an accident, or somebody who wants to read
  * along; so not at the first attempt, and no password goes out in the clear for
  * it. */
-static bool may_go_clear(const struct client_job *j, const struct tls_policy *p)
+MAY_WAIT static bool may_go_clear(struct client_job *j,
+                                  const struct client_conn *conn,
+                                  const struct tls_policy *p)
 {
-    return p->may_fall_back && j->service->login == NULL &&
+    return p->may_fall_back &&
            j->before_ms >= 1000 * conf_time(j->client->conf, j->service->line,
-                                            "minimal_backoff_time");
+                                            "minimal_backoff_time") &&
+           !has_password(j, conn);
 }
 
 MAY_WAIT static enum client_hello handshake(struct client_job *j,
@@ -357,7 +383,7 @@ MAY_WAIT static enum client_hello handshake(struct client_job *j,
         event_text(EV_INFO, j->service->log_name, NULL,
                    "SSL_connect error to %s: %s", conn->name_port, err.log);
         report(j, conn, p, "validation-failure", err.log);
-        if (may_go_clear(j, p))
+        if (may_go_clear(j, conn, p))
             return HELLO_NO_TLS;
         return own_failure(j, conn, "4.7.5",
                            "Cannot start TLS: handshake failure");
@@ -412,7 +438,7 @@ MAY_WAIT static enum client_hello starttls(struct client_job *j,
     if (stream_peek(conn->st).n > 0) { /* injected: CVE-2011-0411 */
         conn->is_dead = true;
         report(j, conn, p, "validation-failure", "data behind STARTTLS");
-        if (may_go_clear(j, p))
+        if (may_go_clear(j, conn, p))
             return HELLO_NO_TLS;
         return own_failure(j, conn, "4.7.5",
                            "the server spoke in the clear behind STARTTLS");

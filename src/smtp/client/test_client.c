@@ -21,6 +21,8 @@ static const char zone[] = "two.test MX 20 b.test\n"
                            "a.test AAAA 2001:db8::1\n"
                            "b.test A 192.0.2.2\n"
                            "null.test MX 0 \n"
+                           "nulls.test MX 0 \n"
+                           "nulls.test MX 10 \n"
                            "only-a.test A 192.0.2.3\n"
                            "broken.test FAIL\n"
                            "alias.test MX 5 cname.test\n"
@@ -66,6 +68,8 @@ static const struct {
     { "", "plain", "[IPv6:2001:db8::9]", "2001:db8::9[2001:db8::9]:25" },
     { "", "plain", "null.test",
       "5.1.0 Domain null.test does not accept mail (nullMX)" },
+    { "smtp_defer_if_no_mx_address_found = yes\n", "plain", "nulls.test",
+      "5.1.0 Domain nulls.test does not accept mail (nullMX)" },
     { "inet_protocols = ipv4\n", "plain", "nowhere.test",
       "5.4.4 Host or domain name not found. Name service error for "
       "name=nowhere.test type=A: Host not found" },

@@ -329,7 +329,7 @@ MAY_WAIT static int reply_to_rcpt(struct transfer *t, struct client_rcpt *rcpt)
 /* After the dot: one answer, or with LMTP one for each recipient. */
 MAY_WAIT static int reply_to_dot(struct transfer *t)
 {
-    msec deadline = loop_after(t->job->service->data_done_ms);
+    msec wait = t->job->service->data_done_ms; /* for each answer */
     bool is_lmtp = t->job->service->is_lmtp;
     struct client_reply r;
     struct err err;
@@ -339,7 +339,7 @@ MAY_WAIT static int reply_to_dot(struct transfer *t)
 
         if (rcpt->is_refused || rcpt->is_done)
             continue;
-        if (client_read_reply(t->conn, deadline, &r, &err) < 0)
+        if (client_read_reply(t->conn, loop_after(wait), &r, &err) < 0)
             return broken(t, &err, sending_data);
         t->conn->is_dirty = false;
         if (r.code / 100 == 2 && is_lmtp) {
