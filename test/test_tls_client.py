@@ -872,11 +872,24 @@ def test_bad_settings(where, certs):
     """What cannot be meant is told before anything starts."""
     bad = {"smtp_tls_security_level": "always", "lmtp_tls_CAfile": "/nowhere/ca.pem",
            "smtp_tls_cert_file": certs.path("good.pem"),
-           "smtp_tls_key_file": certs.path("self.key")}
-    h = Hato(where, main=bad)
+           "smtp_tls_key_file": certs.path("self.key"),
+           "smtp_tls_protocols": "TLSv1.7", "lmtp_tls_mandatory_protocols": "SSLv3",
+           "smtp_tls_mandatory_ciphers": "best", "lmtp_tls_ciphers": "worst",
+           "smtp_tls_exclude_ciphers": "!AES"}
+    h = Hato(where, main=bad, master="strict unix - - n - - smtp\n"
+                                     "  -o smtp_tls_mandatory_exclude_ciphers=@STRENGTH\n")
     p = h.command("check")
     out = p.stdout + p.stderr
     assert p.returncode != 0
     assert 'smtp_tls_security_level: "always" is no level' in out
     assert "/nowhere/ca.pem: No such file or directory" in out
     assert "does not fit the certificate in" in out
+    assert 'main.cf' in out
+    assert 'smtp_tls_protocols: "TLSv1.7" is no version of TLS' in out
+    assert 'lmtp_tls_mandatory_protocols: no version of TLS is left' in out
+    assert 'smtp_tls_mandatory_ciphers: "best" is no grade of ciphers' in out
+    assert 'lmtp_tls_ciphers: "worst" is no grade of ciphers' in out
+    assert 'smtp_tls_exclude_ciphers: "!AES" cannot be excluded' in out
+    assert 'smtp_tls_mandatory_exclude_ciphers: "@STRENGTH" cannot be excluded' in out
+    p = h.command("start")
+    assert p.returncode != 0 and '"worst" is no grade of ciphers' in p.stdout + p.stderr

@@ -327,6 +327,40 @@ static void check_level(struct check *k, bool is_lmtp)
         "%s: \"%.*s\" is no level", k->param, SLF(level));
 }
 
+static void check_versions(struct check *k, bool is_lmtp, const char *suffix)
+{
+    slice list = client_param(k, is_lmtp, suffix);
+    int min, max;
+    struct err err;
+
+    if (keys_versions(list, KEYS_TLS_OLDEST, &min, &max, &err) < 0)
+        say(k, CONF_ERROR, "as in >=TLSv1.2", "%s: %s", k->param, err.log);
+}
+
+static void check_grade(struct check *k, bool is_lmtp, const char *suffix)
+{
+    slice grade = client_param(k, is_lmtp, suffix);
+    struct buf b;
+    struct err err;
+
+    buf_init(&b, KEYS_FILE_MAX);
+    if (keys_ciphers(k->conf, k->service, grade, SLICE_NONE, &b, &err) < 0)
+        say(k, CONF_ERROR, "say high or medium", "%s: %s", k->param, err.log);
+    buf_done(&b);
+}
+
+static void check_exclusions(struct check *k, bool is_lmtp, const char *suffix)
+{
+    slice list = client_param(k, is_lmtp, suffix);
+    struct buf b;
+    struct err err;
+
+    buf_init(&b, KEYS_FILE_MAX);
+    if (keys_ciphers(k->conf, k->service, SL("high"), list, &b, &err) < 0)
+        say(k, CONF_ERROR, "name ciphers only", "%s: %s", k->param, err.log);
+    buf_done(&b);
+}
+
 static void check_client(struct check *k, bool is_lmtp)
 {
     static const char *const files[] = { "tls_CAfile",
@@ -334,6 +368,12 @@ static void check_client(struct check *k, bool is_lmtp)
     struct keys_set set;
 
     check_level(k, is_lmtp);
+    check_versions(k, is_lmtp, "tls_protocols");
+    check_versions(k, is_lmtp, "tls_mandatory_protocols");
+    check_grade(k, is_lmtp, "tls_ciphers");
+    check_grade(k, is_lmtp, "tls_mandatory_ciphers");
+    check_exclusions(k, is_lmtp, "tls_exclude_ciphers");
+    check_exclusions(k, is_lmtp, "tls_mandatory_exclude_ciphers");
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         slice path = client_param(k, is_lmtp, files[i]);
         struct buf text;

@@ -51,7 +51,7 @@ bool keys_wanted(const struct conf *c);
 /* The certificates of a PEM text, without private keys and anything else. */
 void keys_only_certs(slice pem, struct buf *out);
 /* Blocking: `hato check`: do certificate and key exist, parse and fit; is the
- * certificate in date. */
+ * certificate in date; do the lists of versions and ciphers mean something. */
 void keys_check(const struct conf *c, struct conf_diags *diags);
 
 /* ---- the process */
@@ -102,5 +102,18 @@ struct keys_service {
 
 struct keys_service keys_service_of(const struct conf *c,
                                     const struct conf_service *service);
+
+/* ---- lists of versions and ciphers; pure */
+
+enum { KEYS_TLS_OLDEST = 0x0301 }; /* of a client */
+
+/* "!TLSv1 >=TLSv1.2": the oldest and newest version (RFC 8446 4.1.2) that are
+ * left of those since `oldest`.  -1: a word that is no version (*min is -1), or
+ * none is left (0). */
+int keys_versions(slice list, int oldest, int *min, int *max, struct err *err);
+/* A grade's list (tls_<grade>_cipherlist) without what is excluded, as OpenSSL
+ * writes lists. */
+int keys_ciphers(const struct conf *c, const struct conf_service *service,
+                 slice grade, slice exclude, struct buf *out, struct err *err);
 
 #endif

@@ -77,8 +77,6 @@ int policy_set_strength(struct policy_job *j, struct err *err);
 /* how.names from a list such as "nexthop, dot-nexthop". */
 int policy_set_names(struct policy_job *j, slice list, struct err *err);
 int policy_set_fingerprints(struct policy_job *j, slice list, struct err *err);
-/* "!SSLv2 >=TLSv1.2": the oldest and newest version that are left. */
-int policy_versions(slice list, int *min, int *max, struct err *err);
 
 /* ---- policy_dane.c */
 /* For level dane and dane-only: TLSA records, or another level.  Sets

@@ -2,118 +2,23 @@
  * connection is held to. */
 #include "smtp/client/policy.h"
 
+#include "keys/keys.h"
 #include "mail/domain.h"
 
 #define NAMES_MAX   32
 #define CIPHERS_MAX 8192
 
-/* ---- versions */
-
-/* TLS's own numbers (RFC 8446 4.1.2); SSLv2 and SSLv3 are not there any more.
- */
-static int version_of(slice name)
-{
-    static const struct {
-        const char *name;
-        int number;
-    } versions[] = {
-        { "SSLv2", 0x0200 },   { "SSLv3", 0x0300 },   { "TLSv1", 0x0301 },
-        { "TLSv1.0", 0x0301 }, { "TLSv1.1", 0x0302 }, { "TLSv1.2", 0x0303 },
-        { "TLSv1.3", 0x0304 },
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(versions); i++)
-        if (slice_ieqs(name, versions[i].name))
-            return versions[i].number;
-    return 0;
-}
-
-enum { OLDEST = 0x0301, NEWEST = 0x0304 };
-
-struct versions {
-    unsigned with, without; /* a bit each; bit 8: one that is not there */
-    int low, high;
-};
-
-static int one_version(struct versions *v, slice word, struct err *err)
-{
-    bool is_range =
-        slice_starts(word, SL(">=")) || slice_starts(word, SL("<="));
-    bool is_not = word.p[0] == '!';
-    size_t skip = is_range ? 2 : is_not ? 1 : 0;
-    int number = version_of(slice_trim(slice_from(word, skip)));
-    unsigned bit = number >= OLDEST ? 1u << (number - OLDEST) : 1u << 8;
-
-    if (number == 0)
-        return err_perm(err, "\"%.*s\" is no version of TLS", SLF(word));
-    if (is_range && word.p[0] == '>')
-        v->low = number > v->low ? number : v->low;
-    else if (is_range)
-        v->high = number < v->high ? number : v->high;
-    else if (is_not)
-        v->without |= bit;
-    else
-        v->with |= bit;
-    return 0;
-}
-
-int policy_versions(slice list, int *min, int *max, struct err *err)
-{
-    struct versions v = { .low = OLDEST, .high = NEWEST };
-    slice word;
-
-    while (slice_token(&list, ", \t\r\n:;", &word))
-        if (one_version(&v, word, err) < 0)
-            return -1;
-    *min = *max = 0;
-    for (int n = v.low; n <= v.high; n++) {
-        unsigned bit = 1u << (n - OLDEST);
-
-        if ((v.without & bit) || (v.with != 0 && !(v.with & bit)))
-            continue;
-        *min = *min == 0 ? n : *min;
-        *max = n;
-    }
-    return *min != 0 ? 0 : err_perm(err, "no version of TLS is left");
-}
-
-/* ---- ciphers */
-
-static int put_exclusions(struct buf *b, slice list, struct err *err)
-{
-    slice word;
-
-    while (slice_token(&list, ", \t\r\n:", &word)) {
-        if (slice_chr(word, '!') >= 0 || slice_chr(word, '@') >= 0)
-            return err_perm(err, "\"%.*s\" cannot be excluded", SLF(word));
-        (void)buf_printf(b, ":!%.*s", SLF(word));
-    }
-    return 0;
-}
+/* ---- what a connection is held to */
 
 static int set_ciphers(struct policy_job *j, struct err *err)
 {
-    static const char *const grades[] = { "high", "medium", "low", "export",
-                                          "null" };
     const struct client_service *s = j->service;
     struct buf b;
-    int rc = -1;
+    int rc;
 
     buf_init(&b, CIPHERS_MAX);
-    for (size_t i = 0; i < ARRAY_LEN(grades); i++) {
-        char name[64];
-
-        if (!slice_ieqs(j->text.ciphers, grades[i]))
-            continue;
-        (void)snprintf(name, sizeof name, "tls_%s_cipherlist", grades[i]);
-        (void)buf_slice(&b, conf_slice(s->client->conf, s->line, name));
-        rc = 0;
-    }
-    if (rc < 0)
-        (void)err_perm(err, "\"%.*s\" is no grade of ciphers",
-                       SLF(j->text.ciphers));
-    if (rc == 0)
-        rc = put_exclusions(&b, j->text.exclude, err);
+    rc = keys_ciphers(s->client->conf, s->line, j->text.ciphers,
+                      j->text.exclude, &b, err);
     if (rc == 0) {
         j->out->how.ciphers = slice_cstr(j->a, buf_view(&b));
         if (b.overflow || j->out->how.ciphers == NULL)
@@ -146,8 +51,8 @@ int policy_set_strength(struct policy_job *j, struct err *err)
     else if (slice_ieqs(name, "hostname"))
         name = j->host->name;
     how->sni = is_dns_name(name) ? name : SLICE_NONE;
-    if (policy_versions(j->text.protocols, &how->min_version, &how->max_version,
-                        err) < 0)
+    if (keys_versions(j->text.protocols, KEYS_TLS_OLDEST, &how->min_version,
+                      &how->max_version, err) < 0)
         return -1;
     return set_ciphers(j, err);
 }

@@ -273,9 +273,9 @@ static int check_texts(struct client_tls *t, struct err *err)
     const struct client_service *s = t->service;
     int min, max;
 
-    if (policy_versions(t->may.protocols, &min, &max, err) < 0)
+    if (keys_versions(t->may.protocols, KEYS_TLS_OLDEST, &min, &max, err) < 0)
         return err_prefix(err, "%s", client_param(s, "tls_protocols"));
-    if (policy_versions(t->must.protocols, &min, &max, err) < 0)
+    if (keys_versions(t->must.protocols, KEYS_TLS_OLDEST, &min, &max, err) < 0)
         return err_prefix(err, "%s",
                           client_param(s, "tls_mandatory_protocols"));
     if (t->level == TLS_LEVEL_FINGERPRINT && t->fingerprint_match.n == 0 &&
