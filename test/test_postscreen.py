@@ -11,6 +11,7 @@ covers: postscreen_pipelining_enable postscreen_pipelining_action postscreen_pip
 covers: postscreen_bare_newline_enable postscreen_bare_newline_action
 covers: postscreen_bare_newline_ttl postscreen_non_smtp_command_enable
 covers: postscreen_non_smtp_command_action postscreen_non_smtp_command_ttl
+covers: postscreen_cache_map postscreen_cache_cleanup_interval postscreen_cache_retention_time
 """
 import os
 import re
@@ -69,6 +70,52 @@ def test_passes(where, net):
             assert t.banner == "220 mx.example.com ESMTP"
             assert t("MAIL FROM:<>").startswith("503 5.5.1")  # helo_required of the pass line
         h.wait_log(r"ALLOWLISTED \[127\.0\.0\.1\]:\d+\n")
+
+
+def waits(h):
+    """Does a stranger have to wait?"""
+    with Talk(h, source="127.0.0.2", timeout=60) as t:
+        return t.banner != "220 mx.example.com ESMTP"
+
+
+def test_a_restart_knows_who_has_passed(where, net):
+    with screen(where, net) as h:
+        assert waits(h)
+        h.stop()
+        h.start()
+        assert not waits(h)
+        # What is damaged is forgotten, and no more happens.
+        h.stop()
+        kept = h.path("q/spool/postscreen")
+        assert os.stat(kept).st_mode & 0o777 == 0o600
+        with open(kept, "r+b") as f:
+            f.seek(20)
+            f.write(b"XXXX")
+        h.start()
+        h.wait_log("what clients had passed of postscreen's tests is lost: it is damaged")
+        assert waits(h)
+        assert not waits(h)
+
+
+def test_nothing_is_kept_without_a_table(where, net):
+    with screen(where, net, postscreen_cache_map="") as h:
+        assert waits(h)
+        h.stop()
+        assert not os.path.exists(h.path("q/spool/postscreen"))
+        h.start()
+        assert waits(h)
+
+
+@pytest.mark.parametrize("retention,word", [("7d", "OLD"), ("0s", "NEW")])
+def test_expired_results_are_remembered(where, net, retention, word):
+    """A pass that has expired must be earned again; who comes then is no new client, unless
+    that is too long ago."""
+    with screen(where, net, postscreen_greet_ttl="1s",
+                postscreen_cache_retention_time=retention) as h:
+        assert waits(h)
+        time.sleep(2.5)
+        assert waits(h)
+        h.wait_log(rf"PASS NEW \[127\.0\.0\.2\](.*\n)*.*PASS {word} \[127\.0\.0\.2\]")
 
 
 @pytest.mark.parametrize("action", ["ignore", "enforce", "drop"])

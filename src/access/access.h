@@ -207,4 +207,46 @@ void access_client_gone(struct access_counters *c,
 void access_counters_process_died(int fd, pid_t pid);
 void access_counters_dump(struct access_counters *c, struct buf *out);
 
+/* ------------------------------------------------------------------ *
+ * What clients have passed of postscreen's tests, in memory shared by all
+ * smtpd; qmgr keeps it in a file over a restart.  65,536 addresses; the ones
+ * whose passes end first make room.
+ */
+struct access_passes;
+
+enum access_pass {
+    ACCESS_PASS_GREET,
+    ACCESS_PASS_DNSBL,
+    ACCESS_PASS_PIPELINING,
+    ACCESS_PASS_FOREIGN,
+    ACCESS_PASS_NEWLINE,
+    ACCESS_PASS_N,
+};
+
+struct access_passed {
+    msec until_ms[ACCESS_PASS_N]; /* wall; 0: never passed */
+};
+
+/* master: a memfd of the right size, zeroed. */
+int access_passes_create(int *fd_out, struct err *err);
+/* A process: map it; fd stays the caller's. */
+int access_passes_open(int fd, struct access_passes **out, struct err *err);
+void access_passes_close(struct access_passes **p);
+/* What `addr` (text) has passed, also what is over.  False: nothing. */
+bool access_passes_get(struct access_passes *p, slice addr,
+                       struct access_passed *out);
+void access_passes_set(struct access_passes *p, slice addr,
+                       enum access_pass which, msec until_ms);
+/* How often access_passes_set() was called, by all processes. */
+uint64_t access_passes_changes(const struct access_passes *p);
+/* Forget those whose last pass ended before that. */
+void access_passes_clean(struct access_passes *p, msec before_ms);
+/* How long what the next two handle is at most. */
+size_t access_passes_bytes(void);
+/* False: b is too small. */
+bool access_passes_pack(struct access_passes *p, struct buf *b);
+/* Add what pack() wrote.  Fails, without having added anything, when it is
+ * damaged. */
+int access_passes_unpack(struct access_passes *p, slice in, struct err *err);
+
 #endif

@@ -2,6 +2,7 @@
 #include "daemon/daemon.h"
 #include "daemon/fed.h"
 #include "daemon/qmgr_ops.h"
+#include "daemon/qmgr_passes.h"
 #include "ipc/ipc.h"
 #include "rt/file.h"
 #include "rt/sandbox.h"
@@ -143,6 +144,7 @@ static MAY_WAIT int on_start(struct process *p, struct err *err)
     buf_done(&templates);
     qmgr_users_open(queue);
     qmgr_links(p, queue);
+    qmgr_passes_open(p->conf, spool);
     return queue_open(queue, &conf, err);
 }
 
@@ -158,6 +160,7 @@ static void on_reload(struct process *p, struct conf *conf)
     spool_set_min_free(queue_spool(queue),
                        conf_size(conf, NULL, "queue_minfree"));
     queue_set_conf(queue, conf);
+    qmgr_passes_set(conf);
 }
 
 static void on_listener(struct process *p, const struct process_listener *l)
@@ -177,6 +180,7 @@ static MAY_WAIT void drain_task(void *arg)
     list_each_safe(it, tmp, &writers)
         writer_free(CONTAINER_OF(it, struct writer, link));
     queue_close(&queue);
+    qmgr_passes_close();
     process_exit(arg, 0);
 }
 
@@ -206,6 +210,7 @@ int daemon_qmgr(void)
         .type = PT_QMGR,
         .on_start = on_start,
         .on_table = fed_on_table,
+        .on_fd = qmgr_passes_on_fd,
         .on_listener = on_listener,
         .on_peer = on_peer,
         .on_reload = on_reload,

@@ -10,11 +10,21 @@
 #include "spool/spool.h"
 
 static struct smtp_server *server;
+static int passes_fd; /* what clients have passed of postscreen's tests */
+
+static void on_fd(struct process *p, slice name, int fd)
+{
+    if (slice_eqs(name, "passes"))
+        passes_fd = fd;
+    else
+        frame_on_fd(p, name, fd);
+}
 
 MAY_WAIT static int on_start(struct process *p, struct err *err)
 {
     struct smtp_server_parts parts = { .process = p,
-                                       .counters_fd = p->counters_fd };
+                                       .counters_fd = p->counters_fd,
+                                       .passes_fd = passes_fd };
 
     parts.tables = fed_link(p);
     parts.spool = spool_writer_link(p, NULL);
@@ -55,7 +65,7 @@ static const struct process_ops ops = {
     .type = PT_SMTPD,
     .on_start = on_start,
     .on_table = fed_on_table,
-    .on_fd = frame_on_fd,
+    .on_fd = on_fd,
     .on_listener = on_listener,
     .on_drain = on_drain,
     .on_status = on_status,

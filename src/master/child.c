@@ -324,6 +324,8 @@ static void give_all(struct child *c, int conf_fd)
         if (m->log_fd >= 0)
             child_give_fd(c, m->is_syslog ? "syslog" : "maillog", m->log_fd);
     }
+    if (c->type == PT_SMTPD || c->type == PT_QMGR)
+        child_give_fd(c, "passes", m->passes_fd);
     sources_give(m, c);
     ports_give(m, c);
     (void)chan_send(c->chan, MASTER_TABLES_DONE, SLICE_NONE, NULL, 0, NULL);

@@ -92,6 +92,7 @@ struct master {
     int lock_fd;
     int events_rx, events_tx;
     int counters_fd;
+    int passes_fd; /* of postscreen's tests */
     int trace_fd;
     int stderr_rx, stderr_tx;
     struct fd_watch *stderr_watch;

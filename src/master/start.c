@@ -138,6 +138,7 @@ static int prepare(struct master *m, const struct master_options *o,
         place_lock(m, m->conf, err) < 0 || place_log(m, m->conf, err) < 0 ||
         make_events(m, err) < 0 || make_pipes(m, err) < 0 ||
         access_counters_create(0, &m->counters_fd, err) < 0 ||
+        access_passes_create(&m->passes_fd, err) < 0 ||
         master_conf_fd(m->conf, &m->conf_fd, err) < 0)
         return -1;
     m->n_login = count_login(m->conf);
@@ -385,6 +386,7 @@ int master_start(const struct master_options *o)
                                .events_rx = -1,
                                .events_tx = -1,
                                .counters_fd = -1,
+                               .passes_fd = -1,
                                .trace_fd = -1,
                                .stderr_rx = -1,
                                .stderr_tx = -1,

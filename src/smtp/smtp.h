@@ -44,6 +44,7 @@ struct smtp_server_parts {
     struct dns *dns;         /* NULL: every name is unknown */
     struct dns_hosts *hosts; /* NULL: DNS alone */
     int counters_fd; /* shared counters of clients, or -1 for private ones */
+    int passes_fd;   /* access/access.h; 0: private ones */
 };
 
 /* Reads the settings of every smtpd service of the configuration.  Fails with

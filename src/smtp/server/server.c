@@ -15,6 +15,18 @@ static struct smtp_service *find_service(struct smtp_server *server, int index)
     return NULL;
 }
 
+static int open_passes(struct smtp_server *server, struct err *err)
+{
+    int fd CLEANUP(close_fd) = -1;
+
+    if (server->parts.passes_fd > 0)
+        return access_passes_open(server->parts.passes_fd, &server->passes,
+                                  err);
+    if (access_passes_create(&fd, err) < 0)
+        return -1;
+    return access_passes_open(fd, &server->passes, err);
+}
+
 /* postscreen hands clients over to the line `smtpd pass`; without one, smtpd
  * has the settings of postscreen's own line. */
 static int add_screened(struct smtp_server *server,
@@ -29,6 +41,8 @@ static int add_screened(struct smtp_server *server,
     if (smtp_service_new(server, behind, &service, err) < 0)
         return -1;
     service->index = (int)line->index;
+    if (server->passes == NULL && open_passes(server, err) < 0)
+        return -1;
     return smtp_screen_new(service, line, err);
 }
 
@@ -183,6 +197,7 @@ void smtp_server_free(struct smtp_server **sp)
     smtp_names_free(&server->names);
     auth_client_free(&server->auth);
     access_counters_close(&server->counters);
+    access_passes_close(&server->passes);
     conf_unref(&server->conf);
     free(server);
     *sp = NULL;

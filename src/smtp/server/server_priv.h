@@ -116,7 +116,8 @@ struct smtp_server {
     struct smtp_server_parts parts;
     struct conf *conf;
     struct access_counters *counters;
-    struct auth_client *auth; /* NULL: no service needs it */
+    struct access_passes *passes; /* where a line is postscreen's */
+    struct auth_client *auth;     /* NULL: no service needs it */
     struct smtp_names *names;
     struct list services;
     struct list listeners;
