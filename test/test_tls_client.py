@@ -345,6 +345,14 @@ LEVELS = {
     "noversion": ("self", "encrypt protocols=TLSv9", PROBLEM),
     "nograde": ("self", "encrypt ciphers=best", PROBLEM),
     "sni": ("self", "encrypt servername=asked.test", SENT),
+    "tafile": ("good", "verify match=mx.level.test tafile={goodpem}", SENT),
+    "tafiles": ("good", "secure match=mx.level.test tafile={selfpem} tafile={ca}", SENT),
+    "tafileself": ("self", "secure match=itself.test tafile={selfpem}", SENT),
+    "tafilename": ("self", "secure match=mx.level.test tafile={selfpem}", NOT_VERIFIED),
+    "tafileonly": ("good", "verify match=mx.level.test tafile={selfpem}", NOT_TRUSTED),
+    "tafilegone": ("good", "verify match=mx.level.test tafile=/no/such", PROBLEM),
+    "tafilekey": ("good", "verify match=mx.level.test tafile={selfkeyfile}", PROBLEM),
+    "tafilelevel": ("good", "encrypt tafile={selfpem}", PROBLEM),
     "sub.parent": ("clear", None, NOT_OFFERED),
 }
 
@@ -355,7 +363,9 @@ def fingerprint(data, digest="sha256"):
 
 
 def test_levels(where, certs):
-    prints = {"self": fingerprint(certs.der("self")), "selfkey": fingerprint(certs.spki("self"))}
+    prints = {"self": fingerprint(certs.der("self")), "selfkey": fingerprint(certs.spki("self")),
+              "goodpem": certs.path("good.pem"), "selfpem": certs.path("self.pem"),
+              "selfkeyfile": certs.path("self.key"), "ca": certs.ca}
     transport = where / "transport"
     policy = where / "policy"
     asked = []
@@ -389,6 +399,7 @@ def test_levels(where, certs):
             assert "tls12.test[127.0.0.3]:%d: TLSv1.2 with cipher " % servers.port in log
             assert "tls13.test[127.0.0.3]:%d: TLSv1.3 with cipher " % servers.port in log
             assert "asked.test" in asked
+            assert "tafile=/no/such: open /no/such: No such file or directory" in log
             # A session goes on.
             send(h, "y@sni.test")
             ends(h, "y@sni.test", SENT)
@@ -442,12 +453,26 @@ ROWS = {
                                  smtp_tls_note_starttls_offer="yes")),
     "policy": ("clear", NOT_OFFERED, dict(smtp_tls_policy_maps="static:encrypt",
                                           smtp_tls_security_level="none")),
+    "site none": ("clear", SENT, dict(smtp_tls_security_level="encrypt",
+                                      smtp_tls_per_site="inline:{{{{ {hop}=NONE }}}}")),
+    "site must": ("self", NOT_TRUSTED, dict(smtp_tls_per_site="static:MUST")),
+    "site nomatch": ("clear", NOT_OFFERED, dict(smtp_tls_per_site="static:must_nopeermatch")),
+    "site may": ("clear", SENT, dict(smtp_tls_security_level="none",
+                                     smtp_tls_per_site="static:MAY")),
+    "site may not": ("clear", NOT_OFFERED, dict(smtp_tls_security_level="encrypt",
+                                                smtp_tls_per_site="static:MAY")),
+    "site host": ("clear", NOT_OFFERED, dict(
+        smtp_tls_per_site="inline:{{{{ {hop}=MAY, {host}=MUST_NOPEERMATCH }}}}")),
+    "site wrong": ("self", PROBLEM, dict(smtp_tls_per_site="static:maybe")),
+    "site and map": ("clear", SENT, dict(smtp_tls_policy_maps="static:may",
+                                         smtp_tls_per_site="static:MUST")),
     "depth": ("good", SENT, dict(smtp_tls_security_level="verify", smtp_tls_scert_verifydepth="5",
                                  smtp_tls_verify_cert_match="mx.level.test",
                                  smtp_tls_servername="hostname",
                                  smtp_tls_force_insecure_host_tlsa_lookup="yes",
                                  smtp_tls_session_cache_timeout="0")),
 }
+# covers: smtp_tls_per_site lmtp_tls_per_site
 # covers: smtp_enforce_tls smtp_use_tls smtp_tls_enforce_peername smtp_tls_CApath
 # covers: smtp_tls_trust_anchor_file smtp_tls_wrappermode smtp_tls_note_starttls_offer
 # covers: tls_append_default_CA lmtp_tls_security_level lmtp_tls_CAfile lmtp_tls_policy_maps
@@ -477,6 +502,7 @@ def test_settings(where, certs):
         for i, (server, _, settings) in enumerate(ROWS.values()):
             hop = (f"[127.0.0.20]:{wrapped.port}" if server == "wrapped" else
                    f"[127.0.0.{SERVERS[server]}]:{servers.port}")
+            words.update(hop=hop, host=hop[1:].split("]")[0])
             # The same by LMTP, whose parameters have names of their own.
             for kind in ("smtp", "lmtp"):
                 inet = "inet:" if kind == "lmtp" else ""

@@ -346,6 +346,46 @@ static void test_any_anchor(void **state UNUSED)
     }
 }
 
+/* Anchors of one connection stand in the place of the context's. */
+static void test_own_anchors(void **state UNUSED)
+{
+    slice name = SL("mx.example.org");
+
+    for (int other = 0; other <= 1; other++) {
+        struct tls_anchors *a;
+        struct err err;
+
+        assert_int_equal(
+            tls_anchors_new(slice_str(other ? alone.pem : good.pem), &a, &err),
+            0);
+        struct talk t = { .server = &good,
+                          .how = { .check = TLS_CHECK_NAMES,
+                                   .names = &name,
+                                   .n_names = 1,
+                                   .anchors = a },
+                          .set = { .ca = slice_str(root.pem) } };
+
+        run(&t);
+        assert_int_equal(t.connect_rc, 0);
+        assert_int_equal(t.out.is_matched, !other);
+        done(&t);
+        tls_anchors_free(&a);
+    }
+}
+
+static void test_bad_anchors(void **state UNUSED)
+{
+    struct tls_anchors *a;
+    struct err err;
+
+    assert_int_equal(tls_anchors_new(SL("-----BEGIN CERTIFICATE-----\nx\n"
+                                        "-----END CERTIFICATE-----\n"),
+                                     &a, &err),
+                     -1);
+    assert_null(a);
+    assert_int_equal(tls_anchors_new(SL("nothing\n"), &a, &err), -1);
+}
+
 /* ---- fingerprints */
 
 static void hex(const uint8_t *md, size_t n, char out[static 200])
@@ -697,6 +737,8 @@ int main(void)
         cmocka_unit_test(test_no_check),
         cmocka_unit_test(test_no_check_trusted),
         cmocka_unit_test(test_any_anchor),
+        cmocka_unit_test(test_own_anchors),
+        cmocka_unit_test(test_bad_anchors),
         cmocka_unit_test(test_fingerprint),
         cmocka_unit_test(test_dane),
         cmocka_unit_test(test_dane_agility),

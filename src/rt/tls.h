@@ -152,9 +152,16 @@ void tls_session_free(struct tls_session **s);
 /* Another one of the same, with a life of its own. */
 struct tls_session *tls_session_dup(const struct tls_session *s);
 
+/* Authorities of single connections, in the place of the context's; as with
+ * is_ca_any they may be intermediate ones, and servers' own certificates. */
+struct tls_anchors;
+int tls_anchors_new(slice pem, struct tls_anchors **out, struct err *err);
+void tls_anchors_free(struct tls_anchors **a);
+
 struct tls_connect {
     enum tls_check check;
-    slice sni; /* "": none is sent */
+    const struct tls_anchors *anchors; /* NULL: the context's authorities */
+    slice sni;                         /* "": none is sent */
     /* Names that are good; ".example.com" stands for its subdomains.  With
      * DANE-TA(2) the base names (RFC 7672 3.2.3). */
     const slice *names;

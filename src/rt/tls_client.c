@@ -255,10 +255,9 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
 
 /* ---- the context */
 
-static int set_authorities(SSL_CTX *ctx, slice pem, struct err *err)
+static int set_authorities(X509_STORE *store, slice pem, struct err *err)
 {
     BIO *b = BIO_new_mem_buf(pem.p, (int)min_size(pem.n, INT_MAX));
-    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
     X509 *x;
     int ok = 1;
 
@@ -327,9 +326,55 @@ int tls_client_setup(struct tls_context *c, const struct tls_settings *s,
     SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_CLIENT |
                                                SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(c->ctx, on_new_session);
-    if (s->ca.n > 0 && set_authorities(c->ctx, s->ca, err) < 0)
+    if (s->ca.n > 0 &&
+        set_authorities(SSL_CTX_get_cert_store(c->ctx), s->ca, err) < 0)
         return -1;
     return set_dane(c->ctx, s->dane_digests, err);
+}
+
+/* ---- anchors of one connection */
+
+struct tls_anchors {
+    X509_STORE *store;
+};
+
+int tls_anchors_new(slice pem, struct tls_anchors **out, struct err *err)
+{
+    struct tls_anchors *a = xcalloc(1, sizeof *a);
+
+    *out = a;
+    a->store = X509_STORE_new();
+    CHECK(a->store != NULL);
+    ERR_clear_error();
+    if (set_authorities(a->store, pem, err) == 0) {
+        if (sk_X509_OBJECT_num(X509_STORE_get0_objects(a->store)) > 0)
+            return 0;
+        (void)err_perm(err, "there is no certificate in PEM");
+    }
+    tls_anchors_free(out);
+    return -1;
+}
+
+void tls_anchors_free(struct tls_anchors **ap)
+{
+    struct tls_anchors *a = *ap;
+
+    *ap = NULL;
+    if (a == NULL)
+        return;
+    X509_STORE_free(a->store);
+    free(a);
+}
+
+static int set_anchors(SSL *ssl, const struct tls_connect *how, struct err *err)
+{
+    if (how->anchors == NULL)
+        return 0;
+    if (SSL_set1_verify_cert_store(ssl, how->anchors->store) != 1 ||
+        X509_VERIFY_PARAM_set_flags(SSL_get0_param(ssl),
+                                    X509_V_FLAG_PARTIAL_CHAIN) != 1)
+        return tls_fail(err, ERR_TEMP, "the authorities");
+    return 0;
 }
 
 /* ---- DANE */
@@ -461,7 +506,7 @@ static int prepare(struct tls_conn *t, const struct tls_connect *how,
                                (time_t)(clock_wall() / 1000));
     if (how->check == TLS_CHECK_DANE && set_dane_records(ssl, j, how, err) < 0)
         return -1;
-    if (set_names(ssl, how, err) < 0 ||
+    if (set_anchors(ssl, how, err) < 0 || set_names(ssl, how, err) < 0 ||
         set_name_to_ask(ssl, how->sni, err) < 0 ||
         set_strength(ssl, how, err) < 0)
         return -1;

@@ -21,18 +21,29 @@ void policy_refuse(struct policy_job *j, const char *status, const char *fmt,
 
 /* ---- where the level comes from */
 
+/* The next hop as tables know it: how LMTP gets there is not part of it. */
+static slice destination(const struct client_service *s, slice nexthop)
+{
+    bool has_kind = slice_istarts(nexthop, SL("inet:")) ||
+                    slice_istarts(nexthop, SL("unix:"));
+
+    return s->is_lmtp && has_kind ? slice_from(nexthop, 5) : nexthop;
+}
+
 MAY_WAIT static int find_level(struct policy_job *j, struct err *err)
 {
     const struct client_tls *t = j->tls;
-    int rc;
+    bool is_site = t->maps == NULL && t->per_site != NULL;
+    int rc = is_site ? policy_site_find(j, &j->from_map, err)
+                     : policy_map_find(j, &j->from_map, err);
 
-    rc = policy_map_find(j, &j->from_map, err);
     if (rc < 0 && err->class != ERR_PERM)
         return -1;
     if (rc < 0) {
         event_text(EV_WARNING, j->service->log_name, NULL, "%s: %.*s: %s",
-                   client_param(j->service, "tls_policy_maps"), SLF(j->nexthop),
-                   err->log);
+                   client_param(j->service,
+                                is_site ? "tls_per_site" : "tls_policy_maps"),
+                   SLF(j->nexthop), err->log);
         policy_refuse(j, "4.7.5", BROKEN);
         return 0;
     }
@@ -201,6 +212,8 @@ static int make_key(struct policy_job *j, struct err *err)
                      p->how.min_version, p->how.max_version,
                      p->how.ciphers != NULL ? p->how.ciphers : "",
                      SLF(p->how.sni));
+    if (p->how.anchors != NULL)
+        (void)buf_printf(&b, "a %.*s\n", SLF(j->text.tafile));
     for (size_t i = 0; i < p->how.n_names; i++)
         (void)buf_printf(&b, "n %.*s\n", SLF(p->how.names[i]));
     for (size_t i = 0; i < p->how.n_fingerprints; i++)
@@ -222,6 +235,8 @@ static int finish(struct policy_job *j, bool requires_tls, struct err *err)
     struct tls_policy *out = j->out;
     int rc = demand(j, err);
 
+    if (rc == 0)
+        rc = policy_set_anchors(j, err);
     if (rc == 0 && requires_tls)
         rc = require_tls(j, err);
     if (rc == 0)
@@ -258,7 +273,7 @@ int client_policy(struct smtp_client *c, const struct client_service *s,
                             .service = s,
                             .tls = s->tls,
                             .host = h,
-                            .nexthop = nexthop,
+                            .nexthop = destination(s, nexthop),
                             .a = a,
                             .out = out };
 

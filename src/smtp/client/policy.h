@@ -7,6 +7,7 @@
  *     tls_settings.c  parameters of a service, authorities, contexts
  *     policy.c        level and demands for one host
  *     policy_map.c    an entry of smtp_tls_policy_maps; names that are good
+ *     policy_anchor.c its attribute tafile
  *     policy_dane.c   TLSA records (RFC 7672)
  *     tls_session.c   sessions to go on with
  *     sts.c           MTA-STS (RFC 8461), reports (RFC 8460)
@@ -21,6 +22,7 @@
 /* Postfix's grades and lists, not yet made into what OpenSSL wants. */
 struct policy_text {
     slice protocols, ciphers, exclude, match, servername;
+    slice tafile; /* paths with a blank between them */
 };
 
 struct client_tls {
@@ -35,7 +37,9 @@ struct client_tls {
     bool note_offer;
     struct policy_text may, must; /* servername and match: not set */
     slice verify_match, secure_match, fingerprint_match, servername;
-    struct table_list *maps;
+    struct table_list *maps, *per_site;
+    struct list anchors; /* files that entries of `maps` name */
+    size_t n_anchors;
     struct tls_settings set; /* of the contexts */
     struct buf ca;
     struct tls_context *ctx;
@@ -67,11 +71,27 @@ struct tls_context *client_tls_context(const struct client_tls *t);
  * (and a warning, once) when there are none. */
 struct tls_context *client_tls_sts_context(const struct client_tls *t);
 
+/* What is in a file, with a line end behind it. */
+int policy_read_file(int dirfd, const char *name, struct buf *out,
+                     struct err *err);
+
+/* ---- policy_anchor.c: the attribute tafile */
+/* Before the sandbox: read every file that a text of smtp_tls_policy_maps names
+ * so.  What cannot be read is complained of. */
+void policy_anchors_read(struct client_tls *t);
+void policy_anchors_forget(struct client_tls *t);
+/* how.anchors from j->text.tafile.  ERR_PERM: one is not there. */
+int policy_set_anchors(struct policy_job *j, struct err *err);
+
 /* ---- policy_map.c */
 /* The entry for the next hop: *found, with j->out->level and j->text.  -1:
  * ERR_TEMP (a table), ERR_PERM (an entry that cannot be used). */
 MAY_WAIT int policy_map_find(struct policy_job *j, bool *found,
                              struct err *err);
+/* The same from smtp_tls_per_site, for the next hop and the host; no
+ * attributes. */
+MAY_WAIT int policy_site_find(struct policy_job *j, bool *found,
+                              struct err *err);
 /* Versions, ciphers, SNI from j->text. */
 int policy_set_strength(struct policy_job *j, struct err *err);
 /* how.names from a list such as "nexthop, dot-nexthop". */

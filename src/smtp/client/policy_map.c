@@ -134,6 +134,18 @@ static int add_match(struct policy_job *j, slice value)
     return j->text.match.p != NULL ? 0 : -1;
 }
 
+/* Several add up. */
+static int add_anchor(struct policy_job *j, slice value, struct err *err)
+{
+    if (j->out->level != TLS_LEVEL_VERIFY && j->out->level != TLS_LEVEL_SECURE)
+        return err_perm(err, "attribute \"tafile\" cannot be used at level %s",
+                        policy_level_name(j->out->level));
+    j->text.tafile = slice_str(
+        arena_printf(j->a, "%.*s %.*s", SLF(j->text.tafile), SLF(value)));
+    return j->text.tafile.p != NULL ? 0
+                                    : err_temp(err, "the names are too long");
+}
+
 static int one_attribute(struct policy_job *j, slice name, slice value,
                          struct err *err)
 {
@@ -152,6 +164,8 @@ static int one_attribute(struct policy_job *j, slice name, slice value,
             arena_printf(j->a, "%.*s,%.*s", SLF(j->text.exclude), SLF(value)));
     else if (slice_ieqs(name, "servername"))
         j->text.servername = value;
+    else if (slice_ieqs(name, "tafile"))
+        return add_anchor(j, value, err);
     else if (!slice_ieqs(name, "connection_reuse"))
         return err_perm(err, "attribute \"%.*s\" cannot be used here",
                         SLF(name));
@@ -204,5 +218,58 @@ int policy_map_find(struct policy_job *j, bool *found, struct err *err)
             return 0;
         key = slice_from(key, (size_t)dot + 1);
     }
+    return 0;
+}
+
+/* ---- smtp_tls_per_site */
+
+/* *level: NONE, MAY .. of what was found so far, -1 nothing.  NONE wins over
+ * MAY, else the stronger one. */
+static int take_site(slice value, int *level)
+{
+    if (slice_ieqs(value, "NONE")) {
+        if (*level <= TLS_LEVEL_MAY)
+            *level = TLS_LEVEL_NONE;
+    } else if (slice_ieqs(value, "MAY")) {
+        if (*level < TLS_LEVEL_NONE)
+            *level = TLS_LEVEL_MAY;
+    } else if (slice_ieqs(value, "MUST_NOPEERMATCH")) {
+        if (*level < TLS_LEVEL_ENCRYPT)
+            *level = TLS_LEVEL_ENCRYPT;
+    } else if (slice_ieqs(value, "MUST")) {
+        *level = TLS_LEVEL_VERIFY;
+    } else {
+        return -1;
+    }
+    return 0;
+}
+
+/* As Postfix: a MAY for many does not weaken what main.cf says. */
+int policy_site_find(struct policy_job *j, bool *found, struct err *err)
+{
+    const slice keys[] = { slice_lower(j->a, j->nexthop),
+                           slice_lower(j->a, j->host->name) };
+    int level = -1;
+    slice value;
+
+    *found = false;
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        if (keys[i].n == 0 || (i > 0 && slice_eq(keys[0], keys[i])))
+            continue;
+        if (table_list_lookup(j->tls->per_site, keys[i], 0, j->a, &value, err) <
+            0)
+            return -1;
+        if (value.p != NULL && take_site(slice_trim(value), &level) < 0)
+            return err_perm(err,
+                            "\"%.*s\" is none of NONE, MAY, "
+                            "MUST_NOPEERMATCH and MUST",
+                            SLF(value));
+    }
+    if (level < 0 || (level == TLS_LEVEL_MAY && j->tls->level > TLS_LEVEL_MAY))
+        return 0;
+    *found = true;
+    j->out->level = (enum tls_level)level;
+    j->text = level <= TLS_LEVEL_MAY ? j->tls->may : j->tls->must;
+    j->text.servername = j->tls->servername;
     return 0;
 }

@@ -110,7 +110,7 @@ static void set_texts(struct client_tls *t)
 
 /* ---- authorities */
 
-static int read_file(int dirfd, const char *name, struct buf *out,
+int policy_read_file(int dirfd, const char *name, struct buf *out,
                      struct err *err)
 {
     int fd CLEANUP(close_fd) =
@@ -146,7 +146,7 @@ static int read_param(struct client_tls *t, const char *suffix, struct err *err)
 
     if (path.n == 0)
         return 0;
-    if (read_file(AT_FDCWD, name, &t->ca, err) < 0)
+    if (policy_read_file(AT_FDCWD, name, &t->ca, err) < 0)
         return err_prefix(err, "%s", client_param(t->service, suffix));
     return 0;
 }
@@ -174,7 +174,7 @@ static int read_dir(struct client_tls *t, struct err *err)
             continue;
         n++;
         /* What is no certificate, or a link to nowhere, is passed over. */
-        if (read_file(dirfd(d), e->d_name, &t->ca, err) < 0) {
+        if (policy_read_file(dirfd(d), e->d_name, &t->ca, err) < 0) {
             if (t->ca.overflow)
                 rc = -1;
         } else if (slice_find(slice_from(buf_view(&t->ca), before),
@@ -208,11 +208,11 @@ static int read_roots(const char *file, struct err *err)
     roots.is_read = true;
     buf_init(&roots.pem, CA_FILE_MAX);
     if (file[0] != '\0')
-        return read_file(AT_FDCWD, file, &roots.pem, err) < 0
+        return policy_read_file(AT_FDCWD, file, &roots.pem, err) < 0
                    ? err_prefix(err, "smtp_tls_mta_sts_CAfile")
                    : 0;
     for (size_t i = 0; i < ARRAY_LEN(places); i++)
-        if (read_file(AT_FDCWD, places[i], &roots.pem, err) == 0)
+        if (policy_read_file(AT_FDCWD, places[i], &roots.pem, err) == 0)
             return 0;
     return 0;
 }
@@ -292,13 +292,16 @@ int client_tls_new(struct smtp_client *c, struct client_service *s,
 
     *out = t;
     t->service = s;
+    list_init(&t->anchors);
     if (set_level(t, err) < 0 || set_insecure_mx(t, err) < 0)
         return -1;
     set_texts(t);
     client_sts_note_files(conf_str(c->conf, NULL, "data_directory"));
     if (check_texts(t, err) < 0 || read_all(t, err) < 0 ||
-        client_tables(s, "tls_policy_maps", &t->maps, err) < 0)
+        client_tables(s, "tls_policy_maps", &t->maps, err) < 0 ||
+        client_tables(s, "tls_per_site", &t->per_site, err) < 0)
         return -1;
+    policy_anchors_read(t);
     t->set.ca = buf_view(&t->ca);
     t->set.verify_depth = (unsigned)client_int(s, "tls_scert_verifydepth");
     t->set.digest =
@@ -319,6 +322,8 @@ void client_tls_free(struct client_tls **tp)
     if (t == NULL)
         return;
     table_list_free(&t->maps);
+    table_list_free(&t->per_site);
+    policy_anchors_forget(t);
     tls_context_unref(&t->ctx);
     tls_context_unref(&roots.ctx);
     buf_done(&t->ca);
