@@ -173,4 +173,29 @@ void lmtp_syncs_coming(struct lmtp_syncs *s, int change);
 MAY_WAIT int lmtp_sync(struct lmtp_syncs *s, uint64_t fs, uint64_t since,
                        struct err *err);
 
+/* ---- one message to the workers of all its recipients, side by side.  Those
+ * of one worker whose mailboxes are all of kind LMTP_MAILBOX share a
+ * transaction, so the message goes to the worker once and lies on the disk
+ * once. */
+struct lmtp_spread {
+    struct lmtp_workers *workers;
+    struct lmtp_syncs *syncs;
+    const struct lmtp_message *message;
+    size_t n;            /* recipients */
+    struct arena *arena; /* of the answers' texts */
+    void *arg;
+    /* NULL: nobody's, or there is an answer already. */
+    const struct lmtp_place *(*place)(void *arg, size_t i);
+    void (*fill)(void *arg, size_t i, struct lmtp_rcpt *out);
+    /* Once for each that has a place: what the worker said, which is durable
+     * when it is 250; or why that cannot be. */
+    void (*answered)(void *arg, size_t i, const struct lmtp_rcpt *answer);
+    void (*failed)(void *arg, size_t i, const struct err *err);
+    /* May be NULL: a sync is waited for from now on. */
+    void (*syncing)(void *arg);
+};
+
+/* Returns when all have an answer; place() must be NULL for those then. */
+MAY_WAIT void lmtp_spread(const struct lmtp_spread *spread);
+
 #endif

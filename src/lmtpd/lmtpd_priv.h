@@ -63,7 +63,6 @@ struct lmtpd_rcpt {
     struct lmtp_place place;
     struct lmtp_rcpt lmtp;
     bool is_done; /* lmtp.code and text stand */
-    bool is_sent;
 };
 
 struct lmtpd_tx {

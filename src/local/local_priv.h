@@ -80,8 +80,9 @@ struct local_job {
     int body_fd;
     uint64_t body_at;
     uint64_t body_bytes;
-    bool is_probe; /* address verification: nothing is delivered */
-    slice header;  /* of the message as accepted, read when first needed */
+    bool is_probe;   /* address verification: nothing is delivered */
+    bool shows_orig; /* X-Original-To is added */
+    slice header;    /* of the message as accepted, read when first needed */
     bool has_header;
     struct local_rcpt *rcpts;
     size_t n_rcpts;
