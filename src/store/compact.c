@@ -21,10 +21,23 @@ int store_mailbox_durable(struct store_mailbox *m, struct err *err)
     return o == ENGINE_OK ? 0 : store_fail(o, err, "sync", m->name);
 }
 
+/* Of all rows that there were when a sync began that succeeded.  The mark holds
+ * for what stands before it, so none may have come meanwhile. */
+void mailbox_mark_durable(struct store_mailbox *m, size_t rows)
+{
+    struct err err;
+
+    if (rows <= m->durable_rows || rows != rows_count(m) || m->damaged)
+        return;
+    if (index_append_buf(m, IR_DURABLE, slice_of("", 0), &err) == 0)
+        m->durable_rows = rows;
+}
+
 int store_mailbox_reserve(struct store_mailbox *m, uint32_t n_uids,
                           struct err *err)
 {
     uint32_t upto = m->uidnext - 1;
+    size_t rows = rows_count(m);
     uint64_t floor;
     uint8_t b[4];
 
@@ -45,6 +58,7 @@ int store_mailbox_reserve(struct store_mailbox *m, uint32_t n_uids,
     floor = m->account->floor;
     if (store_mailbox_durable(m, err) < 0)
         return -1;
+    mailbox_mark_durable(m, rows);
     m->shown_safe = upto;
     if (floor > m->account->modseq_safe)
         m->account->modseq_safe = floor;

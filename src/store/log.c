@@ -11,6 +11,7 @@ enum {
     LIST_MAX = 10000,      /* items of one record */
     COMPACT_ROWS = 1000,
     COMPACT_BYTES = 4 << 20,
+    LONG_BYTES = 1 << 20,
 };
 
 static const struct engine_log_spec log_spec = {
@@ -567,4 +568,10 @@ bool index_wants_compact(const struct store_mailbox *m)
 
     return fresh >= max_size(COMPACT_ROWS, m->snapshot_rows / 4) ||
            behind >= max_size(COMPACT_BYTES, m->snapshot_at / 4);
+}
+
+bool index_is_long(const struct store_mailbox *m)
+{
+    return rows_count(m) >= m->snapshot_rows + COMPACT_ROWS ||
+           m->log_end >= m->snapshot_at + LONG_BYTES;
 }

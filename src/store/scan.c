@@ -28,6 +28,8 @@ enum {
     PASSES = 2,
     LIST_ITEMS = 8192, /* of one log record */
     STRINGS_MAX_FILE = 1 << 20,
+    FILL_MAX = 1000,    /* of more, strings are made when they are asked for */
+    BOOT_MARGIN_S = 60, /* a clock that is set at the start */
 };
 
 struct found {
@@ -533,6 +535,17 @@ static int skip_known(struct store_mailbox *m, struct err *err)
                             slice_of(b, sizeof b), err);
 }
 
+/* Of a message of ours that has no row: it may have come with a power cut. */
+static bool may_be_hurt(const struct scan *s, const struct file_name *f,
+                        const struct stat *st)
+{
+    int64_t boot = s->m->account->store->cfg.boot;
+
+    return s->recover && f->has_id && f->has_crc &&
+           account_may_retry(s->m->account, f->sec) &&
+           (boot == 0 || st->st_ctim.tv_sec <= boot + BOOT_MARGIN_S);
+}
+
 static int add_file(struct scan *s, const struct add *a, struct err *err)
 {
     struct store_mailbox *m = s->m;
@@ -549,9 +562,7 @@ static int add_file(struct scan *s, const struct add *a, struct err *err)
                 AT_SYMLINK_NOFOLLOW) < 0 ||
         !S_ISREG(st.st_mode))
         return 0;
-    if (s->recover && f.has_id && f.has_crc &&
-        account_may_retry(m->account, f.sec) &&
-        !bytes_ok(m, path, f.size, f.crc, true))
+    if (may_be_hurt(s, &f, &st) && !bytes_ok(m, path, f.size, f.crc, true))
         return move_aside(m, path, f.base, err);
     row.letters = f.letters;
     row.flags = flags_of_letters(f.letters);
@@ -572,7 +583,8 @@ static int add_file(struct scan *s, const struct add *a, struct err *err)
         foreign_id(f.base, row.emailid);
     }
     buf_init(&strings, ENGINE_RECORD_MAX / 2);
-    if (s->recover && f.has_id && account_may_retry(m->account, f.sec))
+    if (s->recover && f.has_id && s->n_adds <= FILL_MAX &&
+        account_may_retry(m->account, f.sec))
         fill_strings(m, path, &row, &strings);
     take_known(a, &row, &strings);
     s->changed = true;

@@ -13,6 +13,7 @@ enum {
     BYTES_DEFAULT = 64 << 20,
     LOCATION_MAX = 3000,
     CHECK_EVERY_MS = 1000,
+    IDLE_MS = 5000, /* for snapshots before the end */
 };
 
 int store_fail(enum engine_outcome o, struct err *err, const char *what,
@@ -348,13 +349,25 @@ int store_account_open(struct store *s, slice user, slice location, bool create,
     return 0;
 }
 
-/* Mailboxes of unpinned accounts that are due for a snapshot. */
-void store_idle(struct store *s)
+/* ---- before the end ---- */
+
+struct at_end {
+    struct store_mailbox *m; /* pinned */
+    size_t rows;             /* when the sync began */
+};
+
+static size_t pin_all(struct store *s, struct at_end **out)
 {
-    struct store_mailbox *due[16];
     size_t n = 0;
 
-    CHECK_OBJ(s, STORE_MAGIC);
+    list_each(l, &s->lru) {
+        struct store_account *a = CONTAINER_OF(l, struct store_account, lru);
+
+        list_each(k, &a->mailboxes)
+            n++;
+    }
+    *out = xcalloc(n + 1, sizeof **out);
+    n = 0;
     list_each(l, &s->lru) {
         struct store_account *a = CONTAINER_OF(l, struct store_account, lru);
 
@@ -362,19 +375,63 @@ void store_idle(struct store *s)
             struct store_mailbox *m =
                 CONTAINER_OF(k, struct store_mailbox, link);
 
-            if (n < ARRAY_LEN(due) && m->loaded && !m->compacting &&
-                (index_wants_compact(m) || index_wants_rewrite(m))) {
-                m->pins++;
-                a->pins++;
-                due[n++] = m;
-            }
+            if (!m->loaded || m->is_gone)
+                continue;
+            m->pins++;
+            a->pins++;
+            (*out)[n++].m = m;
         }
     }
+    return n;
+}
+
+static bool same_place(const struct store_mailbox *x,
+                       const struct store_mailbox *y)
+{
+    return x->account->dev == y->account->dev &&
+           x->account->index_dev == y->account->index_dev;
+}
+
+/* One sync serves all that lie in one place.  What is marked need not be held
+ * against its files by who opens the mailbox next. */
+MAY_WAIT static void mark_all(struct at_end *all, size_t n)
+{
     for (size_t i = 0; i < n; i++) {
+        struct store_mailbox *m = all[i].m;
         struct err err;
 
-        if (store_mailbox_compact(due[i], &err) < 0)
-            store_note(due[i]->account, "snapshot: %s", err.log);
-        store_mailbox_unref(&due[i]);
+        if (m->durable_rows >= rows_count(m))
+            continue;
+        for (size_t j = i; j < n; j++)
+            all[j].rows = same_place(m, all[j].m) ? rows_count(all[j].m) : 0;
+        if (store_mailbox_durable(m, &err) < 0)
+            return;
+        for (size_t j = i; j < n; j++)
+            mailbox_mark_durable(all[j].m, all[j].rows);
     }
+}
+
+void store_idle(struct store *s)
+{
+    msec enough = clock_after(IDLE_MS);
+    struct at_end *all;
+    size_t n;
+
+    CHECK_OBJ(s, STORE_MAGIC);
+    n = pin_all(s, &all);
+    for (size_t i = 0; i < n && clock_mono() < enough; i++) {
+        struct store_mailbox *m = all[i].m;
+        struct err err;
+
+        mailbox_note_times(m); /* which the snapshot holds then */
+        if (m->compacting || (!index_wants_compact(m) && !index_is_long(m) &&
+                              !index_wants_rewrite(m)))
+            continue;
+        if (store_mailbox_compact(m, &err) < 0)
+            store_note(m->account, "snapshot: %s", err.log);
+    }
+    mark_all(all, n);
+    for (size_t i = 0; i < n; i++)
+        store_mailbox_unref(&all[i].m);
+    free(all);
 }

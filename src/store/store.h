@@ -81,6 +81,9 @@ struct store_config {
      * another number may have been hurt by a power cut and is held against its
      * files when a mailbox is first opened.  0: this store draws its own. */
     uint64_t instance;
+    /* When this kernel started, in seconds of wall-clock time: a file that came
+     * after that was hurt by no power cut.  0: any may have been. */
+    int64_t boot;
     enum store_fsync fsync;
     unsigned max_accounts; /* open at once; 0: 256 */
     size_t max_bytes;      /* memory of unused open accounts; 0: 64 MiB */
@@ -102,7 +105,9 @@ struct store_config {
 struct store *store_new(const struct store_config *cfg);
 /* Close all accounts (none may be pinned).  NULL is fine; *s = NULL. */
 void store_free(struct store **s);
-/* Close accounts that nobody uses, writing snapshots that are due. */
+/* Before the end, when nothing more comes: what makes the next opening fast is
+ * written, snapshots and marks of what is durable.  Some seconds at most, but
+ * for a slow disk. */
 MAY_WAIT void store_idle(struct store *s);
 void store_dump(const struct store *s, struct buf *out);
 

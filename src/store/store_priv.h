@@ -532,6 +532,8 @@ void index_close(struct store_mailbox *m);
 int index_reader(struct store_mailbox *m, struct engine_reader **out,
                  struct err *err);
 bool index_wants_compact(const struct store_mailbox *m);
+/* Long enough behind the snapshot to be worth one before the end. */
+bool index_is_long(const struct store_mailbox *m);
 /* An index file's path in the index directory. */
 void index_file(const struct store_mailbox *m, const char *name, char *dst,
                 size_t size);
@@ -588,6 +590,7 @@ struct store_mailbox *mailbox_find_open(struct store_account *a,
 int mailbox_refuse(struct err *err, int sys, const char *text);
 /* A task of its own writes the snapshot when it is due. */
 void mailbox_compact_if_due(struct store_mailbox *m);
+void mailbox_mark_durable(struct store_mailbox *m, size_t rows);
 
 /* ---- arrive.c ---- */
 

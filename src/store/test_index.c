@@ -293,6 +293,74 @@ static void test_torn_file(void **state)
     bench_close(&b);
 }
 
+static void cut(struct bench *b, const char *file)
+{
+    store_free(&b->store);
+    bench_shell(b, "truncate -s 20 anna/new/%s", file);
+    reopen(b);
+}
+
+/* What was durable when the store ended, or when a session was told of it, is
+ * not held against its files again; what came after it is. */
+static void test_durable_marks(void **state)
+{
+    struct store_status st;
+    struct store_mailbox *m;
+    struct bench b;
+    char file[256];
+    struct err err;
+
+    (void)state;
+    bench_open(&b);
+    for (uint64_t i = 1; i <= 4; i += 2) {
+        const struct store_rcpt *r = bench_deliver(&b, "anna", i, letter);
+
+        (void)snprintf(file, sizeof file, "%s", r->file);
+        m = bench_mailbox(&b, "anna", "INBOX");
+        if (i == 1)
+            store_idle(b.store);
+        else
+            assert_int_equal(store_mailbox_reserve(m, 2, &err), 0);
+        assert_int_equal(m->durable_rows, i == 1 ? 1 : 2);
+        store_mailbox_unref(&m);
+        cut(&b, file);
+        status_of(&b, &st);
+        assert_int_equal(st.messages, i == 1 ? 1 : 2);
+        m = bench_mailbox(&b, "anna", "INBOX");
+        assert_int_equal(m->durable_rows, i == 1 ? 1 : 2);
+        store_mailbox_unref(&m);
+    }
+    (void)snprintf(file, sizeof file, "%s",
+                   bench_deliver(&b, "anna", 5, letter)->file);
+    cut(&b, file);
+    status_of(&b, &st);
+    assert_int_equal(st.messages, 2);
+    assert_false(bench_deliver(&b, "anna", 5, letter)->duplicate);
+    bench_close(&b);
+}
+
+/* A file that came since the kernel started was hurt by no power cut. */
+static void test_since_the_start(void **state)
+{
+    struct store_status st;
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    for (unsigned i = 0; i < 2; i++) {
+        /* Its index is lost, and its file is short. */
+        cut(&b, bench_deliver(&b, "anna", 1 + i, letter)->file);
+        store_free(&b.store);
+        bench_shell(&b, "rm anna/hato*");
+        b.cfg.boot = i == 0 ? 1 : 0;
+        reopen(&b);
+        status_of(&b, &st);
+        assert_int_equal(st.messages, i == 0 ? 1 : 0);
+        bench_shell(&b, "rm -f anna/new/*");
+    }
+    bench_close(&b);
+}
+
 /* Without index record: a whole file is taken, a torn one is not; what lies in
  * tmp/ goes. */
 static void test_lost_record(void **state)
@@ -473,6 +541,8 @@ int main(void)
         cmocka_unit_test(test_uids_kept),
         cmocka_unit_test(test_reserve),
         cmocka_unit_test(test_torn_file),
+        cmocka_unit_test(test_durable_marks),
+        cmocka_unit_test(test_since_the_start),
         cmocka_unit_test(test_lost_record),
         cmocka_unit_test(test_snapshot),
         cmocka_unit_test(test_rewrite),
