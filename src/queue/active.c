@@ -22,6 +22,7 @@ struct active *active_new(struct queue *q, struct qmsg *qm)
     a->set = settings_ref(q->set);
     list_init(&a->ready);
     list_init(&a->jobs);
+    list_init(&a->works);
     list_push(&q->actives, &a->link);
     spool_message_id(qm->sm, a->env.id);
     a->is_flushed = qm->is_flushed;
@@ -38,6 +39,8 @@ void active_drop(struct active **ap)
 
     CHECK_OBJ(a, ACTIVE_MAGIC);
     *ap = NULL;
+    while (list_pop(&a->works) != NULL)
+        continue; /* the process ends, and its jobs after it */
     list_remove(&a->link);
     list_remove(&a->ready);
     if (a->qm != NULL)

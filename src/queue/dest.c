@@ -11,11 +11,9 @@
  * jobs as its window is wide.  One that failed too often is dead for a while:
  * its mail is deferred without being tried, so it has room for all of it.
  *
- * Jobs of small messages overtake those of big ones as in Postfix: each
- * delivery of a big message earns a part of a slot, and a small one that spends
- * slots goes first.  Messages for a destination that holds more than its share
- * of the memory are parked until it has worked off half of that, so that others
- * find room.
+ * Small messages overtake big ones as in Postfix (preempt.c).  Messages for a
+ * destination that holds more than its share of the memory are parked until it
+ * has worked off half of that, so that others find room.
  */
 
 /* Jobs that have run for longer do not keep others from starting, but for at
@@ -24,7 +22,6 @@
 #define SLOW_MAX 2000
 /* No destination's share of the memory is less than so many recipients. */
 #define SHARE_MIN 20
-#define SLOT      100
 
 #define SUSPENDED "delivery temporarily suspended: "
 
@@ -65,6 +62,7 @@ struct transport *transport_get(struct queue *q, slice name)
     t->q = q;
     t->name = slice_xstrdup(name);
     list_init(&t->young);
+    list_init(&t->works);
     for (size_t i = 0; i < N_JOB_KINDS; i++)
         list_init(&t->ready[i]);
     transport_configure(t, q->set);
@@ -180,8 +178,10 @@ void dest_update(struct dest *d)
     for (size_t i = 0; i < N_JOB_KINDS; i++) {
         if (!is_open || list_empty(&d->jobs[i]))
             list_remove(&d->ready[i]);
-        else if (list_empty(&d->ready[i]))
+        else if (list_empty(&d->ready[i])) {
             list_push(&d->t->ready[i], &d->ready[i]);
+            d->t->n_changes++;
+        }
     }
 }
 
@@ -189,22 +189,20 @@ void dest_put(struct dest *d, struct job *j)
 {
     struct queue *q = queue_of(d);
 
-    j->order = ++q->n_submitted;
     list_push(&d->jobs[j->kind], &j->link);
     if (d->n_ready++ == 0)
         q->n_busy_dests++;
     d->n_rcpts += j->n;
-    if (j->kind == JOBS_BIG)
-        d->t->n_big++;
+    d->t->n_rcpts += j->n;
     dest_update(d);
 }
 
 static void dest_take(struct dest *d, struct job *j)
 {
     list_remove(&j->link);
+    work_leave(j);
     d->n_rcpts -= j->n;
-    if (j->kind == JOBS_BIG && --d->t->n_big == 0)
-        d->t->slots = 0; /* earned by who is gone */
+    d->t->n_rcpts -= j->n;
     if (--d->n_ready == 0)
         queue_of(d)->n_busy_dests--;
     for (size_t i = 0; i < N_JOB_KINDS; i++)
@@ -366,7 +364,7 @@ bool dest_is_congested(const struct queue *q, const struct dest *d)
 {
     if (d->n_ready == 0 || d->dead_text != NULL)
         return false;
-    if (d->n_rcpts >= d->t->held_rcpts)
+    if (d->t->n_rcpts >= d->t->held_rcpts)
         return true;
     return is_half_full(q) && d->n_rcpts >= share(q, d);
 }
@@ -404,34 +402,21 @@ static struct job *first_job(struct list *ready, int kind)
     return CONTAINER_OF(d->jobs[kind].next, struct job, link);
 }
 
-/* May the small one go before the big one?  First come, first served, but for
- * slots that the big ones have earned. */
-static bool may_overtake(struct transport *t, const struct job *small,
-                         const struct job *big)
-{
-    int64_t need = (int64_t)small->need * SLOT;
-
-    if (small->order < big->order)
-        return true;
-    if ((t->slots + (int64_t)t->slot_loan * SLOT) * 100 <
-        need * (100 - (int64_t)t->slot_discount))
-        return false;
-    t->slots -= need;
-    return true;
-}
-
+/* First come, first served, but for work that preempts other work. */
 static struct job *choose(struct transport *t)
 {
-    struct job *small = first_job(&t->ready[JOBS_SMALL], JOBS_SMALL);
-    struct job *big = first_job(&t->ready[JOBS_BIG], JOBS_BIG);
+    struct job *small, *big, *j = preempt_next(t);
 
+    if (j != NULL)
+        return j;
+    small = first_job(&t->ready[JOBS_SMALL], JOBS_SMALL);
+    big = first_job(&t->ready[JOBS_BIG], JOBS_BIG);
     if (big == NULL)
         return small;
-    if (small != NULL && may_overtake(t, small, big))
+    if (small != NULL && small->work->order < big->work->order)
         return small;
-    if (t->slot_cost > 0)
-        t->slots += SLOT / t->slot_cost;
-    return big;
+    j = preempt_choose(t, big);
+    return j != NULL ? j : big;
 }
 
 struct job *transport_next(struct transport *t)

@@ -46,6 +46,7 @@ static struct job *job_new(struct active *a, struct dest *d,
     j->nexthop = r->nexthop;
     list_init(&j->running);
     list_init(&j->young);
+    list_init(&j->of_work);
     list_push(&a->jobs, &j->link);
     d->n_refs++;
     d->open = j;
@@ -56,6 +57,7 @@ static struct job *job_new(struct active *a, struct dest *d,
 void job_free(struct queue *q, struct job *j)
 {
     list_remove(&j->link);
+    work_leave(j);
     list_remove(&j->running);
     list_remove(&j->young);
     if (j->d->open == j)
@@ -410,28 +412,25 @@ static MAY_WAIT void job_task(void *arg)
     queue_task_ended(q);
 }
 
-/* How many requests the message makes of each transport: who makes many can be
- * overtaken by who makes few. */
-static void job_class(struct job *j)
+/* Who makes many requests of a transport can be preempted by who makes fewer.
+ */
+static int kind_of(const struct work *w)
 {
-    const struct transport *t = j->d->t;
-    unsigned n = t->n_submitting;
+    const struct transport *t = w->t;
 
-    j->kind = t->slot_cost > 0 && n / t->slot_cost >= t->min_slots ? JOBS_BIG
-                                                                   : JOBS_SMALL;
+    return t->slot_cost > 0 && w->n_all / t->slot_cost >= t->min_slots
+               ? JOBS_BIG
+               : JOBS_SMALL;
 }
 
 void jobs_submit(struct active *a)
 {
     struct list *l;
 
-    list_each(it, &a->jobs)
-        CONTAINER_OF(it, struct job, link)->d->t->n_submitting++;
     list_each(it, &a->jobs) {
         struct job *j = CONTAINER_OF(it, struct job, link);
 
-        job_class(j);
-        j->need = j->d->t->n_submitting;
+        work_add(work_get(a, j->d->t), j);
     }
     while ((l = list_pop(&a->jobs)) != NULL) {
         struct job *j = CONTAINER_OF(l, struct job, link);
@@ -439,10 +438,7 @@ void jobs_submit(struct active *a)
 
         if (d->open == j)
             d->open = NULL;
-        /* The first one pays for all. */
-        if (d->t->n_submitting == 0)
-            j->need = 0;
-        d->t->n_submitting = 0;
+        j->kind = (uint8_t)kind_of(j->work);
         dest_put(d, j);
         transport_pump(d->t);
     }

@@ -89,11 +89,11 @@ struct queue {
     size_t n_busy_dests; /* with jobs that wait for their turn */
     size_t n_dead_dests;
     size_t n_parked;
-    unsigned n_etrns;     /* that look for their mail */
-    uint64_t n_submitted; /* jobs so far: their order */
-    struct waitq kicked;  /* jobs that wait for their deliverer */
-    struct waitq idle;    /* queue_close() */
-    struct buf scratch;   /* never kept across a wait */
+    unsigned n_etrns;    /* that look for their mail */
+    uint64_t n_works;    /* so far: their order */
+    struct waitq kicked; /* jobs that wait for their deliverer */
+    struct waitq idle;   /* queue_close() */
+    struct buf scratch;  /* never kept across a wait */
 
     struct {
         uint64_t n_messages, n_jobs, n_sent, n_deferred, n_bounced, n_expanded,
@@ -155,6 +155,7 @@ struct active {
     unsigned n_refs;   /* routing, jobs, answers */
     msec since;        /* wall time when it became active */
     struct list jobs;  /* made, not submitted */
+    struct list works; /* submitted, waiting */
     struct map seen;   /* addresses, when something was expanded */
     bool has_seen;
     /* Lists that were expanded for who wants a report of success. */
@@ -178,8 +179,26 @@ struct window {
     int64_t success, failure, cohorts; /* millionths */
 };
 
-/* Jobs of small messages, and of messages that these may overtake. */
+/* Jobs of small messages, and of messages that others may preempt. */
 enum { JOBS_SMALL, JOBS_BIG, N_JOB_KINDS };
+
+/* A message's jobs of one transport that wait: a "job" in Postfix's
+ * SCHEDULER_README, whose "entries" are our jobs.  Work that preempts other
+ * work stands in front of it, and is its child as long as it waits. */
+struct work {
+    struct list link;      /* in transport.works */
+    struct list of_active; /* in active.works */
+    struct transport *t;
+    struct list jobs; /* job.of_work */
+    unsigned n_all, n_taken;
+    int64_t slots; /* deliveries, less those that preempting work cost */
+    int64_t used;  /* of the parent's slots, less what was expected */
+    uint64_t order;
+    msec since; /* mono */
+    struct work *parent;
+    struct list sibling;  /* in parent->children */
+    struct list children; /* that preempted it */
+};
 
 struct transport {
     struct map_node node;
@@ -191,7 +210,7 @@ struct transport {
     unsigned dest_limit; /* of one destination; 0: none */
     unsigned dest_start; /* initial_destination_concurrency */
     unsigned rcpt_limit; /* of one request */
-    size_t held_rcpts;   /* of one destination, held in memory */
+    size_t held_rcpts;   /* in memory, of jobs that wait */
     bool is_deferred;    /* defer_transports */
     bool is_debugged;    /* destination_concurrency_feedback_debug */
     struct feedback positive, negative;
@@ -204,9 +223,12 @@ struct transport {
     unsigned n_tasks;
     unsigned n_slow; /* jobs that run for long; they do not count */
     unsigned n_running;
-    unsigned n_submitting;
-    size_t n_big;    /* JOBS_BIG that wait */
-    int64_t slots;   /* hundredths, earned by big messages' deliveries */
+    struct list works;    /* work.link: in the order of their turns */
+    struct work *current; /* has preempted another one; NULL: none */
+    struct work *sought;  /* for it no candidate was found ... */
+    uint64_t n_changes;   /* ... when so much had changed */
+    uint64_t n_changes_then;
+    size_t n_rcpts;  /* of jobs that wait */
     msec dead_until; /* 0: alive */
     bool is_resting; /* rate delay */
     struct timer rest;
@@ -243,9 +265,9 @@ struct job {
     slice nexthop;
     uint32_t *rcpts; /* heap */
     size_t n, size;
-    uint64_t order; /* of its submission */
-    unsigned need;  /* slots, to overtake */
-    uint8_t kind;   /* JOBS_SMALL or _BIG */
+    struct work *work;   /* while it waits for its turn */
+    struct list of_work; /* in work.jobs */
+    uint8_t kind;        /* JOBS_SMALL or _BIG */
     bool is_slow;
     msec since;          /* mono; it runs */
     struct list running; /* in queue.running */
@@ -346,6 +368,18 @@ void transport_dead(struct transport *t);
 void dests_revive(struct queue *q);
 void dests_configure(struct queue *q);
 void dests_free(struct queue *q); /* without jobs */
+
+/* ---- preempt.c: messages that overtake others */
+/* The work that `a` has for t, made if need be. */
+struct work *work_get(struct active *a, struct transport *t);
+void work_add(struct work *w, struct job *j);
+/* It waits no longer; the work ends with its last job. */
+void work_leave(struct job *j);
+/* Whose turn it is instead of `big`, the first of those that may be preempted;
+ * NULL: big's. */
+struct job *preempt_choose(struct transport *t, struct job *big);
+/* The next one of work that has preempted other work; NULL: there is none. */
+struct job *preempt_next(struct transport *t);
 
 /* ---- job.c */
 /* Put recipient i into a job for its route. */
