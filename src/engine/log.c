@@ -7,7 +7,13 @@
  *
  * A small batch that nobody waits to be durable is written by the loop itself.
  *
- * At most one batch flies.  A waiter is a struct on its task's stack; it is
+ * At most one batch flies.  Where it reaches blocks that were never written, it
+ * also writes zeroes ahead: a sync into blocks that only are reserved makes the
+ * file system commit its journal (to note that they hold something), and waits
+ * for every other change of metadata under way; one into written blocks does
+ * not.
+ *
+ * A waiter is a struct on its task's stack; it is
  * answered by job_done() and never looks at the log again, so that the log may
  * be closed while it waits.
  */
@@ -21,6 +27,8 @@
 #define TYPE_SEAL    0x7fff
 #define PIECES_MAX   4
 #define INLINE_BYTES (64u << 10)
+#define AHEAD_FIRST  (64u << 10) /* zeroes written ahead, doubled each time, */
+#define AHEAD_MAX    (2u << 20)  /* up to this */
 
 /* Bytes that wait to be written: the caller's, or (p NULL) in `copies`. */
 struct piece {
@@ -62,6 +70,9 @@ struct engine_log {
     uint64_t written_end;
     uint64_t durable_end;
     uint64_t max;
+    uint64_t prepared_end; /* below it every block has been written */
+    uint64_t reserved_end; /* below it blocks belong to the file */
+    size_t ahead;          /* zeroes to write when prepared_end is reached */
     struct batch collecting;
     struct batch flying;
     bool flying_sync;
@@ -119,6 +130,7 @@ static struct engine_log *log_new(int fd, const struct engine_log_spec *spec,
                                   uint64_t epoch, uint64_t end)
 {
     struct engine_log *l = xcalloc(1, sizeof *l);
+    struct stat st;
 
     l->magic = ENGINE_LOG_MAGIC;
     l->fd = fd;
@@ -130,6 +142,10 @@ static struct engine_log *log_new(int fd, const struct engine_log_spec *spec,
     l->end = end;
     l->written_end = end;
     l->durable_end = end;
+    l->prepared_end = end;
+    if (fstat(fd, &st) == 0)
+        l->reserved_end = min_size((uint64_t)st.st_size, l->max);
+    l->ahead = AHEAD_FIRST;
     /* No more can be queued than fits into the file (and its seal). */
     buf_init(&l->collecting.copies, l->max + ENGINE_RECORD_HEAD);
     buf_init(&l->flying.copies, l->max + ENGINE_RECORD_HEAD);
@@ -340,7 +356,28 @@ static int write_fully(int fd, struct iovec *v, size_t n, off_t at)
     return 0;
 }
 
-/* Runs in a pool thread; touches only `flying*`, fd. */
+/* Zeroes behind the batch.  When that fails the batch is none the worse. */
+static void prepare_blocks(struct engine_log *l)
+{
+    static uint8_t zeroes[AHEAD_FIRST]; /* never written: the zero page */
+    struct iovec v[AHEAD_MAX / AHEAD_FIRST];
+    uint64_t at = l->flying.to;
+    uint64_t left;
+    size_t n = 0;
+
+    if (at <= l->prepared_end || at >= l->reserved_end)
+        return;
+    left = min_size(l->ahead, l->reserved_end - at);
+    l->prepared_end = at + left;
+    l->ahead = min_size(l->ahead * 2, AHEAD_MAX);
+    for (; left > 0; left -= v[n++].iov_len)
+        v[n] = (struct iovec){ zeroes, min_size(left, sizeof zeroes) };
+    if (write_fully(l->fd, v, n, (off_t)at) < 0)
+        l->reserved_end = 0;
+}
+
+/* Runs in a pool thread; touches only `flying*`, fd, what prepare_blocks()
+ * keeps. */
 static int job_run(void *arg)
 {
     struct engine_log *l = arg;
@@ -367,6 +404,8 @@ static int job_run(void *arg)
         }
         at += bytes;
     }
+    if (l->flying_sync)
+        prepare_blocks(l);
     if (l->flying_sync && file_fdatasync(l->fd) < 0) {
         l->flying_errno = errno;
         l->flying_what = "sync";

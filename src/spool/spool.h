@@ -100,6 +100,8 @@ struct spool_source {
 struct spool_writer_conf {
     size_t draft_memory_bytes; /* of all drafts together; 0: 32 MiB */
     size_t file_pool;          /* own files kept ready; 0: 4 */
+    msec gather; /* a note goes at once unless another went within this time:
+                  * then with all others of that time */
 };
 struct spool_writer *spool_writer_new(const struct spool_source *source,
                                       void *arg,

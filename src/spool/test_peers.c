@@ -155,6 +155,40 @@ static void notes_arrive_task(void *arg)
     spool_close(&o.spool);
 }
 
+/* A busy writer's notes go together: the first at once, those soon after it
+ * when it is time, and all of them before the segment is told to be sealed. */
+static void gathered_notes_task(void *arg)
+{
+    struct spool_writer_conf conf = { .gather = 1500 };
+    struct watch_queue q = { .is_loud = true };
+    struct owner_end o = { .spool = open_spool(test_dir, &q) };
+    struct writer_end w = { 0 };
+    struct err err;
+
+    (void)arg;
+    connect_ends(&o, &w);
+    w.writer = spool_writer_new(&source, &w, &conf);
+    (void)put_mail(w.writer, 1, 'a', 3000);
+    settle_down();
+    assert_int_equal(q.n_messages, 1);
+    w.writer->gathered_at = loop_now(); /* however slow this machine is */
+    (void)put_mail(w.writer, 1, 'b', 3000);
+    (void)put_mail(w.writer, 1, 'c', 3000);
+    assert_int_equal(q.n_messages, 1);
+    assert_true(timer_is_set(&w.writer->gather));
+    for (int i = 0; i < 200 && q.n_messages < 3; i++)
+        assert_int_equal(task_sleep(50, &err), 0);
+    assert_int_equal(q.n_messages, 3);
+    w.writer->gathered_at = loop_now();
+    (void)put_mail(w.writer, 1, 'd', 3000);
+    spool_writer_free(&w.writer);
+    settle_down();
+    assert_int_equal(q.n_messages, 4);
+    assert_int_equal(q.n_trouble, 0);
+    disconnect(&o, &w);
+    spool_close(&o.spool);
+}
+
 /* The link is down for a while: commits go on, nothing is lost. */
 static void lost_notes_task(void *arg)
 {
@@ -211,7 +245,7 @@ static void writer_dies_task(void *arg)
     spool_writer_free(&w.writer); /* as the kernel closes its files */
     w.chan = keep;
     disconnect(&o, &w);
-    for (int i = 0; i < 100 && q.n_messages < 3; i++)
+    for (int i = 0; i < 200 && q.n_messages < 3; i++)
         settle_down();
     assert_int_equal(q.n_messages, 3);
     check_body(o.spool, seqs[0], 'b', 3000);
@@ -379,6 +413,7 @@ static void away_task(void *arg)
 
 SPOOL_TEST(away)
 SPOOL_TEST(notes_arrive)
+SPOOL_TEST(gathered_notes)
 SPOOL_TEST(lost_notes)
 SPOOL_TEST(writer_dies)
 SPOOL_TEST(both_die)
@@ -390,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_away),
         cmocka_unit_test(test_notes_arrive),
+        cmocka_unit_test(test_gathered_notes),
         cmocka_unit_test(test_lost_notes),
         cmocka_unit_test(test_writer_dies),
         cmocka_unit_test(test_both_die),

@@ -5,7 +5,8 @@
 #include "rt/file.h"
 
 /* Who has not moved for so long is not waited for. */
-#define COMING_MS 5
+#define COMING_MS    5
+#define GATHER_BYTES (256u << 10) /* of notes kept back */
 
 struct untold {
     struct list link;
@@ -37,6 +38,7 @@ struct spool_writer *spool_writer_new(const struct spool_source *source,
     waitq_init(&w->fetched);
     waitq_init(&w->filled);
     buf_init(&w->note, ENVELOPE_MAX_BYTES + 4096);
+    buf_init(&w->gathered, GATHER_BYTES);
     return w;
 }
 
@@ -54,6 +56,50 @@ int writer_fail(struct err *err, int sys, const char *what)
 
 /* ------------------------------------------------------- telling the owner */
 
+static int tell_note(struct spool_writer *w, slice note)
+{
+    struct err err;
+
+    return w->source->tell(w->arg, SPOOL_NOTE, note, &err);
+}
+
+/* A link that is down loses them; the announcement makes up for it. */
+static void gathered_send(struct spool_writer *w)
+{
+    slice rest = buf_view(&w->gathered);
+
+    timer_cancel(&w->gather);
+    w->gathered_at = loop_now();
+    while (rest.n > 0) {
+        size_t n = get_u32(rest.p);
+
+        (void)tell_note(w, slice_sub(rest, 4, n));
+        rest = slice_from(rest, 4 + n);
+    }
+    buf_clear(&w->gathered);
+}
+
+static void on_gather(struct timer *t)
+{
+    gathered_send(CONTAINER_OF(t, struct spool_writer, gather));
+}
+
+static void gather_note(struct spool_writer *w, slice note)
+{
+    if (note.n + 4 > GATHER_BYTES - w->gathered.n)
+        gathered_send(w);
+    if (note.n + 4 > GATHER_BYTES) {
+        (void)tell_note(w, note);
+        return;
+    }
+    (void)buf_u32(&w->gathered, (uint32_t)note.n);
+    (void)buf_slice(&w->gathered, note);
+    if (loop_now() - w->gathered_at >= w->conf.gather)
+        gathered_send(w);
+    else if (!timer_is_set(&w->gather))
+        timer_set(&w->gather, w->gathered_at + w->conf.gather, on_gather);
+}
+
 static int tell_two(struct spool_writer *w, uint16_t type, uint64_t segment,
                     uint64_t length, const char *reason)
 {
@@ -61,6 +107,7 @@ static int tell_two(struct spool_writer *w, uint16_t type, uint64_t segment,
     struct err err;
     int r;
 
+    gathered_send(w); /* in the order of what happened */
     buf_init(&b, 512);
     (void)attr_put_u64(&b, AT_SEGMENT, segment);
     (void)attr_put_u64(&b, AT_LENGTH, length);
@@ -83,13 +130,6 @@ static void note_put(struct buf *b, const struct spool_draft *d,
     (void)attr_put_u64(b, AT_BODY_OFFSET, at + ENGINE_RECORD_HEAD);
     (void)attr_put_u64(b, AT_BODY_BYTES, d->bytes);
     (void)attr_put(b, AT_HEAD, buf_view(&d->envelope));
-}
-
-static int tell_note(struct spool_writer *w, slice note)
-{
-    struct err err;
-
-    return w->source->tell(w->arg, SPOOL_NOTE, note, &err);
 }
 
 /* ------------------------------------------------------------- who comes */
@@ -189,8 +229,7 @@ static void send_notes(struct wseg *g)
         list_remove(&d->pending);
         buf_clear(&w->note);
         note_put(&w->note, d, g->number, d->at, d->end - d->at);
-        /* A link that is down loses it; the announcement makes up for it. */
-        (void)tell_note(w, buf_view(&w->note));
+        gather_note(w, buf_view(&w->note));
         w->stats.n_commits++;
     }
 }
@@ -462,6 +501,8 @@ void spool_writer_free(struct spool_writer **wp)
         buf_done(&u->note);
         free(u);
     }
+    gathered_send(w);
+    buf_done(&w->gathered);
     buf_done(&w->note);
     if (w->on_free != NULL)
         w->on_free(w->arg);

@@ -8,6 +8,9 @@
 #define GRANT_WAIT_MS 10000
 /* Who comes after one that waited in vain: else sessions pile up. */
 #define GRANT_AWAY_MS 2000
+/* Each note wakes qmgr, local, a worker and the broker in turn, and the disk
+ * for the worker's sync; the many notes of a busy server share that. */
+#define GATHER_MS 20
 
 struct link_source {
     struct link *link;
@@ -122,6 +125,7 @@ struct spool_writer *spool_writer_link(struct process *p,
     struct link_source *ls = xcalloc(1, sizeof *ls);
 
     ls->writer = spool_writer_new(&link_source, ls, conf);
+    ls->writer->conf.gather = GATHER_MS;
     ls->writer->on_free = ls_free;
     ls->link = link_new(p, PT_QMGR, &link_ops, ls, ls_up);
     ls->writer->link = ls->link;

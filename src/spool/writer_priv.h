@@ -40,9 +40,12 @@ struct spool_writer {
     uint64_t n_fills;    /* ended ones */
     struct err fill_err; /* as fetch_err */
     struct waitq filled;
-    struct list coming; /* struct spool_coming, who moved last at the end */
-    struct list untold; /* struct untold: own files whose note is not sent */
-    struct buf note;    /* scratch */
+    struct list coming;  /* struct spool_coming, who moved last at the end */
+    struct list untold;  /* struct untold: own files whose note is not sent */
+    struct buf note;     /* scratch */
+    struct buf gathered; /* notes to be sent, each behind its length (u32) */
+    struct timer gather; /* sends them */
+    msec gathered_at;    /* when some were sent last */
     struct spool_writer_stats stats;
     void (*on_free)(void *arg);
     struct link *link; /* spool_writer_link()'s */
