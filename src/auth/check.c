@@ -135,7 +135,7 @@ static int by_pam(const struct question *q)
     char why[400];
     int rc;
 
-    memcpy(&conv.appdata_ptr, &q, sizeof q); /* PAM knows no const */
+    memcpy(&conv.appdata_ptr, &q, sizeof(void *)); /* PAM knows no const */
     if (!load(&p))
         return say(CHECK_TROUBLE,
                    "libpam.so.0 cannot be loaded: ", "install libpam0g");

@@ -164,6 +164,7 @@ int auth_password_verify(slice stored, const char *default_scheme,
 
     if (scheme_of(stored, default_scheme, a, &s, &value, err) < 0)
         return -1;
+    CHECK(s != NULL);
     return s->verify(s, value, password, fits, err);
 }
 

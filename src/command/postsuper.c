@@ -74,8 +74,9 @@ MAY_WAIT static void run(void *arg)
         }
     for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
         if (n[k] > 0)
-            fprintf(stderr, "%s: %s: %" PRIu64 " message%s\n", command_name,
-                    kinds[k].done, n[k], n[k] == 1 ? "" : "s");
+            (void)fprintf(stderr, "%s: %s: %" PRIu64 " message%s\n",
+                          command_name, kinds[k].done, n[k],
+                          n[k] == 1 ? "" : "s");
     chan_free(&q.chan);
 }
 

@@ -111,7 +111,7 @@ static void print_time(msec at, bool has_seconds)
     if (localtime_r(&t, &tm) != NULL)
         (void)strftime(text, sizeof text, "%b %e %H:%M:%S", &tm);
     text[has_seconds ? sizeof text - 1 : 12] = '\0';
-    fputs(text, stdout);
+    (void)fputs(text, stdout);
 }
 
 static void print_span(msec ms)
@@ -138,10 +138,10 @@ static void print_rcpt(slice rcpt)
     (void)attr_find(rcpt, AT_NEXTHOP, &nexthop);
     (void)attr_find(rcpt, AT_REASON, &reason);
     (void)attr_find(rcpt, AT_STATUS, &status);
-    fputs("    to ", stdout);
+    (void)fputs("    to ", stdout);
     command_print_text(addr);
     if (transport.n > 0) {
-        fputs(" by ", stdout);
+        (void)fputs(" by ", stdout);
         command_print_text(transport);
         putchar(':');
         command_print_text(nexthop);
@@ -149,7 +149,7 @@ static void print_rcpt(slice rcpt)
     putchar('\n');
     if (reason.n == 0)
         return;
-    fputs("        ", stdout);
+    (void)fputs("        ", stdout);
     command_print_text(status);
     putchar(' ');
     command_print_text(reason);
@@ -163,12 +163,12 @@ static void print_why(const struct options *o, slice item)
     slice why = SLICE_NONE;
 
     (void)attr_find(item, AT_TEXT, &why);
-    fputs("    ", stdout);
+    (void)fputs("    ", stdout);
     command_print_text(why);
     if (next > o->now && slice_starts(why, SL("waits"))) {
-        fputs(" in ", stdout);
+        (void)fputs(" in ", stdout);
         print_span(next - o->now);
-        fputs(" (", stdout);
+        (void)fputs(" (", stdout);
         print_time(next, false);
         putchar(')');
     }
@@ -189,9 +189,9 @@ static void print_item(const struct options *o, slice item)
     printf("%-17.*s %-8.*s %" PRIu64 " bytes, ", SLF(id), SLF(kind),
            attr_u64_or(item, AT_SIZE, 0));
     print_span(o->now - arrival);
-    fputs(" old (", stdout);
+    (void)fputs(" old (", stdout);
     print_time(arrival, true);
-    fputs("), from <", stdout);
+    (void)fputs("), from <", stdout);
     command_print_text(sender);
     puts(">");
     print_why(o, item);
@@ -219,7 +219,7 @@ static void json_item(slice item)
 
     (void)attr_find(item, AT_QUEUE_ID, &id);
     (void)attr_find(item, AT_SENDER, &sender);
-    fputs("{\"queue_id\": ", stdout);
+    (void)fputs("{\"queue_id\": ", stdout);
     command_json_string(id);
     json_field(item, AT_KIND, "queue_name");
     printf(", \"arrival_time\": %" PRIu64 ", \"message_size\": %" PRIu64
@@ -228,9 +228,9 @@ static void json_item(slice item)
            attr_u64_or(item, AT_SIZE, 0), attr_u64_or(item, AT_TIME, 0) / 1000,
            attr_u64_or(item, AT_ATTEMPTS, 0));
     json_field(item, AT_TEXT, "why");
-    fputs(", \"sender\": ", stdout);
+    (void)fputs(", \"sender\": ", stdout);
     command_json_string(sender);
-    fputs(", \"recipients\": [", stdout);
+    (void)fputs(", \"recipients\": [", stdout);
     while (attr_next(&in, &a) > 0) {
         if (a.tag != AT_RCPT)
             continue;

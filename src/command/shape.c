@@ -210,7 +210,7 @@ static void print_rows(struct shape *s, struct row **v, size_t n)
 
 static void print(struct shape *s)
 {
-    struct row **v = xcalloc(s->rows.n + 1, sizeof(*v));
+    struct row **v = xcalloc(s->rows.n + 1, sizeof(struct row *));
     struct map_node *it = NULL;
     size_t pos = 0;
     size_t n = 0;

@@ -13,7 +13,7 @@ __attribute__((format(printf, 2, 0))) static void say(const char *kind,
                                                       const char *fmt,
                                                       va_list ap)
 {
-    fprintf(stderr, "%s: %s", command_name, kind);
+    (void)fprintf(stderr, "%s: %s", command_name, kind);
     (void)vfprintf(stderr, fmt, ap);
     (void)fputc('\n', stderr);
 }

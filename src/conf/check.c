@@ -41,10 +41,10 @@ static void check_number(const struct subject *t)
     if (n >= t->p->min && n <= t->p->max)
         return;
     if (t->p->max == INT64_MAX)
-        snprintf(cure, sizeof(cure), "at least %" PRId64, t->p->min);
+        (void)snprintf(cure, sizeof(cure), "at least %" PRId64, t->p->min);
     else
-        snprintf(cure, sizeof(cure), "from %" PRId64 " to %" PRId64, t->p->min,
-                 t->p->max);
+        (void)snprintf(cure, sizeof(cure), "from %" PRId64 " to %" PRId64,
+                       t->p->min, t->p->max);
     wrong(t, "out of range", cure);
 }
 
@@ -57,7 +57,7 @@ static void check_enum(const struct subject *t)
     while (slice_token(&rest, " ", &w))
         if (slice_ieq(w, t->value))
             return;
-    snprintf(cure, sizeof(cure), "one of: %.180s", t->p->values);
+    (void)snprintf(cure, sizeof(cure), "one of: %.180s", t->p->values);
     wrong(t, "not a known word", cure);
 }
 
@@ -224,8 +224,8 @@ static void apply_rule(const struct subject *t, slice value)
                        SLF(r.why));
     if (r.verdict != CONF_REFUSE)
         return;
-    snprintf(cure, sizeof(cure), "take it out; the default is \"%.120s\"",
-             t->p->def);
+    (void)snprintf(cure, sizeof(cure), "take it out; the default is \"%.120s\"",
+                   t->p->def);
     conf_diags_add(t->k->d, CONF_ERROR, t->file, t->line, cure,
                    "%s = %.*s is refused: %.*s", t->name, shown(t->value),
                    t->value.p, SLF(r.why));
@@ -286,7 +286,7 @@ static void check_reference(void *ctx, slice name)
         return;
     near = conf_param_nearest(c, name);
     if (near != NULL)
-        snprintf(cure, sizeof(cure), "did you mean $%s?", near);
+        (void)snprintf(cure, sizeof(cure), "did you mean $%s?", near);
     conf_diags_add(t->k->d, CONF_WARNING, t->file, t->line, cure,
                    "%s: undefined parameter $%.*s", t->name, SLF(name));
 }
@@ -358,7 +358,7 @@ static void check_name(struct conf_check *k, const char *name, const char *file,
         return;
     near = conf_param_nearest(k->c, n);
     if (near != NULL)
-        snprintf(cure, sizeof(cure), "did you mean %s?", near);
+        (void)snprintf(cure, sizeof(cure), "did you mean %s?", near);
     conf_diags_add(k->d, CONF_ERROR, file, line, cure,
                    "unknown parameter %.100s", name);
 }

@@ -65,7 +65,7 @@ static void unknown_command(struct conf_check *k, const struct conf_service *s)
         }
     }
     if (near != NULL)
-        snprintf(cure, sizeof(cure), "did you mean %s?", near);
+        (void)snprintf(cure, sizeof(cure), "did you mean %s?", near);
     conf_diags_add(k->d, CONF_ERROR, s->file, s->line, cure,
                    "service %.100s: unknown command \"%.100s\"", s->name,
                    s->command);

@@ -443,7 +443,7 @@ static void transport_name(const char *transport, const char *suffix, char *out,
     /* A transport comes from a table as well; one with an endless name has
      * the default. */
     if (n < 0 || (size_t)n >= size)
-        snprintf(out, size, "x%s", suffix);
+        (void)snprintf(out, size, "x%s", suffix);
 }
 
 int64_t conf_transport_int(const struct conf *c, const char *transport,
@@ -469,7 +469,7 @@ bool conf_compat(const struct conf *c, int major, int minor)
     char level[32];
     int cmp = -1;
 
-    snprintf(level, sizeof(level), "%d.%d", major, minor);
+    (void)snprintf(level, sizeof(level), "%d.%d", major, minor);
     return conf_level_compare(conf_slice(c, NULL, "compatibility_level"),
                               slice_str(level), &cmp) &&
            cmp >= 0;

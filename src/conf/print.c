@@ -250,10 +250,10 @@ static void print_service(const struct conf_service *s, unsigned flags,
     struct buf columns;
 
     if (s->wakeup_sec > 0)
-        snprintf(wakeup, sizeof(wakeup), "%d%s", s->wakeup_sec,
-                 s->wakeup_if_used ? "?" : "");
+        (void)snprintf(wakeup, sizeof(wakeup), "%d%s", s->wakeup_sec,
+                       s->wakeup_if_used ? "?" : "");
     if (s->maxproc >= 0)
-        snprintf(maxproc, sizeof(maxproc), "%d", s->maxproc);
+        (void)snprintf(maxproc, sizeof(maxproc), "%d", s->maxproc);
     buf_init(&columns, 10000);
     put_column(&columns, 0, s->name);
     put_column(&columns, 11, conf_service_type_name(s->type));

@@ -139,7 +139,7 @@ static void unknown_word(const struct where *w, slice word)
     char cure[120] = "";
 
     if (near != NULL && distance <= max_size(2, word.n / 4))
-        snprintf(cure, sizeof(cure), "did you mean %s?", near);
+        (void)snprintf(cure, sizeof(cure), "did you mean %s?", near);
     conf_diags_add(w->k->d, CONF_ERROR, w->file, w->line, cure,
                    "%s: unknown restriction \"%.*s\"", w->param,
                    (int)min_size(word.n, 100), word.p);

@@ -228,7 +228,7 @@ void qmgr_links(struct process *p, struct queue *q)
     (void)fed_link(p);
     local = link_new(p, PT_LOCAL, &ops, q, local_up);
     n_smtp = process_n_smtp();
-    smtp = xcalloc(n_smtp, sizeof(*smtp));
+    smtp = xcalloc(n_smtp, sizeof(struct link *));
     for (unsigned i = 0; i < n_smtp; i++)
         smtp[i] = link_new_lazy(p, PT_SMTP, i, &ops, q, local_up);
 }

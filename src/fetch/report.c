@@ -310,6 +310,20 @@ MAY_WAIT static int send_to(struct sending *v, slice place, struct err *err)
     return to.n > 0 ? send_mail(v, to, err) : err_perm(err, "no address");
 }
 
+static void tell_sent(const struct sending *v, slice place)
+{
+    event_text(EV_INFO, "fetcher", NULL, "report on TLS to %.*s sent to %.*s",
+               SLF(v->domain), SLF(place));
+}
+
+static void tell_not_sent(const struct sending *v, slice place,
+                          const struct err *err)
+{
+    event_text(EV_WARNING, "fetcher", NULL,
+               "report on TLS to %.*s not sent to %.*s: %s", SLF(v->domain),
+               SLF(place), err->log);
+}
+
 MAY_WAIT static void send_to_all(struct sending *v, slice places)
 {
     slice place;
@@ -318,13 +332,9 @@ MAY_WAIT static void send_to_all(struct sending *v, slice places)
         struct err err = { 0 };
 
         if (send_to(v, place, &err) == 0)
-            event_text(EV_INFO, "fetcher", NULL,
-                       "report on TLS to %.*s sent to %.*s", SLF(v->domain),
-                       SLF(place));
+            tell_sent(v, place);
         else
-            event_text(EV_WARNING, "fetcher", NULL,
-                       "report on TLS to %.*s not sent to %.*s: %s",
-                       SLF(v->domain), SLF(place), err.log);
+            tell_not_sent(v, place, &err);
     }
 }
 

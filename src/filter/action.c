@@ -187,6 +187,25 @@ static bool decides_fate(const struct action *a)
            a->run == do_pass;
 }
 
+/* The action that a result begins with; NULL, and told, when there is none that
+ * may be done here. */
+static const struct action *action_for(const struct filter_message *m,
+                                       slice word)
+{
+    const struct action *action = action_find(word);
+
+    if (action == NULL)
+        log_warning("unknown command in header or body checks: %.*s",
+                    SLF(word));
+    else if (m->filter->is_client && decides_fate(action))
+        log_warning("unsupported command in header or body checks of mail that "
+                    "leaves: %.*s",
+                    SLF(word));
+    else
+        return action;
+    return NULL;
+}
+
 int filter_ask(struct filter_message *m, enum filter_class class, slice text,
                enum filter_verdict *verdict, struct buf *out, struct err *err)
 {
@@ -207,18 +226,9 @@ int filter_ask(struct filter_message *m, enum filter_class class, slice text,
     if (!slice_token(&value, " \t", &word))
         return 0;
     value = slice_trim(value);
-    action = action_find(word);
-    if (action != NULL && m->filter->is_client && decides_fate(action)) {
-        log_warning("unsupported command in header or body checks of mail that "
-                    "leaves: %.*s",
-                    SLF(word));
+    action = action_for(m, word);
+    if (action == NULL)
         return 0;
-    }
-    if (action == NULL) {
-        log_warning("unknown command in header or body checks: %.*s",
-                    SLF(word));
-        return 0;
-    }
     action->run(m, text, value, verdict, out);
     if (action->run == do_reject) /* as the client reads it */
         value =

@@ -91,26 +91,36 @@ static bool is_wanted(slice wanted, slice key)
     return false;
 }
 
-/* "NIL" or a list of pairs; what imap_id_log names goes to the log. */
+/* key SP value; what imap_id_log names goes to the log. */
+static bool take_id_pair(struct imap_cmd *c, slice wanted, struct buf *log)
+{
+    slice key, value;
+    bool is_nil;
+
+    if (!imap_string(&c->in, &key) || !imap_sp(&c->in) ||
+        !imap_nstring(&c->in, &value, &is_nil))
+        return false;
+    if (!is_nil && is_wanted(wanted, key))
+        buf_printf(log, "%s%.*s=%.*s", log->n > 0 ? ", " : "",
+                   SLF(slice_sub(key, 0, 30)), SLF(slice_sub(value, 0, 200)));
+    return true;
+}
+
+/* "NIL" or a list of pairs. */
 static bool take_id(struct imap_cmd *c, struct buf *log)
 {
     slice wanted = conf_slice(c->s->server->parts.conf, NULL, "imap_id_log");
-    slice key, value;
+    slice none;
     bool is_nil;
     size_t n = 0;
 
     if (!imap_eat(&c->in, '('))
-        return imap_nstring(&c->in, &key, &is_nil) && is_nil;
+        return imap_nstring(&c->in, &none, &is_nil) && is_nil;
     while (!imap_eat(&c->in, ')')) {
         if (n++ > 0 && !imap_sp(&c->in))
             return false;
-        if (n > 30 || !imap_string(&c->in, &key) || !imap_sp(&c->in) ||
-            !imap_nstring(&c->in, &value, &is_nil))
+        if (n > 30 || !take_id_pair(c, wanted, log))
             return false;
-        if (!is_nil && is_wanted(wanted, key))
-            buf_printf(log, "%s%.*s=%.*s", log->n > 0 ? ", " : "",
-                       SLF(slice_sub(key, 0, 30)),
-                       SLF(slice_sub(value, 0, 200)));
     }
     return true;
 }

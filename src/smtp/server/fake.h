@@ -154,8 +154,9 @@ struct fake {
     struct peer_addr peer;
 };
 
-/* `more` follows FAKE_BASE; its values win. */
-static inline void fake_open(struct fake *f, const char *more)
+/* `more` follows FAKE_BASE; its values win.  `lines` are those of master.cf. */
+static inline void fake_open_lines(struct fake *f, const char *more,
+                                   const char *lines)
 {
     char *text = xasprintf("%s%s", FAKE_BASE, more);
     struct smtp_server_parts parts = { .process = &f->process,
@@ -164,8 +165,7 @@ static inline void fake_open(struct fake *f, const char *more)
 
     memset(f, 0, sizeof *f);
     f->process.n_slots = 1;
-    f->process.conf = conf_from_text(slice_str(text),
-                                     SL("smtp inet n - n - - smtpd\n"), NULL);
+    f->process.conf = conf_from_text(slice_str(text), slice_str(lines), NULL);
     free(text);
     f->tables = tables_new();
     tables_set_direct(f->tables, NULL);
@@ -174,6 +174,11 @@ static inline void fake_open(struct fake *f, const char *more)
         panic("%s", err.log);
     f->peer = (struct peer_addr){ .family = AF_INET, .port = 4711 };
     (void)snprintf(f->peer.text, sizeof f->peer.text, "192.0.2.1");
+}
+
+static inline void fake_open(struct fake *f, const char *more)
+{
+    fake_open_lines(f, more, "smtp inet n - n - - smtpd\n");
 }
 
 static inline void fake_close(struct fake *f)
