@@ -538,6 +538,9 @@ def test_shadow_and_pam(where):
         pid = h.processes()["authworker"][0]
         with open(f"/proc/{pid}/status", encoding="utf-8") as f:
             assert re.search(r"(?m)^Uid:\s+0\s", f.read())
+        # What PAM's modules need cannot be known; what none needs is refused.
+        said = h.command("probe", "authworker", check=True).stdout
+        assert "ptrace=refused" in said and "unshare=refused" in said
     finally:
         h.stop()
 

@@ -340,6 +340,33 @@ def test_one_user_has_sandboxes_too(where):
             assert allowed == needs, f"{name}:\n{text}"
 
 
+# Those that only some configurations have; authworker's is in test_auth.py, fetcher's
+# in test_tls_client.py.
+NEEDS_OF_OTHERS = {"keys": set(), "lmtpd": set(), "smtp": {"inet", "unix"}}
+
+
+@pytest.mark.parametrize("mode", ["one", pytest.param("users", marks=needs_root)])
+def test_the_others_are_held_too(where, mode):
+    cert, key = str(where / "cert.pem"), str(where / "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj",
+                    "/CN=mx.example.com", "-keyout", key, "-out", cert],
+                   check=True, capture_output=True)
+    main = {"smtpd_tls_cert_file": cert, "smtpd_tls_key_file": key,
+            "smtpd_tls_security_level": "may", "relayhost": "[127.0.0.1]:1", **NO_DNS}
+    with Hato(where, main, mode=mode,
+              master=MASTER_CF + f"{free_port()} inet n - n - - lmtpd\n") as h:
+        h.tool("sendmail", "someone@far.test", stdin="Subject: far\n\nx\n")
+        h.wait_log("status=deferred")  # smtp was started for it
+        for name, needs in NEEDS_OF_OTHERS.items():
+            text, allowed = probe(h, name)
+            assert allowed == needs, f"{name}:\n{text}"
+            assert text.count("=refused") == 10 - len(needs)
+            if mode == "users":
+                user = "hato-keys" if name == "keys" else "hato-smtp"
+                assert f"uid={970 + USERS.index(user)} " in text
+
+
 @needs_root
 def test_workers_have_the_uid_asked_for(where):
     main = {"first_valid_uid": "1000", "last_valid_uid": "3000",

@@ -280,6 +280,7 @@ def test_damaged_lists(where):
         write(top / "cur" / f"10{n}.M1P{n}.h:2,", b"Subject: x\n\nx\n")
     write(top / "dovecot-uidlist",
           b"3 V5000 N20 Gxyz\n3 :101.M1P1.h\nabc\n\xff\xfe :102\n"
+          b"7 Pold.id X5 :\n8 : \n9\n"  # no name: once read for ever
           b"3 :102.M1P2.h\n99999999999 :103.M1P3.h\n18 W7 Pold.id :104.M1P4.h\n"
           b"5 :105.M1P5")  # not whole
     write(top / "dovecot-keywords", b"0 Good\n1 bad name\n77 Far\nx\n2 \xff\n")

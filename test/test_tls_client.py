@@ -669,6 +669,8 @@ def test_mta_sts(where, certs):
                 for d in ("sts", "wild", "stsdane"):
                     assert f"Verified TLS connection established to mx.{d}.test[" in log
                 assert "MTA-STS policy of badcert.test: " in log
+                said = h.command("probe", "fetcher", check=True).stdout
+                assert said.count("=allowed") == 1 and "inet=allowed" in said
                 asked = web.asked.count(("mta-sts.unlisted.test", "/.well-known/mta-sts.txt"))
                 assert asked == 1 and ("mta-sts.stsdane.test", "/.well-known/mta-sts.txt") \
                     not in web.asked

@@ -40,7 +40,6 @@ static unsigned wanted(const struct master *m, const struct conf *c,
     case PT_BROKER:
     case PT_LOCAL:
     case PT_QMGR:
-        return 1;
     case PT_RESOLVER:
     case PT_FETCHER:
         return 1;

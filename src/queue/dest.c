@@ -467,6 +467,7 @@ static void dest_free(struct queue *q, struct dest *d)
             job_free(q, CONTAINER_OF(it, struct job, link));
     if (timer_is_set(&d->timer)) {
         timer_cancel(&d->timer);
+        CHECK(d->n_refs > 1); /* the timer's and ours */
         dest_unref(q, d);
     }
     CHECK(d->n_refs == 1);

@@ -166,17 +166,19 @@ static void line_v3(struct takeover *t, slice line)
 
     if (!slice_token(&line, " ", &tok) || !number_u32(tok, &one.uid))
         return;
-    while (line.n > 0 && file.n == 0) {
+    for (;;) {
         while (line.n > 0 && line.p[0] == ' ')
             line = slice_from(line, 1);
-        if (slice_starts(line, SL(":"))) {
+        if (slice_starts(line, SL(":"))) { /* the file, which may be empty */
             file = slice_from(line, 1);
-        } else if (slice_token(&line, " ", &tok)) {
-            if (tok.p[0] == 'W')
-                (void)slice_u64(slice_from(tok, 1), &one.crlf_size);
-            else if (tok.p[0] == 'P' && tok.n <= UIDL_KEEP_MAX + 1)
-                one.uidl = slice_from(tok, 1);
+            break;
         }
+        if (!slice_token(&line, " ", &tok))
+            break;
+        if (tok.p[0] == 'W')
+            (void)slice_u64(slice_from(tok, 1), &one.crlf_size);
+        else if (tok.p[0] == 'P' && tok.n <= UIDL_KEEP_MAX + 1)
+            one.uidl = slice_from(tok, 1);
     }
     e = entry_of(t, file);
     if (!e)

@@ -16,9 +16,9 @@ struct client_tls;
 struct filter;
 
 /* Settings of one transport: a line `unix ... smtp` or `lmtp` of master.cf, or
- * one of Postfix's own without a line.  Made at the start, never changed. */
-/* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): in the order of
- * its reader; there are a few */
+ * one of Postfix's own without a line.  Made at the start, never changed.  In
+ * the order of their reader, as there are but a few:
+ * NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct client_service {
     struct smtp_client *client;
     const struct conf_service *line; /* NULL: none; for conf_*() */
@@ -161,16 +161,21 @@ struct tls_policy {
     const char *result;
 };
 
+/* Whose policy is asked for. */
+struct client_way {
+    slice nexthop;
+    const struct client_host *host; /* that was reached */
+    bool requires_tls;              /* RFC 8689 */
+};
+
 /* 0 with *out in the arena; -1: ERR_TEMP, a table failed. */
-MAY_WAIT int client_policy(struct smtp_client *c,
-                           const struct client_service *s, slice nexthop,
-                           const struct client_host *h, bool requires_tls,
-                           struct arena *a, struct tls_policy *out,
-                           struct err *err);
-/* TLSRPT: how a session with this host went; `result` NULL: well. */
+MAY_WAIT int client_policy(const struct client_service *s,
+                           const struct client_way *way, struct arena *a,
+                           struct tls_policy *out, struct err *err);
+/* TLSRPT: how a session went; `result` NULL: well. */
 void client_policy_report(struct smtp_client *c, const struct tls_policy *p,
-                          slice nexthop, const struct client_host *h,
-                          slice local_addr, const char *result, slice text);
+                          const struct client_way *way, slice local_addr,
+                          const char *result, slice text);
 /* After a handshake: Postfix's "Verified TLS connection established to ..." by
  * smtp_tls_loglevel, and why a certificate that had to match did not.  `server`
  * is "mx.example[192.0.2.1]:25". */

@@ -133,13 +133,13 @@ MAY_WAIT static int find_policy(struct client_job *j, slice dest,
                                 struct client_conn *conn,
                                 struct tls_policy *out)
 {
-    /* RFC 8689 is of SMTP: LMTP leads into a mailbox. */
-    bool requires_tls =
-        (j->env.flags & ENV_REQUIRETLS) != 0 && !j->service->is_lmtp;
+    struct client_way way = { .nexthop = dest, .host = &conn->host };
     struct err err;
 
-    if (client_policy(j->client, j->service, dest, &conn->host, requires_tls,
-                      j->arena, out, &err) < 0)
+    /* RFC 8689 is of SMTP: LMTP leads into a mailbox. */
+    way.requires_tls =
+        (j->env.flags & ENV_REQUIRETLS) != 0 && !j->service->is_lmtp;
+    if (client_policy(j->service, &way, j->arena, out, &err) < 0)
         client_why_set(j, "4.3.0", "%s", err.log);
     else if (out->refused.n > 0)
         client_why_set(j, slice_cstr(j->arena, out->refused_status), "%.*s",
@@ -147,8 +147,8 @@ MAY_WAIT static int find_policy(struct client_job *j, slice dest,
     else
         return 0;
     if (out->result != NULL)
-        client_policy_report(j->client, out, dest, &conn->host, SLICE_NONE,
-                             out->result, out->refused);
+        client_policy_report(j->client, out, &way, SLICE_NONE, out->result,
+                             out->refused);
     client_bulk_fail(j, conn, true);
     return -1;
 }

@@ -265,15 +265,14 @@ static void drop_context(void *arg)
     tls_context_unref(&c);
 }
 
-int client_policy(struct smtp_client *c, const struct client_service *s,
-                  slice nexthop, const struct client_host *h, bool requires_tls,
+int client_policy(const struct client_service *s, const struct client_way *way,
                   struct arena *a, struct tls_policy *out, struct err *err)
 {
-    struct policy_job j = { .client = c,
+    struct policy_job j = { .client = s->client,
                             .service = s,
                             .tls = s->tls,
-                            .host = h,
-                            .nexthop = destination(s, nexthop),
+                            .host = way->host,
+                            .nexthop = destination(s, way->nexthop),
                             .a = a,
                             .out = out };
 
@@ -287,14 +286,14 @@ int client_policy(struct smtp_client *c, const struct client_service *s,
         return -1;
     if (out->refused.n > 0)
         return make_key(&j, err);
-    if (out->level == TLS_LEVEL_NONE && !requires_tls) {
+    if (out->level == TLS_LEVEL_NONE && !way->requires_tls) {
         if (out->is_wrapper)
             policy_refuse(&j, "4.7.5", BROKEN);
         return make_key(&j, err);
     }
     if (by_proof(&j, err) < 0)
         return -1;
-    return finish(&j, requires_tls, err);
+    return finish(&j, way->requires_tls, err);
 }
 
 /* ---- the log */

@@ -242,8 +242,8 @@ static int add(struct smtp_client *c, const char *transport,
 {
     struct client_service *s = xcalloc(1, sizeof *s);
 
-    c->services =
-        xrealloc(c->services, (c->n_services + 1) * sizeof(*c->services));
+    c->services = xrealloc(c->services, (c->n_services + 1) *
+                                            sizeof(struct client_service *));
     c->services[c->n_services++] = s;
     s->client = c;
     s->transport = transport;

@@ -323,13 +323,13 @@ static void report(struct client_job *j, struct client_conn *conn,
                    const struct tls_policy *p, const char *result,
                    const char *text)
 {
+    struct client_way way = { .nexthop = j->place, .host = &conn->host };
     struct peer_addr own;
     struct err err;
 
     if (local_addr_of(stream_fd(conn->st), &own, &err) < 0)
         own.text[0] = '\0';
-    client_policy_report(j->client, p, j->place, &conn->host,
-                         slice_str(own.text),
+    client_policy_report(j->client, p, &way, slice_str(own.text),
                          result == NULL ? p->result : result, slice_str(text));
 }
 

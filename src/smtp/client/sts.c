@@ -257,10 +257,12 @@ MAY_WAIT static void send_count(void *arg)
 }
 
 void client_policy_report(struct smtp_client *c, const struct tls_policy *p,
-                          slice nexthop, const struct client_host *h,
-                          slice local_addr, const char *result, slice text)
+                          const struct client_way *way, slice local_addr,
+                          const char *result, slice text)
 {
+    const struct client_host *h = way->host;
     const char *kind = p->report_kind;
+    slice nexthop = way->nexthop;
     struct buf *b;
 
     if (!conf_bool(c->conf, NULL, "smtp_tls_reporting") || h->is_fallback ||
