@@ -37,6 +37,12 @@ def test_named_tests_are_there():
         assert f"def {function}" in text, name
 
 
+def test_every_fuzzer_has_its_line():
+    files = {os.path.relpath(p, TOP)
+             for p in glob.glob(os.path.join(TOP, "src/**/fuzz_*.c"), recursive=True)}
+    assert set(re.findall(r"`(src/[\w/]*/fuzz_\w+\.c)`", read("doc/fuzzing.md"))) == files
+
+
 def test_every_row_has_its_state():
     text = read("doc/status.md")
     rows = [f"M{i}" for i in range(1, 19)] + [f"S{i}" for i in range(1, 15)] + \

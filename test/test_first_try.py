@@ -2,6 +2,8 @@
 import imaplib
 import os
 import poplib
+import re
+import signal
 import smtplib
 import ssl
 import stat
@@ -123,6 +125,32 @@ def test_install(tmp_path):
         assert page in base, page
     assert {"hato-params.5", "hato-master.cf.5", "main.cf", "master.cf", "hato.service"} <= base
     assert not [p for p in found if p.startswith(("etc", "var"))]
+
+
+def test_make_run():
+    """What `make run` does when all is built, until it is interrupted."""
+    env = {**os.environ, "HATO_BUILD": BUILD, "PYTHONUNBUFFERED": "1"}
+    for _ in range(5):  # it needs four ports that go together
+        with subprocess.Popen([os.path.join(TOP, "tools", "demo")], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True,
+                              env={**env, "HATO_DEMO_PORT": str(free_port() % 50000 + 10000)}) as p:
+            said = []
+            for line in p.stdout:
+                said.append(line)
+                if line.startswith("Interrupt (Ctrl-C)"):
+                    p.send_signal(signal.SIGINT)
+                    break
+            said = "".join(said) + p.stdout.read()
+            p.wait(timeout=60)
+        if "Interrupt" in said:
+            break
+    assert p.returncode == 0, said
+    assert "A letter was sent by SMTP from you@example.test to tomo@example.test." in said
+    assert "Read back over IMAP, in TLS:" in said and "Subject: The first letter" in said
+    assert "And over POP3: 1 letter, unique id " in said
+    assert "Stopping." in said
+    directory = re.search(r"everything below (\S+)", said)[1]
+    assert directory.count("hato-demo.") == 1 and not os.path.exists(directory)
 
 
 def test_a_fresh_configuration_reaches_everybody(where):

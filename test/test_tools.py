@@ -116,3 +116,49 @@ def test_waits_through_static_and_cleanup(tree):
     assert "a.c:6: g() calls f()" in out
     assert "a.c:10: h() calls f()" in out
     assert out.count("\n") == 2
+
+
+def test_format(tree):
+    if shutil.which("clang-format") is None:
+        pytest.skip("no clang-format")
+    shutil.copy(os.path.join(TOP, ".clang-format"), tree)
+    subprocess.run(["git", "init", "-q", str(tree)], check=True)
+    put(tree, "src/mail/good.c", "int f(void);\n")
+    assert run(tree, "check-format") == ""
+    put(tree, "src/mail/bad.c", "int f( void ) ;\n")
+    assert run(tree, "check-format").startswith("src/mail/bad.c:1:")
+
+
+# ---- tools/install-deps
+
+def install_deps(tmp_path, uid, has_apt):
+    """Where no package is installed: `dpkg-query` knows none, `id -u` says uid."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    stubs = {"dpkg-query": "exit 1", "id": f"echo {uid}"}
+    if has_apt:
+        stubs["apt-get"] = f"echo \"$@\" >>{tmp_path}/apt.log"
+    for name, body in stubs.items():
+        (bin_ / name).write_text(f"#!/bin/sh\n{body}\n")
+        (bin_ / name).chmod(0o755)
+    (bin_ / "grep").symlink_to(shutil.which("grep"))
+    return subprocess.run(["/bin/sh", os.path.join(TOP, "tools/install-deps"), "test"],
+                          env={"PATH": str(bin_)}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("uid,has_apt,text", [
+    (1000, True, "Missing packages: gcc make meson"),
+    (0, False, "Hato needs what Debian 12 calls: gcc make meson"),
+])
+def test_missing_packages_are_listed(tmp_path, uid, has_apt, text):
+    p = install_deps(tmp_path, uid, has_apt)
+    assert p.returncode == 1
+    assert text in p.stderr and "valgrind" in p.stderr
+    assert not (tmp_path / "apt.log").exists()
+
+
+def test_root_gets_the_missing_packages(tmp_path):
+    p = install_deps(tmp_path, 0, True)
+    assert (p.returncode, p.stderr) == (0, "")
+    said = (tmp_path / "apt.log").read_text()
+    assert said.startswith("install -y --no-install-recommends gcc make meson")

@@ -1,5 +1,7 @@
 #include "address/address.h"
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 /* Header rewriting and resolving of foreign bytes. */
 
 static struct address *setting(void)

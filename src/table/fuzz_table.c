@@ -4,6 +4,8 @@
 
 #include <sys/mman.h>
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 /*
  * Sources of tables: the first byte chooses the type, a NUL ends the source,
  * what follows is the key.

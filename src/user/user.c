@@ -371,7 +371,7 @@ int users_system_user(struct users *u, slice name, struct arena *a,
 int users_system(struct users *u, slice name, struct arena *a,
                  struct user_place *out, bool *found, struct err *err)
 {
-    struct table_user who;
+    struct table_user who = { .uid = (uid_t)-1, .gid = (gid_t)-1 };
 
     if (users_system_user(u, name, a, &who, found, err) < 0)
         return -1;
@@ -403,7 +403,7 @@ MAY_WAIT static int is_system_name(struct users *u, slice name, struct arena *a,
 int users_any(struct users *u, slice name, struct arena *a,
               struct user_place *out, bool *found, struct err *err)
 {
-    struct table_user who;
+    struct table_user who = { .uid = (uid_t)-1, .gid = (gid_t)-1 };
     bool is_system;
     slice local;
 
