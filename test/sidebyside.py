@@ -65,6 +65,68 @@ HOSTS = {
     "tls454": {"STARTTLS": "454 4.7.0 not available"},
     "tls500": {"STARTTLS": "500 5.5.1 what"},
     "tlsbroken": {"STARTTLS": "220 ready", "broken": True},
+    "noesmtp": {"banner": "220 host.test"},
+    "pix": {"banner": "220 ************"},
+    "rcpt450": {"RCPT": "450 4.2.0 full"},
+    "rcpt550": {"RCPT": "550 5.1.1 nobody"},
+    "mixed": {"EHLO": "550 5.7.1 no", "HELO": "550 5.7.1 no"},
+}
+# name: (settings of a transport of its own, where its mail goes); %D is the directory
+TRANSPORTS = {
+    "skip5xx": ("smtp_skip_5xx_greeting=no", "banner554.test"),
+    "neverehlo": ("smtp_never_send_ehlo=yes", "good.test"),
+    "noalways": ("smtp_always_send_ehlo=no", "noesmtp.test"),
+    "noalways2": ("smtp_always_send_ehlo=no", "good.test"),
+    "fallbackdead": ("smtp_fallback_relay=[dead.test]", "alldead.test"),
+    "fallbackgood": ("smtp_fallback_relay=[good.test]", "alldead.test"),
+    "fallback554": ("smtp_fallback_relay=[good.test]", "[mx-banner554.test]"),
+    "fallbacknx": ("smtp_fallback_relay=[nx.test]", "alldead.test"),
+    "fallback550": ("smtp_fallback_relay=[good.test]", "[mx-rcpt550.test]"),
+    "fallback450": ("smtp_fallback_relay=[good.test]", "[mx-rcpt450.test]"),
+    "fallbackloop": ("smtp_fallback_relay=[good.test]", "loop.test"),
+    "fallbackfails": ("smtp_fallback_relay=[mx-mail550.test]", "dead.test"),
+    "listgood": ("smtp_bind_address=", "dead.test, good.test"),
+    "listnx": ("smtp_bind_address=", "dead.test, nx.test"),
+    "listnx2": ("smtp_bind_address=", "nx.test, dead.test"),
+    "addrlimit": ("smtp_mx_address_limit=1", "pref.test"),
+    "sesslimit": ("smtp_mx_session_limit=1", "fullfirst.test"),
+    "native": ("smtp_host_lookup=native", "good.test"),
+    "nativedns": ("smtp_host_lookup=native,dns", "good.test"),
+    "nodns": ("smtp_dns_support_level=disabled", "good.test"),
+    "defernoaddr": ("smtp_defer_if_no_mx_address_found=yes", "noaddr.test"),
+    "ignoremx": ("ignore_mx_lookup_error=yes", "x.lame.test"),
+    "noquote": ("smtp_quote_rfc821_envelope=no", "good.test"),
+    "quote": ("smtp_quote_rfc821_envelope=yes", "good.test"),
+    "discard": ("smtp_discard_ehlo_keywords=8bitmime,dsn,pipelining", "noutf8.test"),
+    "discard8": ("smtp_discard_ehlo_keywords=8BITMIME", "noutf8.test"),
+    "discardsilent": ("smtp_discard_ehlo_keywords=silent-discard,8BITMIME,SMTPUTF8", "good.test"),
+    "replyfilter": ("smtp_reply_filter=regexp:%D/reply", "plain550.test"),
+    "replyfilter2": ("smtp_reply_filter=regexp:%D/reply", "rcpt450.test"),
+    "statusfilter": ("smtp_delivery_status_filter=regexp:%D/status", "plain550.test"),
+    "statusfilter2": ("smtp_delivery_status_filter=regexp:%D/status", "rcpt450.test"),
+    "dnsfilter": ("smtp_dns_reply_filter=regexp:%D/dns", "pref.test"),
+    "dnsfilterall": ("smtp_dns_reply_filter=regexp:%D/dns", "alldead.test"),
+    "headers": ("smtp_header_checks=regexp:%D/header", "good.test"),
+    "pix": ("smtp_pix_workaround_threshold_time=1s -o smtp_pix_workaround_delay_time=1s",
+            "pix.test"),
+    "linelimit": ("smtp_line_length_limit=40", "good.test"),
+    "softbounce": ("soft_bounce=yes", "plain550.test"),
+    "softnext": ("soft_bounce=yes", "refuses.test"),
+    "bestmx": ("best_mx_transport=s-quote:[good.test]", "loop.test"),
+    "generic": ("smtp_generic_maps=regexp:%D/generic", "good.test"),
+    "heloname": ("smtp_helo_name=other.example.com", "good.test"),
+    "dummyauth": ("smtp_send_dummy_mail_auth=yes", "good.test"),
+    "chunks": ("smtp_data_init_timeout=5s", "dot451.test"),
+    "relaynull": ("smtp_bind_address=", "[null.test]"),
+    "tlsmust": ("smtp_tls_security_level=encrypt", "good.test"),
+    "tls454": ("smtp_tls_security_level=encrypt", "tls454.test"),
+}
+FILES = {
+    "reply": "/^550 (.*)/ 450 $1\n/^450 .*/ 550 5.7.7 by filter\n",
+    "status": "/^5(\\..*)/ 4$1\n/^4\\.2\\.0 .*/ 5.2.0 by filter\n",
+    "dns": "/ 127\\.1\\.0\\.9$/ IGNORE\n",
+    "header": "/^Subject: .*/ REPLACE Subject: changed\n/^From:/ PREPEND X-Before: yes\n",
+    "generic": "/^sender@origin\\.test$/ generic@origin.test\n/^(.*)@generic\\.cfg\\.test$/ $1@public.test\n",
 }
 # MX and other records of the other names
 ZONE = f"""
@@ -97,6 +159,51 @@ behind MX 20 good
 txtonly TXT "nothing else"
 lame NS ns.lame
 ns.lame A 127.0.0.66
+fullfirst MX 10 mx-banner450
+fullfirst MX 20 good
+refuses MX 10 mx-rcpt550
+refuses MX 20 good
+later MX 10 mx-rcpt450
+later MX 20 good
+mailno MX 10 mx-mail550
+mailno MX 20 good
+maillater MX 10 mx-mail451
+maillater MX 20 good
+dotno MX 10 mx-dot550
+dotno MX 20 good
+dotlater MX 10 mx-dot451
+dotlater MX 20 good
+dotgone MX 10 mx-closedot
+dotgone MX 20 good
+datano MX 10 mx-data554
+datano MX 20 good
+bye MX 10 mx-say421
+bye MX 20 good
+hellono MX 10 mx-nohello
+hellono MX 20 good
+greetno MX 10 mx-banner554
+greetno MX 20 good
+tiny MX 10 mx-small
+tiny MX 20 good
+ascii MX 10 mx-noutf8
+ascii MX 20 good
+nodead MX 10 nowhere
+nodead MX 20 dead
+deadno MX 10 dead
+deadno MX 20 nowhere
+lamemx MX 10 mail.lame
+lamemx MX 20 good
+lameonly MX 10 mail.lame
+lameonly MX 20 nowhere
+ipmx MX 10 127.1.0.1.
+cnamenx CNAME nx
+multi-a A 127.1.0.9
+multi-a A 127.1.0.1
+under_score MX 10 good
+nulltwo MX 0 .
+nulltwo MX 10 good
+nullnull MX 0 .
+nullnull MX 10 .
 """
 
 
@@ -111,6 +218,7 @@ class Host:
             self.addr[name] = f"127.1.1.{i + 1}"
             self.by_addr[self.addr[name]] = HOSTS[name]
         self.got = []  # (address, sender, recipients, message)
+        self.said = {}  # recipient: EHLO and the commands of its message
 
     async def start(self):
         self.server = []
@@ -144,7 +252,7 @@ class Host:
         if await hook("connect"):
             return
         await self.say(w, how.get("banner", "220 host.test ESMTP"))
-        sender, rcpts, is_bad = None, [], False
+        sender, rcpts, said = None, [], []
         while True:
             line = await r.readline()
             if not line:
@@ -153,6 +261,7 @@ class Host:
             if os.environ.get("SAY"):
                 print(addr, ">", text, file=sys.stderr)
             verb = text.split()[0].upper() if text else ""
+            said.append(re.sub(r" SIZE=\d+", "", text))
             if await hook(verb):
                 return
             if verb == "EHLO" and how.get("EHLO") == "flood":
@@ -201,6 +310,12 @@ class Host:
                 answer = how.get("DOT", "250 2.0.0 stored")
                 if answer[0] == "2":
                     self.got.append((addr, sender, rcpts, data[:-3]))
+                    hello = [x for x in said if x[:5].upper() in ("EHLO ", "HELO ")][-1]
+                    # RFC 6533 has "utf-8" for what Postfix calls rfc822.
+                    said = [re.sub(r"ORCPT=[^;]*;j\S+@", "ORCPT=@", x) for x in said]
+                    mail = max(i for i, x in enumerate(said) if x[:4].upper() == "MAIL")
+                    for one in rcpts:
+                        self.said[one.replace('"', "")] = [hello, *said[mail:]]
                 await self.say(w, answer)
             elif verb == "QUIT":
                 await self.say(w, "221 2.0.0 bye")
@@ -220,8 +335,23 @@ def cases():
     for code in ("250", "450", "452", "550", "552", "554"):
         out[f"rcpt{code}"] = (f"{code}@rcpts.test", "plain", "")
     for name in ("good", "pref", "alldead", "equal", "null", "onlya", "noaddr", "cname", "mxcname",
-                 "loop", "behind", "txtonly", "nx", "x.lame"):
+                 "loop", "behind", "txtonly", "nx", "x.lame", "fullfirst", "refuses", "later",
+                 "mailno", "maillater", "dotno", "dotlater", "dotgone", "datano", "bye", "hellono",
+                 "greetno", "nodead", "deadno", "lamemx", "lameonly", "ipmx", "cnamenx",
+                 "multi-a", "under_score", "nulltwo", "nullnull"):
         out[name] = (f"user@{name}.test", "plain", "")
+    for name in TRANSPORTS:
+        out[f"s-{name}"] = (f"user@{name}.cfg.test", "plain", "")
+    for name in ("noquote", "quote"):
+        out[f"s-{name} blank"] = (f'"a b"@{name}.cfg.test', "plain", "")
+    out["s-discard success"] = ("notify@discard.cfg.test", "8bit", "NOTIFY=SUCCESS")
+    out["s-discard8 8bit"] = ("eight@discard8.cfg.test", "8bit", "")
+    out["s-discardsilent 8bit"] = ("eight@discardsilent.cfg.test", "8bit", "")
+    out["s-linelimit 8bit"] = ("eight@linelimit.cfg.test", "8bit", "")
+    out["s-linelimit large"] = ("large@linelimit.cfg.test", "large", "")
+    out["tiny large"] = ("large@tiny.test", "large", "")
+    out["ascii utf8"] = ("jörg@ascii.test", "utf8", "")
+    out["literal6"] = ("user@[IPv6:::1]", "plain", "")
     out["literal"] = (f"user@[{GOOD}]", "plain", "")
     out["8bit"] = ("eight@no8bit.test", "8bit", "")
     out["8bit ok"] = ("eight@good.test", "8bit", "")
@@ -271,9 +401,10 @@ LINE = re.compile(r"to=<([^>]*)>.*? dsn=([0-9.]+), status=(\w+)")
 def outcomes(log):
     out = {}
     for m in LINE.finditer(log):
-        out.setdefault(m[1], [])
-        if [m[2], m[3]] not in out[m[1]]:
-            out[m[1]].append([m[2], m[3]])
+        # Postfix logs quotes, Hato does not.
+        seen = out.setdefault(m[1].replace('"', ""), [])
+        if [m[2], m[3]] not in seen:
+            seen.append([m[2], m[3]])
     return out
 
 
@@ -311,7 +442,7 @@ async def run(server_port, log, is_done):
     host = Host()
     await host.start()
     await asyncio.to_thread(send_all, server_port)
-    wanted = {rcpt for rcpt, _, _ in cases().values()}
+    wanted = {rcpt.replace('"', "") for rcpt, _, _ in cases().values()}
     missing = wanted
     until = time.monotonic() + 100
     while time.monotonic() < until:
@@ -322,12 +453,13 @@ async def run(server_port, log, is_done):
             break
     await asyncio.sleep(1)
     result = {"outcomes": outcomes(log()), "reports": reports(host.got), "missing": sorted(missing),
-              "at": {}, "bodies": {}}
+              "at": {}, "bodies": {}, "said": {**host.said}}
     for addr, _, rcpts, data in host.got:
-        for r in rcpts:
+        for r in (x.replace('"', "") for x in rcpts):
             result["at"].setdefault(r, []).append(addr)
             m = email.message_from_bytes(data)
-            result["bodies"][r] = [str(m["Content-Transfer-Encoding"]),
+            result["bodies"][r] = [str(m["Content-Transfer-Encoding"]), str(m["Subject"]),
+                                   str(m["X-Before"]), str(m["From"]),
                                    data.partition(b"\r\n\r\n")[2].decode("latin-1")[:200]]
     await host.stop()
     return result
@@ -386,14 +518,31 @@ SHARED = {
 }
 
 
+def transports(where):
+    """Lines of master.cf, and the table that leads there."""
+    for name, text in FILES.items():
+        with open(f"{where}/{name}", "w", encoding="utf-8") as f:
+            f.write(text)
+    with open(f"{where}/transport", "w", encoding="utf-8") as f:
+        f.writelines(f"{name}.cfg.test s-{name}:{to}\n" for name, (_, to) in TRANSPORTS.items())
+    return "".join(f"s-{name} unix - - n - - smtp -o {options.replace('%D', where)}\n"
+                   for name, (options, _) in TRANSPORTS.items())
+
+
 def postfix(where):
-    with postfixpeer.Postfix(f"{where}/postfix", **SHARED) as p:
+    p = postfixpeer.Postfix(f"{where}/postfix", **SHARED,
+                            transport_maps=f"texthash:{where}/transport")
+    with open(f"{p.dir}/etc/master.cf", "a", encoding="utf-8") as f:
+        f.write(transports(where))
+    with p:
         return asyncio.run(run(p.port, p.log, lambda: not os.listdir(f"{p.dir}/spool/active")))
 
 
 def hato(where):
     h = hatotest.Hato(f"{where}/hato", main={**SHARED, "resolver_forwarders": "127.0.0.1",
-                                              "resolver_dnssec": "no"})
+                                              "resolver_dnssec": "no",
+                                              "transport_maps": f"texthash:{where}/transport"},
+                      master=hatotest.MASTER_CF + transports(where))
     with h:
         return asyncio.run(run(h.port, h.log, lambda: True))
 

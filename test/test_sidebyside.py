@@ -35,11 +35,12 @@ def results():
 @pytest.mark.parametrize("case", sidebyside.cases())
 def test_outcome(results, case):
     """Sent, deferred or bounced, with the same enhanced status, at the same host."""
-    rcpt = sidebyside.cases()[case][0]
+    rcpt = sidebyside.cases()[case][0].replace('"', "")
     theirs, ours = results["postfix"], results["hato"]
     assert ours["outcomes"].get(rcpt) == theirs["outcomes"][rcpt]
     assert ours["at"].get(rcpt) == theirs["at"].get(rcpt)
     assert ours["bodies"].get(rcpt) == theirs["bodies"].get(rcpt)
+    assert ours["said"].get(rcpt) == theirs["said"].get(rcpt)
 
 
 def fields(report):

@@ -496,7 +496,7 @@ def test_dsn_is_passed_on(many):
         m = one(many, "plain", s, params=" RET=HDRS ENVID=a+2Bb",
                 rcpt_params=" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;q+40r.example")
         assert m.mail.endswith(" ENVID=a+2Bb RET=HDRS")
-        assert m.rcpts[0].endswith(" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;q@r.example")
+        assert m.rcpts[0].endswith(" ORCPT=rfc822;q@r.example NOTIFY=SUCCESS,DELAY")
 
 
 def test_many_recipients_and_a_big_body(many):

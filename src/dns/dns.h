@@ -138,6 +138,9 @@ void dns_hosts_free(struct dns_hosts **h);
 /* Addresses of a name as A and AAAA records; DNS_NXDOMAIN when it has none. */
 void dns_hosts_find(struct dns_hosts *h, slice name, struct arena *a,
                     struct dns_answer *out);
+/* Does this machine's name service ask DNS behind the file?  By the line
+ * "hosts:" of nsswitch.conf(5); without one, yes. */
+bool dns_is_native(const char *path);
 /* The first name of an address (AF_INET, AF_INET6); false when it has none. */
 bool dns_hosts_name(struct dns_hosts *h, int family, const uint8_t *ip,
                     struct arena *a, slice *name);

@@ -129,6 +129,30 @@ void dns_hosts_find(struct dns_hosts *h, slice name, struct arena *a,
     }
 }
 
+bool dns_is_native(const char *path)
+{
+    struct dns_hosts h = { .size = -1 };
+    slice rest, whole, line, word;
+    bool is_native = true;
+    int fd CLEANUP(close_fd) = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    buf_init(&h.text, HOSTS_BYTES);
+    if (fd >= 0)
+        read_all(&h, fd);
+    rest = buf_view(&h.text);
+    while (rest.n > 0) {
+        (void)slice_cut(&rest, '\n', &whole);
+        (void)slice_cut(&whole, '#', &line);
+        if (!slice_token(&line, " \t\r", &word) || !slice_eqs(word, "hosts:"))
+            continue;
+        is_native = false;
+        while (slice_token(&line, " \t\r", &word))
+            is_native |= slice_eqs(word, "dns") || slice_eqs(word, "resolve");
+    }
+    buf_done(&h.text);
+    return is_native;
+}
+
 /* "127.0.0.1 localhost ...": the first word behind the address. */
 static bool is_named(slice line, int family, const uint8_t *ip, slice *name)
 {

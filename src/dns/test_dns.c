@@ -223,6 +223,12 @@ static void hosts(void **state UNUSED)
     dns_hosts_find(h, SL("new.example"), arena, &out);
     assert_int_equal(out.result, DNS_OK);
     dns_hosts_free(&h);
+    assert_true(dns_is_native(path));
+    write_file(path, "#hosts: dns\npasswd: files\nhosts:\tfiles # dns\n");
+    assert_false(dns_is_native(path));
+    write_file(path, "hosts: files mdns4_minimal [NOTFOUND=return] dns");
+    assert_true(dns_is_native(path));
+    unlink(path);
     h = dns_hosts_new("/nonexistent/hosts");
     dns_hosts_find(h, SL("x"), arena, &out);
     assert_int_equal(out.result, DNS_NXDOMAIN);

@@ -66,6 +66,8 @@ bool mail_xtext_put(struct buf *b, slice s);
 bool mail_xtext_get(struct buf *b, slice s);
 /* RFC 6533 3: \x{HEX} forms of a utf-8 ORCPT, to UTF-8. */
 bool mail_uxtext_get(struct buf *b, slice s);
+/* The other way; `with_utf8`: what is not ASCII may stay as it is. */
+bool mail_uxtext_put(struct buf *b, slice s, bool with_utf8);
 
 /* ---- forms of one address ---- */
 

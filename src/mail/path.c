@@ -397,6 +397,38 @@ static size_t embedded_char(slice s, uint32_t *out)
     return i + 1;
 }
 
+/* The code point of a sequence that mail_utf8_len() has measured. */
+static uint32_t code_point(const char *p, size_t n)
+{
+    uint32_t c = (unsigned char)*p;
+
+    if (n > 1)
+        c &= n == 2 ? 0x1Fu : n == 3 ? 0x0Fu : 0x07u;
+    for (size_t i = 1; i < n; i++)
+        c = c << 6 | ((unsigned char)p[i] & 0x3Fu);
+    return c;
+}
+
+bool mail_uxtext_put(struct buf *b, slice s, bool with_utf8)
+{
+    while (s.p != NULL && s.n > 0) {
+        size_t n = mail_utf8_len(s);
+        slice one = slice_sub(s, 0, n > 0 ? n : 1);
+        char c = *s.p;
+
+        /* QCHAR: what is printable, but for "+", "=" and the backslash. */
+        if (one.n == 1 && c > ' ' && c <= '~' && c != '\\' && c != '+' &&
+            c != '=')
+            buf_byte(b, c);
+        else if (one.n > 1 && with_utf8)
+            buf_slice(b, one);
+        else
+            buf_printf(b, "\\x{%02X}", code_point(one.p, one.n));
+        s = slice_from(s, one.n);
+    }
+    return !b->overflow;
+}
+
 bool mail_uxtext_get(struct buf *b, slice s)
 {
     size_t before = b->n;

@@ -165,6 +165,13 @@ static void test_xtext(void **state)
     buf_clear(&b);
     assert_true(mail_uxtext_get(&b, SL("x\\x{E9}y\\x{1F600}")));
     assert_slice(buf_view(&b), SL("x\xC3\xA9y\xF0\x9F\x98\x80"));
+    buf_clear(&b);
+    assert_true(mail_uxtext_put(&b, SL("x\xC3\xA9+\xF0\x9F\x98\x80\n"), false));
+    assert_slice(buf_view(&b), SL("x\\x{E9}\\x{2B}\\x{1F600}\\x{0A}"));
+    buf_clear(&b);
+    assert_true(mail_uxtext_put(&b, SL("x\xC3\xA9="), true));
+    assert_slice(buf_view(&b), SL("x\xC3\xA9\\x{3D}"));
+    buf_clear(&b);
     assert_false(mail_uxtext_get(&b, SL("\\x{D800}")));
     assert_false(mail_uxtext_get(&b, SL("\\x{}")));
     assert_false(mail_uxtext_get(&b, SL("\\x41")));

@@ -85,6 +85,7 @@ int smtp_client_new(const struct smtp_client_parts *parts,
     c->own = ARENA_ARRAY(c->arena, struct conf_addr, OWN_MAX);
     c->n_own = conf_own_addrs(c->conf, true, c->own, OWN_MAX);
     c->hosts = dns_hosts_new("/etc/hosts");
+    c->native_dns = dns_is_native("/etc/nsswitch.conf");
     c->cache = client_cache_new();
     list_init(&c->peers);
     if (client_sasl_setup(err) < 0 || client_services_new(c, err) < 0) {

@@ -49,6 +49,7 @@ struct client_service {
     /* Dialogue */
     slice helo_name;
     bool always_ehlo, never_ehlo, skip_5xx, skip_4xx, assume_final, skip_quit;
+    bool soft_bounce; /* 5xx is no last word */
     bool quote_envelope, send_xforward, no_mime_out, probe_data, dummy_auth;
     bool use_chunking;
     size_t line_limit; /* 0: none */
@@ -80,6 +81,7 @@ struct smtp_client {
     struct tables *tables;
     struct dns *dns;
     struct dns_hosts *hosts;
+    bool native_dns; /* the name service asks DNS as well (nsswitch.conf) */
     struct keyring *keyring;
     struct arena *arena; /* of the settings */
     struct address *address;

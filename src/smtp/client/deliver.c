@@ -57,15 +57,16 @@ void client_throttle(struct client_job *j)
 }
 
 /* Another host may still take it. */
-static bool is_kept(const struct client_job *j, bool soft_only)
+static bool is_kept(const struct client_job *j)
 {
-    return !j->is_final_server && (!soft_only || client_why_is_soft(&j->why));
+    return !j->is_final_server &&
+           (client_why_is_soft(&j->why) || j->service->soft_bounce);
 }
 
 void client_rcpt_fail(struct client_job *j, struct client_rcpt *r,
                       const struct client_conn *conn)
 {
-    if (is_kept(j, true)) {
+    if (is_kept(j)) {
         event_text(EV_INFO, j->service->log_name, j->queue_id, "%.*s",
                    SLF(j->why.text));
         return;
@@ -76,7 +77,7 @@ void client_rcpt_fail(struct client_job *j, struct client_rcpt *r,
 void client_bulk_fail(struct client_job *j, const struct client_conn *conn,
                       bool throttle)
 {
-    if (is_kept(j, true)) {
+    if (is_kept(j)) {
         event_text(EV_INFO, j->service->log_name, j->queue_id, "%.*s",
                    SLF(j->why.text));
         return;
@@ -172,12 +173,17 @@ MAY_WAIT static enum client_hello in_the_clear(struct client_job *j,
     return *conn != NULL ? client_hello(j, *conn, &clear) : HELLO_FAILED;
 }
 
+/* As in Postfix, a session counts for smtp_mx_session_limit once its handshake
+ * is done. */
+struct counts {
+    size_t addresses, sessions;
+};
+
 /* A new connection to one of the hosts; false: there is none left. */
-MAY_WAIT static bool session(struct client_job *j, slice dest,
-                             struct client_host *hosts, size_t n,
-                             size_t *n_addresses)
+MAY_WAIT static bool session(struct client_job *j, struct client_host *hosts,
+                             size_t n, struct counts *count)
 {
-    struct client_conn *conn = client_connect(j, hosts, n, n_addresses);
+    struct client_conn *conn = client_connect(j, hosts, n, &count->addresses);
     struct tls_policy policy;
     enum client_hello h;
     bool is_last = true;
@@ -186,12 +192,12 @@ MAY_WAIT static bool session(struct client_job *j, slice dest,
         return false;
     for (size_t i = 0; i < n; i++)
         is_last &= hosts[i].is_tried;
-    j->is_final_server =
-        j->is_final_nexthop && (is_last || j->is_final_server ||
-                                (j->service->address_limit > 0 &&
-                                 *n_addresses >= j->service->address_limit));
+    j->is_final_server = j->is_final_nexthop &&
+                         (is_last || j->is_final_server ||
+                          (j->service->address_limit > 0 &&
+                           count->addresses >= j->service->address_limit));
     j->connected = loop_now();
-    if (find_policy(j, dest, conn, &policy) < 0) {
+    if (find_policy(j, j->place, conn, &policy) < 0) {
         conn->is_dead = true;
         client_conn_put(j, &conn);
         return true;
@@ -201,6 +207,9 @@ MAY_WAIT static bool session(struct client_job *j, slice dest,
     if (h == HELLO_NO_TLS)
         h = in_the_clear(j, &conn);
     if (h == HELLO_OK) {
+        if (++count->sessions == j->service->session_limit &&
+            j->is_final_nexthop)
+            j->is_final_server = true;
         j->connected = loop_now();
         transfer(j, &conn);
     } else {
@@ -217,8 +226,7 @@ MAY_WAIT static void try_dest(struct client_job *j, slice dest,
 {
     struct client_host *hosts;
     size_t n = 0;
-    size_t n_addresses = 0;
-    size_t n_sessions = 0;
+    struct counts count = { 0, 0 };
 
     j->place = dest;
     if (client_hosts(j, dest, &hosts, &n) < 0)
@@ -230,17 +238,11 @@ MAY_WAIT static void try_dest(struct client_job *j, slice dest,
     if (n == 0 && j->is_loop)
         j->is_final_nexthop = true; /* a fallback would only prolong it */
     j->is_final_server = false;
-    while (j->n_left > 0 && clock_mono() < j->deadline) {
-        n_sessions++;
-        if (j->service->session_limit > 0 &&
-            n_sessions >= j->service->session_limit && j->is_final_nexthop)
-            j->is_final_server = true;
-        if (!session(j, dest, hosts, n, &n_addresses))
+    while (j->n_left > 0 && clock_mono() < j->deadline)
+        if (!session(j, hosts, n, &count) ||
+            (j->service->session_limit > 0 &&
+             count.sessions >= j->service->session_limit))
             return;
-        if (j->service->session_limit > 0 &&
-            n_sessions >= j->service->session_limit)
-            return;
-    }
 }
 
 /* Whoever is left after all hosts. */
@@ -262,7 +264,7 @@ MAY_WAIT static void leftovers(struct client_job *j, bool had_fallback)
         if (blamed != NULL) {
             event_text(EV_WARNING, j->service->log_name, j->queue_id,
                        "%s configuration problem", blamed);
-            j->why.status[0] = '4';
+            (void)snprintf(j->why.status, sizeof j->why.status, "4.3.5");
         }
     }
     j->is_final_server = true;

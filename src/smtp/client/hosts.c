@@ -227,7 +227,9 @@ static size_t add_answer(struct finding *f, slice name,
         struct client_host *h;
         slice shown = name;
 
-        if (rr->type != DNS_A && rr->type != DNS_AAAA)
+        /* The hosts file has both kinds. */
+        if (!(rr->type == DNS_A && f->service->use_v4) &&
+            !(rr->type == DNS_AAAA && f->service->use_v6))
             continue;
         if (a->is_cname && f->service->cname_is_name)
             shown = a->canonical;
@@ -240,23 +242,6 @@ static size_t add_answer(struct finding *f, slice name,
         h->canonical = a->is_cname ? a->canonical : name;
     }
     return f->n - before;
-}
-
-/* "localhost" and the like, of the hosts file. */
-static size_t add_native(struct finding *f, slice name, unsigned pref)
-{
-    struct smtp_client *c = f->service->client;
-    struct dns_answer a = { .result = DNS_NXDOMAIN };
-    size_t n;
-
-    if (c->hosts != NULL)
-        dns_hosts_find(c->hosts, name, f->job->arena, &a);
-    n = add_answer(f, name, &a, pref);
-    if (n == 0 && (f->job->why.status[0] == '\0' || !f->service->host_dns))
-        client_why_set(f->job, "5.4.4",
-                       "unable to look up host %.*s: Name or service not known",
-                       SLF(name));
-    return n;
 }
 
 static size_t add_literal(struct finding *f, slice name, int family,
@@ -272,42 +257,82 @@ static size_t add_literal(struct finding *f, slice name, int family,
     return add_host(f, name, name, pref) != NULL ? 1 : 0;
 }
 
-/* The addresses of one host; how many.  0: j->why. */
-MAY_WAIT static size_t add_addresses(struct finding *f, slice name,
-                                     unsigned pref)
+/* The addresses of one host by DNS; how many.  0: j->why. */
+MAY_WAIT static size_t add_dns(struct finding *f, slice name, unsigned pref)
 {
     struct dns_question q[2];
     struct dns_answer a[2];
-    uint8_t ip[16];
     struct err err;
     size_t n = 0;
     size_t n_q = 0;
     size_t failed = 0;
-    int family;
 
-    if (mail_ip_parse(name, &family, ip))
-        return add_literal(f, name, family, pref);
     if (f->service->use_v4)
         q[n_q++] = (struct dns_question){ name, DNS_A, 0 };
     if (f->service->use_v6)
         q[n_q++] = (struct dns_question){ name, DNS_AAAA, 0 };
-    if (f->service->host_dns && n_q > 0) {
-        if (client_dns(f->job, q, n_q, a, &err) < 0) {
-            name_error(f->job, "4.4.3", name, q[0].type,
-                       "Host not found, try again");
-            return 0;
-        }
-        for (size_t i = 0; i < n_q; i++)
-            n += add_answer(f, name, &a[i], pref);
-        if (n > 0)
+    if (n_q == 0)
+        return 0;
+    if (client_dns(f->job, q, n_q, a, &err) < 0) {
+        name_error(f->job, "4.4.3", name, q[0].type,
+                   "Host not found, try again");
+        return 0;
+    }
+    for (size_t i = 0; i < n_q; i++)
+        n += add_answer(f, name, &a[i], pref);
+    if (n > 0)
+        return n;
+    /* Trouble before "none". */
+    for (size_t i = 0; i < n_q; i++)
+        if (a[i].result == DNS_FAIL || a[failed].result != DNS_FAIL)
+            failed = i;
+    dns_error(f->job, name, q[failed].type, &a[failed]);
+    return 0;
+}
+
+/* By the name service of this machine: the hosts file, and then DNS where it is
+ * set up so. */
+MAY_WAIT static size_t add_native(struct finding *f, slice name, unsigned pref)
+{
+    struct smtp_client *c = f->service->client;
+    struct client_job *j = f->job;
+    struct dns_answer a = { .result = DNS_NXDOMAIN };
+    bool asks_dns = c->native_dns && !f->service->host_dns;
+    size_t n;
+
+    if (c->hosts != NULL)
+        dns_hosts_find(c->hosts, name, j->arena, &a);
+    n = add_answer(f, name, &a, pref);
+    if (n == 0 && asks_dns)
+        n = add_dns(f, name, pref);
+    if (n > 0 || (j->why.status[0] != '\0' && f->service->host_dns))
+        return n;
+    if (client_why_is_soft(&j->why))
+        client_why_set(j, "4.4.3",
+                       "unable to look up host %.*s: Temporary failure in "
+                       "name resolution",
+                       SLF(name));
+    else
+        client_why_set(j, "5.4.4",
+                       "unable to look up host %.*s: Name or service not known",
+                       SLF(name));
+    return 0;
+}
+
+/* The addresses of one host; how many.  0: j->why. */
+MAY_WAIT static size_t add_addresses(struct finding *f, slice name,
+                                     unsigned pref)
+{
+    uint8_t ip[16];
+    size_t n;
+    int family;
+
+    if (mail_ip_parse(name, &family, ip))
+        return add_literal(f, name, family, pref);
+    if (f->service->host_dns) {
+        n = add_dns(f, name, pref);
+        if (n > 0 || client_why_is_soft(&f->job->why))
             return n;
-        /* Trouble before "none". */
-        for (size_t i = 0; i < n_q; i++)
-            if (a[i].result == DNS_FAIL || a[failed].result != DNS_FAIL)
-                failed = i;
-        dns_error(f->job, name, q[failed].type, &a[failed]);
-        if (a[failed].result == DNS_FAIL)
-            return 0;
     }
     return f->service->host_native ? add_native(f, name, pref) : 0;
 }
@@ -493,13 +518,13 @@ MAY_WAIT static void find_mx(struct finding *f, slice domain,
     order(f);
 }
 
-/* RFC 7505: "."; more than one of it says no other thing. */
+/* RFC 7505: "."; as in Postfix, beside other records as well. */
 static bool is_null_mx(const struct dns_answer *a)
 {
     for (size_t i = 0; i < a->n_rr; i++)
-        if (a->rr[i].name.n > 0)
-            return false;
-    return true;
+        if (a->rr[i].type == DNS_MX && a->rr[i].name.n == 0)
+            return true;
+    return false;
 }
 
 MAY_WAIT static void find_domain(struct finding *f, slice domain)

@@ -42,6 +42,7 @@ struct client_rcpt {
     char status[16];
     slice text, diag, remote, relay;
     bool is_passed_on; /* to best_mx_transport */
+    bool is_softened;  /* by soft_bounce */
 };
 
 struct client_job {

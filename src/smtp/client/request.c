@@ -53,7 +53,8 @@ static void log_rcpt(const struct client_job *j, const struct client_rcpt *r,
                     slice_str((j->flags & DELIVER_PROBE) != 0
                                   ? r->outcome == OUT_SENT ? "deliverable"
                                                            : "undeliverable"
-                                  : words[r->outcome]));
+                              : r->is_softened ? "SOFTBOUNCE"
+                                               : words[r->outcome]));
     tail = arena_printf(j->arena, "(%.*s)", SLF(slice_sub(r->text, 0, 1000)));
     f[n++] = ev_tail(slice_str(tail));
     event_log(EV_INFO, j->service->log_name, "delivered", j->queue_id, f, n);
@@ -97,6 +98,12 @@ MAY_WAIT static void settle(struct client_job *j, struct client_rcpt *r,
                             const struct client_conn *conn)
 {
     filter_status(j, r);
+    if (r->outcome == OUT_BOUNCED && j->service->soft_bounce &&
+        (j->flags & DELIVER_PROBE) == 0) {
+        r->outcome = OUT_DEFERRED;
+        r->status[0] = '4';
+        r->is_softened = true;
+    }
     CHECK(!r->is_done && j->n_left > 0);
     r->is_done = true;
     j->n_left--;

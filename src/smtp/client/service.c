@@ -165,6 +165,7 @@ static void set_dialogue(struct client_service *s)
     }
     s->skip_5xx = client_bool(s, "skip_5xx_greeting");
     s->skip_quit = client_bool(s, "skip_quit_response");
+    s->soft_bounce = conf_bool(c, s->line, "soft_bounce");
     s->quote_envelope = client_bool(s, "quote_rfc821_envelope");
     s->send_xforward = client_bool(s, "send_xforward_command");
     s->no_mime_out = conf_bool(c, s->line, "disable_mime_output_conversion");

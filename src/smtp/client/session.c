@@ -137,14 +137,15 @@ static bool looks_like_pix(slice text)
     return true;
 }
 
-/* For mail that failed for some time (smtp_pix_workaround_threshold_time). */
+/* The pause is for mail that failed for some time
+ * (smtp_pix_workaround_threshold_time). */
 MAY_WAIT static int find_pix(struct client_job *j, struct client_conn *conn,
                              struct err *err)
 {
     const struct client_service *s = j->service;
     slice list = SLICE_NONE;
 
-    if (s->is_lmtp || clock_wall() - j->arrival_ms < s->pix_threshold)
+    if (s->is_lmtp)
         return 0;
     if (s->pix_maps != NULL && table_list_lookup(s->pix_maps, conn->host.addr,
                                                  0, j->arena, &list, err) < 0)
@@ -152,7 +153,8 @@ MAY_WAIT static int find_pix(struct client_job *j, struct client_conn *conn,
     if (list.p == NULL)
         list = s->pix_workarounds;
     conn->no_esmtp = slice_ifind(list, SL("disable_esmtp")) >= 0;
-    conn->delays_dot = slice_ifind(list, SL("delay_dotcrlf")) >= 0;
+    conn->delays_dot = slice_ifind(list, SL("delay_dotcrlf")) >= 0 &&
+                       clock_wall() - j->arrival_ms >= s->pix_threshold;
     if (conn->no_esmtp || conn->delays_dot)
         event_text(EV_INFO, s->log_name, j->queue_id,
                    "enabling PIX workarounds: %.*s for %s", SLF(list),

@@ -5,9 +5,9 @@
  * smtp_tcp_port disable_dns_lookups ignore_mx_lookup_error
  * smtp_mx_address_limit lmtp_address_preference lmtp_balance_inet_protocols
  * lmtp_randomize_addresses lmtp_host_lookup lmtp_dns_reply_filter
- * lmtp_dns_support_level lmtp_cname_overrides_servername smtp_mx_session_limit
- * lmtp_mx_session_limit lmtp_mx_address_limit smtp_bind_address6
- * lmtp_bind_address6 lmtp_bind_address_enforce lmtp_bind_address
+ * lmtp_dns_support_level lmtp_cname_overrides_servername lmtp_mx_address_limit
+ * smtp_bind_address6 lmtp_bind_address6 lmtp_bind_address_enforce
+ * lmtp_bind_address
  */
 #include "base/test_util.h"
 #include "smtp/client/convert.h"
@@ -23,6 +23,8 @@ static const char zone[] = "two.test MX 20 b.test\n"
                            "null.test MX 0 \n"
                            "nulls.test MX 0 \n"
                            "nulls.test MX 10 \n"
+                           "nullmore.test MX 10 a.test\n"
+                           "nullmore.test MX 0 \n"
                            "only-a.test A 192.0.2.3\n"
                            "broken.test FAIL\n"
                            "alias.test MX 5 cname.test\n"
@@ -47,6 +49,9 @@ static const char zone[] = "two.test MX 20 b.test\n"
                            "v4c.test A 192.0.2.13\n"
                            "v6.test AAAA 2001:db8::6";
 
+/* The machine's name service asks DNS. */
+#define WITH_DNS "# DNS\n"
+
 static const struct {
     const char *conf;
     const char *transport;
@@ -68,6 +73,8 @@ static const struct {
     { "", "plain", "[IPv6:2001:db8::9]", "2001:db8::9[2001:db8::9]:25" },
     { "", "plain", "null.test",
       "5.1.0 Domain null.test does not accept mail (nullMX)" },
+    { "", "plain", "nullmore.test",
+      "5.1.0 Domain nullmore.test does not accept mail (nullMX)" },
     { "smtp_defer_if_no_mx_address_found = yes\n", "plain", "nulls.test",
       "5.1.0 Domain nulls.test does not accept mail (nullMX)" },
     { "inet_protocols = ipv4\n", "plain", "nowhere.test",
@@ -110,6 +117,16 @@ static const struct {
       "plain", "two.test", "b.test[192.0.2.2]:25" },
     { "smtp_host_lookup = native\n", "plain", "[b.test]",
       "5.4.4 unable to look up host b.test" },
+    { WITH_DNS "smtp_host_lookup = native\n", "plain", "[b.test]",
+      "b.test[192.0.2.2]:25" },
+    { WITH_DNS "smtp_host_lookup = native\n", "plain", "broken.test:26",
+      "4.4.3 Host or domain name not found" },
+    { WITH_DNS "smtp_host_lookup = native\n", "plain", "[broken.test]",
+      "4.4.3 unable to look up host broken.test: Temporary failure" },
+    { WITH_DNS "smtp_host_lookup = native\n", "plain", "[no.test]",
+      "5.4.4 unable to look up host no.test: Name or service not known" },
+    { WITH_DNS "disable_dns_lookups = yes\n", "plain", "b.test",
+      "b.test[192.0.2.2]:25" },
     { "disable_dns_lookups = yes\n", "plain", "two.test",
       "5.4.4 unable to look up host two.test" },
     { "smtp_dns_support_level = disabled\n", "plain", "two.test",
@@ -163,6 +180,8 @@ MAY_WAIT static void hosts_task(void *arg UNUSED)
 
         fake_open(&f, conf, cases[i].transport, zone);
         dns_hosts_free(&f.client->hosts);
+        f.client->native_dns =
+            strncmp(cases[i].conf, WITH_DNS, strlen(WITH_DNS)) == 0;
         got = shown(&f, cases[i].dest);
         if (strncmp(got, cases[i].want, strlen(cases[i].want)) != 0 ||
             (cases[i].want[0] > '9' && strlen(got) != strlen(cases[i].want)))
@@ -288,66 +307,6 @@ MAY_WAIT static void bind6_task(void *arg UNUSED)
         close(fd);
 }
 
-struct refusing {
-    struct listener *listener[3];
-    int fd[3];
-    unsigned n;
-};
-
-static void refuse(int fd, const struct peer_addr *peer UNUSED, void *arg)
-{
-    struct refusing *r = arg;
-
-    r->n++;
-    assert_int_equal(write(fd, "450 4.3.2 no\r\n", 14), 14);
-    close(fd);
-}
-
-/* A message is offered to smtp_mx_session_limit hosts; then it waits. */
-MAY_WAIT static void sessions(const char *conf, const char *transport,
-                              unsigned want)
-{
-    static const char *const rcpts[] = { "a@many.test" };
-    static struct fake f;
-    struct refusing r = { .n = 0 };
-    uint16_t port = 0;
-
-    for (unsigned i = 0; i < 3; i++) {
-        char where[64];
-
-        (void)snprintf(where, sizeof where, "inet:127.0.0.%u:%u", i + 2, port);
-        r.fd[i] = listen_on(where);
-        assert_true(r.fd[i] >= 0);
-        port = port_of(r.fd[i]);
-        r.listener[i] = listener_new(r.fd[i], refuse, &r);
-    }
-    fake_open(&f, conf, transport,
-              "many.test A 127.0.0.2\nmany.test A 127.0.0.3\n"
-              "many.test A 127.0.0.4");
-    fake_rcpts(&f, rcpts, 1);
-    f.job.nexthop =
-        slice_str(arena_printf(f.job.arena, "[many.test]:%u", port));
-    client_deliver(&f.job);
-    assert_int_equal(r.n, want);
-    assert_int_equal(f.job.n_left, 0);
-    assert_int_equal(f.job.rcpts[0].outcome, OUT_DEFERRED);
-    assert_string_equal(f.job.rcpts[0].status, "4.3.2");
-    assert_string_equal(f.job.hop_status, "4.3.2");
-    for (unsigned i = 0; i < 3; i++) {
-        listener_free(&r.listener[i]);
-        close(r.fd[i]);
-    }
-    fake_close(&f);
-}
-
-MAY_WAIT static void sessions_task(void *arg UNUSED)
-{
-    sessions("compatibility_level = 3.6\n", "plain", 2);
-    sessions("smtp_mx_session_limit = 0\n", "plain", 3);
-    sessions("smtp_mx_session_limit = 1\n", "plain", 1);
-    sessions("lmtp_mx_session_limit = 1\n", "lm", 1);
-}
-
 /* Whatever the pieces, the same message comes out. */
 static void convert_pieces(void **state UNUSED)
 {
@@ -412,17 +371,12 @@ static void test_bind6(void **state UNUSED)
     run_task(bind6_task);
 }
 
-static void test_sessions(void **state UNUSED)
-{
-    run_task(sessions_task);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hosts),    cmocka_unit_test(test_shuffle),
-        cmocka_unit_test(test_race),     cmocka_unit_test(test_bind6),
-        cmocka_unit_test(test_sessions), cmocka_unit_test(convert_pieces),
+        cmocka_unit_test(test_hosts),     cmocka_unit_test(test_shuffle),
+        cmocka_unit_test(test_race),      cmocka_unit_test(test_bind6),
+        cmocka_unit_test(convert_pieces),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

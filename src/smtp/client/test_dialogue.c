@@ -1,4 +1,6 @@
-/* The client against servers that follow a script, one address for each. */
+/* The client against servers that follow a script, one address for each.
+ * covers: smtp_mx_session_limit lmtp_mx_session_limit soft_bounce
+ */
 #include "base/test_util.h"
 #include "smtp/client/fake.h"
 
@@ -149,6 +151,8 @@ static void scene_open(struct scene *sc, const char *conf,
     }
     fake_open(&sc->f, conf, transport,
               "one.test A 127.0.0.2\n"
+              "many.test A 127.0.0.2\nmany.test A 127.0.0.3\n"
+              "many.test A 127.0.0.4\n"
               "two.test MX 1 a.two.test\na.two.test A 127.0.0.2\n"
               "two.test MX 2 b.two.test\nb.two.test A 127.0.0.3\n");
     fake_rcpts(&sc->f, rcpts, 1);
@@ -196,6 +200,116 @@ MAY_WAIT static void next_host_task(void *arg UNUSED)
     assert_int_equal(sc.f.job.rcpts[0].outcome, OUT_SENT);
     assert_true(has_heard(&sc.v[1], "Subject: x"));
     assert_string_equal(sc.f.job.hop_status, "");
+    scene_close(&sc);
+}
+
+/* A message is offered to smtp_mx_session_limit hosts; then it waits.  Who does
+ * not come as far as MAIL is not counted. */
+MAY_WAIT static void session_limit_task(void *arg UNUSED)
+{
+    static const struct {
+        const char *conf;
+        const char *transport;
+        bool is_early;
+        unsigned want;
+    } v[] = {
+        { "", "plain", false, 2 },
+        { "smtp_mx_session_limit = 0\n", "plain", false, 3 },
+        { "smtp_mx_session_limit = 1\n", "plain", false, 1 },
+        { "smtp_mx_session_limit = 1\n", "plain", true, 3 },
+        { "lmtp_mx_session_limit = 1\n", "lm", false, 1 },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+        static struct scene sc;
+        unsigned n = 0;
+
+        sc = (struct scene){ .port = 0 };
+        for (unsigned k = 0; k < SERVERS_MAX; k++) {
+            sc.v[k].banner = v[i].is_early ? "450 4.3.2 no" : NULL;
+            sc.v[k].lines[0] = (struct line){ "MAIL", "450 4.3.2 no" };
+        }
+        scene_open(&sc, v[i].conf, v[i].transport);
+        deliver(&sc, "[many.test]");
+        for (unsigned k = 0; k < SERVERS_MAX; k++)
+            n += sc.v[k].n_sessions;
+        assert_int_equal(n, v[i].want);
+        assert_int_equal(sc.f.job.rcpts[0].outcome, OUT_DEFERRED);
+        assert_string_equal(sc.f.job.rcpts[0].status, "4.3.2");
+        assert_string_equal(sc.f.job.hop_status, v[i].is_early ? "4.3.2" : "");
+        scene_close(&sc);
+    }
+}
+
+/* With soft_bounce a refusal is no last word: the next host is asked, and then
+ * the mail waits. */
+MAY_WAIT static void soft_task(void *arg UNUSED)
+{
+    static struct scene sc = {
+        .v = { { .lines = { { "RCPT", "550 5.1.1 no" } } },
+               { .lines = { { "RCPT", "550 5.1.2 no" } } } }
+    };
+
+    scene_open(&sc, "soft_bounce = yes\n", "plain");
+    deliver(&sc, "two.test");
+    assert_true(has_heard(&sc.v[1], "RCPT TO:<a@many.test>"));
+    assert_int_equal(sc.f.job.rcpts[0].outcome, OUT_DEFERRED);
+    assert_string_equal(sc.f.job.rcpts[0].status, "4.1.2");
+    scene_close(&sc);
+}
+
+/* What stands in the commands. */
+MAY_WAIT static void commands_task(void *arg UNUSED)
+{
+    static const struct {
+        const char *ehlo;
+        const char *banner;
+        unsigned flags;
+        const char *orcpt;
+        const char *want;
+    } v[] = {
+        { "250-x\r\n250 SIZE", NULL, 0, "", "<me@here.test> SIZE=17\r\n" },
+        { "250-x\r\n250 SIZE", NULL, ENV_8BIT_BODY, "",
+          "<me@here.test>\r\n" }, /* to be encoded */
+        { "250-x\r\n250-8BITMIME\r\n250 SIZE", NULL, ENV_8BIT_BODY, "",
+          "<me@here.test> SIZE=17 BODY=8BITMIME\r\n" },
+        { "250-x\r\n250 DSN", NULL, 0, "", "<a@many.test> NOTIFY=NEVER\r\n" },
+        { "250 x", "220 ***** **", 0, "", "HELO " },
+        { "250-x\r\n250 DSN", NULL, 0, "utf-8;\xC3\xA9@x",
+          "<a@many.test> ORCPT=utf-8;\\x{E9}@x NOTIFY=NEVER\r\n" },
+        { "250-x\r\n250-SMTPUTF8\r\n250 DSN", NULL, 0, "utf-8;\xC3\xA9@x",
+          "<a@many.test> ORCPT=utf-8;\xC3\xA9@x NOTIFY=NEVER\r\n" },
+        { "250-x\r\n250 DSN", NULL, 0, "rfc822;a+b@x",
+          "<a@many.test> ORCPT=rfc822;a+2Bb@x NOTIFY=NEVER\r\n" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+        static struct scene sc;
+
+        sc = (struct scene){ .v = { { .banner = v[i].banner,
+                                      .lines = { { "EHLO", v[i].ehlo } } } } };
+        scene_open(&sc, "", "plain");
+        sc.f.job.env.flags = v[i].flags;
+        sc.f.job.rcpts[0].orcpt = slice_str(v[i].orcpt);
+        sc.f.job.rcpts[0].notify = ENV_NOTIFY_NEVER;
+        deliver(&sc, "[127.0.0.2]");
+        assert_int_equal(sc.f.job.rcpts[0].outcome, OUT_SENT);
+        if (!has_heard(&sc.v[0], v[i].want))
+            fail_msg("%s: heard %.*s", v[i].want,
+                     SLF(buf_view(&sc.v[0].heard)));
+        scene_close(&sc);
+    }
+}
+
+/* A fallback relay that is not there is an error of the configuration. */
+MAY_WAIT static void blamed_task(void *arg UNUSED)
+{
+    static struct scene sc = { .v = { { .banner = "450 4.3.2 full" } } };
+
+    scene_open(&sc, "smtp_fallback_relay = [no.test]\n", "plain");
+    deliver(&sc, "[127.0.0.2]");
+    assert_int_equal(sc.f.job.rcpts[0].outcome, OUT_DEFERRED);
+    assert_string_equal(sc.f.job.rcpts[0].status, "4.3.5");
     scene_close(&sc);
 }
 
@@ -344,12 +458,34 @@ static void test_dests(void **state UNUSED)
     run_task(dests_task);
 }
 
+static void test_session_limit(void **state UNUSED)
+{
+    run_task(session_limit_task);
+}
+
+static void test_soft(void **state UNUSED)
+{
+    run_task(soft_task);
+}
+
+static void test_commands(void **state UNUSED)
+{
+    run_task(commands_task);
+}
+
+static void test_blamed(void **state UNUSED)
+{
+    run_task(blamed_task);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_next_host), cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_lmtp),      cmocka_unit_test(test_clear),
-        cmocka_unit_test(test_dests),
+        cmocka_unit_test(test_dests),     cmocka_unit_test(test_session_limit),
+        cmocka_unit_test(test_soft),      cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_blamed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,7 +101,8 @@ MAY_WAIT static void put_mail(struct transfer *t)
     (void)buf_puts(b, "MAIL FROM:<");
     put_address(t, j->sender);
     (void)buf_byte(b, '>');
-    if ((can & CAN_SIZE) != 0 && (j->flags & DELIVER_PROBE) == 0)
+    /* As Postfix: what is still to be encoded has no size yet. */
+    if ((can & CAN_SIZE) != 0 && (j->flags & DELIVER_PROBE) == 0 && !t->to_7bit)
         (void)buf_printf(b, " SIZE=%" PRIu64,
                          (uint64_t)j->env.headers.n + j->body_bytes);
     if ((can & CAN_8BITMIME) != 0 &&
@@ -195,26 +196,25 @@ static void put_notify(struct buf *b, unsigned notify)
 }
 
 /* ORCPT is decoded "type;address" here. */
-static void put_orcpt(struct buf *b, const struct client_rcpt *r)
+static void put_orcpt(struct buf *b, const struct client_rcpt *r, bool is_utf8)
 {
+    struct buf quoted CLEANUP(buf_done);
     slice rest = r->orcpt;
     slice type;
 
+    buf_init(&quoted, 4096);
     if (rest.n == 0 && r->orig.n == 0)
         return;
-    (void)buf_puts(b, " ORCPT=");
     if (rest.n == 0 || !slice_cut(&rest, ';', &type)) {
-        struct buf quoted CLEANUP(buf_done);
-
-        buf_init(&quoted, 4096);
         (void)mail_addr_quote(&quoted, r->orig);
-        (void)buf_puts(b, mail_is_ascii(r->orig) ? "rfc822;" : "utf-8;");
-        (void)mail_xtext_put(b, buf_view(&quoted));
-        return;
+        type = mail_is_ascii(r->orig) ? SL("rfc822") : SL("utf-8");
+        rest = buf_view(&quoted);
     }
-    (void)buf_slice(b, type);
-    (void)buf_byte(b, ';');
-    (void)mail_xtext_put(b, rest);
+    (void)buf_printf(b, " ORCPT=%.*s;", SLF(type));
+    if (slice_ieqs(type, "utf-8"))
+        (void)mail_uxtext_put(b, rest, is_utf8);
+    else
+        (void)mail_xtext_put(b, rest);
 }
 
 MAY_WAIT static void put_rcpt(struct transfer *t, const struct client_rcpt *r)
@@ -225,8 +225,8 @@ MAY_WAIT static void put_rcpt(struct transfer *t, const struct client_rcpt *r)
     put_address(t, r->addr);
     (void)buf_byte(b, '>');
     if ((t->conn->can & CAN_DSN) != 0) {
+        put_orcpt(b, r, (t->conn->can & CAN_SMTPUTF8) != 0);
         put_notify(b, r->notify);
-        put_orcpt(b, r);
     }
     (void)buf_puts(b, "\r\n");
 }
