@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from authtalk import AuthTalk
+from authtalk import AuthTalk, Scram
 from hatotest import Hato, IS_ROOT, MASTER_CF, free_port, wait_for
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root")
@@ -139,34 +139,14 @@ def test_refusals(mail):
 
 
 def scram(sock, name, password, mech="SCRAM-SHA-256"):
-    """RFC 5802 by hand; the reply to the last line."""
-    import hashlib
-    import hmac
-    algo = "sha256" if mech.endswith("256") else "sha1"
-
-    def reply(text):
-        code, line = sock.docmd(text)
-        return code, base64.b64decode(line) if code == 334 else line
-
-    def mac(key, text):
-        return hmac.new(key, text, algo).digest()
-
-    first = f"n={name},r=abcdefghijkl"
-    code, line = reply(f"AUTH {mech} " + base64.b64encode(f"n,,{first}".encode()).decode())
+    """The reply to the last line."""
+    c = Scram(mech, name, password)
+    code, line = sock.docmd(f"AUTH {mech} {c.first()}")
     assert code == 334, line
-    server = line.decode()
-    f = dict(x.split("=", 1) for x in server.split(","))
-    last = f"c=biws,r={f['r']}"
-    both = f"{first},{server},{last}".encode()
-    salted = hashlib.pbkdf2_hmac(algo, password.encode(), base64.b64decode(f["s"]), int(f["i"]))
-    key = mac(salted, b"Client Key")
-    signature = mac(hashlib.new(algo, key).digest(), both)
-    proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature))).decode()
-    code, line = reply(base64.b64encode(f"{last},p={proof}".encode()).decode())
+    code, line = sock.docmd(c.last(line.decode()))
     if code == 334:
-        want = mac(mac(salted, b"Server Key"), both)
-        assert line == b"v=" + base64.b64encode(want)
-        code, line = reply("")
+        assert line.decode() == c.proof
+        code, line = sock.docmd("")
     return code
 
 

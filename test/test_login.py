@@ -4,6 +4,7 @@
 covers: login_greeting login_trusted_networks imap_login_timeout pop3_login_timeout
 covers: login_process_count login_drain_timeout mail_max_userip_connections disable_plaintext_auth
 """
+import base64
 import contextlib
 import imaplib
 import os
@@ -20,6 +21,7 @@ import time
 
 import pytest
 
+from authtalk import Scram
 from hatotest import Hato, free_port, is_alive, wait_for
 from smtptalk import TestClock
 
@@ -591,3 +593,74 @@ def test_timeout_before_sign_in(where):
             assert f.read() == b""
             s.close()
         r.hato.wait_log(r"imap-login: Disconnected: Inactivity \(no auth attempts in \d secs\): user=<>")
+
+
+# ---- SCRAM bound to the channel
+
+BOUND = "SCRAM-SHA-256-PLUS"
+
+
+def old_tls():
+    """Python knows tls-unique only, which TLS 1.3 has not."""
+    ctx = ssl.create_default_context()
+    ctx.check_hostname = False
+    ctx.verify_mode = ssl.CERT_NONE
+    ctx.maximum_version = ssl.TLSVersion.TLSv1_2
+    return ctx
+
+
+def bound(sock, mech=BOUND, flag="p=tls-unique", binding=None):
+    if binding is None:
+        binding = sock.get_channel_binding("tls-unique") if flag[0] == "p" else b""
+    return Scram(mech, "anna@example.org", "secret-anna", flag, binding)
+
+
+def by_imap(r, **kw):
+    c = imaplib.IMAP4_SSL("127.0.0.1", r.ports["imaps"], ssl_context=old_tls(), timeout=30)
+    assert f"AUTH={BOUND}" in c.capabilities
+    s = bound(c.sock, **kw)
+
+    def reply(line):
+        if not line:
+            return base64.b64decode(s.first())
+        line = base64.b64encode(line).decode()
+        return b"" if line == s.proof else base64.b64decode(s.last(line))
+    try:
+        return c.authenticate(kw.get("mech", BOUND), reply)[0] == "OK"
+    except imaplib.IMAP4.error:
+        return False
+    finally:
+        c.shutdown()
+
+
+def by_smtp(r, **kw):
+    with smtplib.SMTP("127.0.0.1", r.hato.port, timeout=30) as c:
+        c.ehlo()
+        assert BOUND not in c.esmtp_features["auth"]
+        c.starttls(context=old_tls())
+        c.ehlo()
+        assert BOUND in c.esmtp_features["auth"]
+        s = bound(c.sock, **kw)
+        code, line = c.docmd(f"AUTH {kw.get('mech', BOUND)} {s.first()}")
+        if code == 334:
+            code, line = c.docmd(s.last(line.decode()))
+        if code == 334:
+            assert line.decode() == s.proof
+            code, line = c.docmd("")
+        return code == 235
+
+
+def test_bound_to_the_channel(where):
+    """RFC 5802 6: a proof for another channel is none, and an offer that somebody has
+    shortened on its way is told."""
+    with Reading(str(where), auth_mechanisms="plain scram-sha-256 scram-sha-256-plus",
+                 smtpd_sasl_auth_enable="yes", auth_failure_delay="0") as r:
+        for by in (by_imap, by_smtp):
+            assert by(r)
+            assert by(r, mech="SCRAM-SHA-256", flag="n")
+            assert not by(r, mech="SCRAM-SHA-256", flag="y")
+            time.sleep(1.1)  # after a failure the next try waits
+            assert not by(r, binding=b"another one")
+            time.sleep(1.1)
+        with r.imap(tls=False) as c:
+            assert f"AUTH={BOUND}" not in c.capabilities

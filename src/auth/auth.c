@@ -42,7 +42,7 @@ int auth_new(struct process *p, struct tables *tables, struct auth **out,
         free(a);
         return -1;
     }
-    if (!sasl_load() && (a->config->mechs & (MECH_SCRAM_1 | MECH_SCRAM_256))) {
+    if (!sasl_load() && (a->config->mechs & MECH_SCRAM) != 0) {
         auth_config_unref(&a->config);
         free(a);
         return err_perm(err, "auth_mechanisms: SCRAM needs GNU SASL "

@@ -40,7 +40,18 @@ struct passdb {
 
 #define PASSDBS_MAX 16
 
-enum { MECH_PLAIN = 1, MECH_LOGIN = 2, MECH_SCRAM_1 = 4, MECH_SCRAM_256 = 8 };
+enum {
+    MECH_PLAIN = 1,
+    MECH_LOGIN = 2,
+    MECH_SCRAM_1 = 4,
+    MECH_SCRAM_256 = 8,
+    /* Bound to the channel; of MECH_x, MECH_x << MECH_PLUS. */
+    MECH_PLUS = 2,
+    MECH_SCRAM_1_PLUS = MECH_SCRAM_1 << MECH_PLUS,
+    MECH_SCRAM_256_PLUS = MECH_SCRAM_256 << MECH_PLUS,
+    MECH_SCRAM =
+        MECH_SCRAM_1 | MECH_SCRAM_256 | MECH_SCRAM_1_PLUS | MECH_SCRAM_256_PLUS,
+};
 
 struct auth_config {
     unsigned n_refs;
@@ -178,6 +189,7 @@ struct auth_request {
     bool is_dialog; /* waits for CONT */
     bool sent_final;
     slice mech, service, remote, local, session;
+    slice tls_exporter, tls_unique; /* bindings, base64; "": none */
     bool is_secured;
     struct buf input; /* what the client said; wiped */
     /* the outcome */

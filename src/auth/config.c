@@ -86,7 +86,8 @@ static int read_mechs(struct auth_config *c, struct err *err)
         if (bit == 0)
             return err_perm(err,
                             "auth_mechanisms: %.*s is not one of plain, "
-                            "login, scram-sha-256, scram-sha-1",
+                            "login, scram-sha-256, scram-sha-1, "
+                            "scram-sha-256-plus, scram-sha-1-plus",
                             SLF(slice_sub(word, 0, 40)));
         c->mechs |= bit;
     }

@@ -66,7 +66,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     process.conf = conf_from_text(
         SL("compatibility_level = 3.6\nauth_failure_delay = 0\n"
            "auth_username_chars =\n"
-           "auth_mechanisms = plain login scram-sha-256 scram-sha-1\n"
+           "auth_mechanisms = plain login scram-sha-256 scram-sha-1 "
+           "scram-sha-256-plus scram-sha-1-plus\n"
            "passdb = inline:{ {tomo={PLAIN}8f14e45fceea167a5a36dedd4bea2543} }\n"),
         SLICE_NONE, NULL);
     tables = tables_new();

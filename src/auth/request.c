@@ -286,6 +286,10 @@ static bool take_param(struct auth_request *r, slice key, slice value)
         r->local = take(r, value, 64);
     else if (slice_eqs(key, "session"))
         r->session = take(r, value, 64);
+    else if (slice_eqs(key, "tls-exporter"))
+        r->tls_exporter = take(r, value, 256);
+    else if (slice_eqs(key, "tls-unique"))
+        r->tls_unique = take(r, value, 256);
     else if (slice_eqs(key, "secured"))
         r->is_secured = true;
     else if (slice_eqs(key, "resp")) {

@@ -20,6 +20,10 @@ static const struct mech {
     { "LOGIN", MECH_LOGIN, "\tplaintext", NULL },
     { "SCRAM-SHA-1", MECH_SCRAM_1, "\tmutual-auth", "SCRAM-SHA-1" },
     { "SCRAM-SHA-256", MECH_SCRAM_256, "\tmutual-auth", "SCRAM-SHA-256" },
+    { "SCRAM-SHA-1-PLUS", MECH_SCRAM_1_PLUS, "\tmutual-auth\tchannel-binding",
+      "SCRAM-SHA-1" },
+    { "SCRAM-SHA-256-PLUS", MECH_SCRAM_256_PLUS,
+      "\tmutual-auth\tchannel-binding", "SCRAM-SHA-256" },
 };
 
 struct sasl {
@@ -173,6 +177,23 @@ MAY_WAIT static int give_keys(struct sasl *s)
     return GSASL_OK;
 }
 
+/* The one that the client names.  Without "-PLUS" it is asked for when a client
+ * says that we do not offer that: where we do, somebody has changed our offer
+ * on its way (RFC 5802 6). */
+static int give_binding(struct sasl *s, Gsasl_property p)
+{
+    const struct auth_request *r = s->r;
+    slice v = p == GSASL_CB_TLS_EXPORTER ? r->tls_exporter : r->tls_unique;
+    unsigned plus = s->mech->bit << MECH_PLUS;
+    char text[257];
+
+    if (s->mech->bit <= MECH_SCRAM_256 && (r->config->mechs & plus) == 0)
+        return GSASL_NO_CALLBACK;
+    if (v.n == 0 || !slice_copy_to(v, text, sizeof text))
+        return GSASL_NO_CALLBACK;
+    return gs.property_set(s->session, p, text);
+}
+
 MAY_WAIT static int on_property(Gsasl *lib UNUSED, Gsasl_session *session,
                                 Gsasl_property p)
 {
@@ -181,6 +202,8 @@ MAY_WAIT static int on_property(Gsasl *lib UNUSED, Gsasl_session *session,
     if (p == GSASL_SCRAM_ITER || p == GSASL_SCRAM_SALT ||
         p == GSASL_SCRAM_STOREDKEY || p == GSASL_SCRAM_SERVERKEY)
         return give_keys(s);
+    if (p == GSASL_CB_TLS_EXPORTER || p == GSASL_CB_TLS_UNIQUE)
+        return give_binding(s, p);
     return GSASL_NO_CALLBACK;
 }
 

@@ -113,6 +113,10 @@ static void greeting(void)
     assert_string_equal(answer(), "MECH\tLOGIN\tplaintext");
     assert_string_equal(answer(), "MECH\tSCRAM-SHA-1\tmutual-auth");
     assert_string_equal(answer(), "MECH\tSCRAM-SHA-256\tmutual-auth");
+    assert_string_equal(answer(),
+                        "MECH\tSCRAM-SHA-1-PLUS\tmutual-auth\tchannel-binding");
+    assert_string_equal(
+        answer(), "MECH\tSCRAM-SHA-256-PLUS\tmutual-auth\tchannel-binding");
     assert_starts(answer(), "SPID\t");
     assert_starts(answer(), "CUID\t");
     assert_starts(answer(), "COOKIE\t");
@@ -239,6 +243,8 @@ static void do_hostile(void)
 /* ---- SCRAM with GNU SASL's client */
 
 static char scram_name[64], scram_password[64];
+/* The client's binding, and what auth is told; "": none. */
+static const char *scram_exporter = "", *scram_unique = "", *scram_told = "";
 
 static int scram_property(Gsasl *lib, Gsasl_session *s, Gsasl_property prop)
 {
@@ -247,6 +253,10 @@ static int scram_property(Gsasl *lib, Gsasl_session *s, Gsasl_property prop)
         return gsasl_property_set(s, prop, scram_name);
     if (prop == GSASL_PASSWORD)
         return gsasl_property_set(s, prop, scram_password);
+    if (prop == GSASL_CB_TLS_EXPORTER && scram_exporter[0] != '\0')
+        return gsasl_property_set(s, prop, scram_exporter);
+    if (prop == GSASL_CB_TLS_UNIQUE && scram_unique[0] != '\0')
+        return gsasl_property_set(s, prop, scram_unique);
     return GSASL_NO_CALLBACK;
 }
 
@@ -270,8 +280,8 @@ static const char *scram(const char *mech, const char *name,
     assert_int_equal(gsasl_client_start(lib, mech, &s), GSASL_OK);
     rc = gsasl_step(s, NULL, 0, &out, &n);
     assert_true(rc == GSASL_OK || rc == GSASL_NEEDS_MORE);
-    ask("AUTH\t%u\t%s\tservice=smtp\trip=203.0.%u.5\tresp=%s\n", id, mech,
-        id % 250, base64(slice_of(out, n)));
+    ask("AUTH\t%u\t%s\tservice=smtp\trip=203.0.%u.5%s\tresp=%s\n", id, mech,
+        id % 250, scram_told, base64(slice_of(out, n)));
     gsasl_free(out);
     for (;;) {
         struct buf b;
@@ -316,6 +326,53 @@ static void do_scram(void)
     assert_starts(scram("SCRAM-SHA-256", "hash@example.org", "x", one),
                   "FAIL\t");
     assert_null(strstr(answer == NULL ? "" : one, "temp"));
+}
+
+/* The answer to a client's first message. */
+static const char *first_words(const char *text)
+{
+    unsigned id = next_id++;
+    const char *line;
+
+    ask("AUTH\t%u\tSCRAM-SHA-256\tservice=smtp%s\tresp=%s\n", id, scram_told,
+        base64(slice_str(text)));
+    line = answer();
+    if (strncmp(line, "CONT\t", 5) == 0)
+        ask("CANCEL\t%u\n", id);
+    return line;
+}
+
+/* Bound to the channel, as GNU SASL's client does it. */
+static void do_bound(void)
+{
+    char salt[512];
+
+    scram_exporter = "RXhwb3J0ZWQ=";
+    scram_told = "\ttls-exporter=RXhwb3J0ZWQ=";
+    assert_starts(scram("SCRAM-SHA-256-PLUS", "tomo", "secret", salt), "OK\t");
+    assert_starts(scram("SCRAM-SHA-1-PLUS", "tomo", "secret", salt), "OK\t");
+    assert_starts(scram("SCRAM-SHA-256-PLUS", "tomo", "wrong", salt), "FAIL\t");
+    /* It was told that there is no such mechanism, and there is. */
+    assert_starts(first_words("y,,n=tomo,r=abcdef"), "FAIL\t");
+    assert_starts(first_words("n,,n=tomo,r=abcdef"), "CONT\t");
+    /* Another channel, none, one that is not known. */
+    scram_told = "\ttls-exporter=b3RoZXI=";
+    assert_starts(scram("SCRAM-SHA-256-PLUS", "tomo", "secret", salt),
+                  "FAIL\t");
+    scram_told = "\ttls-unique=RXhwb3J0ZWQ=";
+    assert_starts(scram("SCRAM-SHA-256-PLUS", "tomo", "secret", salt),
+                  "FAIL\t");
+    scram_told = "";
+    assert_starts(scram("SCRAM-SHA-256-PLUS", "tomo", "secret", salt),
+                  "FAIL\t");
+    /* Without TLS it may say so. */
+    assert_starts(first_words("y,,n=tomo,r=abcdef"), "CONT\t");
+    scram_exporter = "";
+    scram_unique = "RmluaXNoZWQ=";
+    scram_told = "\ttls-unique=RmluaXNoZWQ=";
+    assert_starts(scram("SCRAM-SHA-256-PLUS", "tomo", "secret", salt), "OK\t");
+    scram_unique = scram_told = "";
+    assert_starts(scram("SCRAM-SHA-256", "tomo", "secret", salt), "OK\t");
 }
 
 /* ---- tickets */
@@ -417,6 +474,7 @@ static void all(void *arg)
     do_dialogs();
     do_hostile();
     do_scram();
+    do_bound();
     do_tickets();
     stream_free(&client);
     (void)task_sleep(50, NULL);
@@ -435,7 +493,8 @@ static void setup(const char *more)
         bench.arena,
         "compatibility_level = 3.6\nmyhostname = mx.example.com\n"
         "passdb = %.*s\nuserdb = %.*s\nmail_location = maildir:/m/%%u\n"
-        "auth_mechanisms = plain login scram-sha-256 scram-sha-1\n%s",
+        "auth_mechanisms = plain login scram-sha-256 scram-sha-1 "
+        "scram-sha-256-plus scram-sha-1-plus\n%s",
         SLF(file), SLF(file), more);
     p.conf = conf_from_text(slice_str(main_cf), SLICE_NONE, NULL);
     if (auth_new(&p, bench.tables, &auth, &err) < 0)

@@ -23,6 +23,7 @@ struct mech {
     char name[32];
     bool is_plaintext;
     bool is_private;
+    bool is_bound; /* to the channel */
 };
 
 struct auth_client {
@@ -157,6 +158,7 @@ static bool on_mech(struct auth_client *c, slice rest)
     while (auth_field(&rest, &field)) {
         m->is_plaintext |= slice_eqs(field, "plaintext");
         m->is_private |= slice_eqs(field, "private");
+        m->is_bound |= slice_eqs(field, "channel-binding");
     }
     c->n_mechs++;
     return true;
@@ -434,8 +436,8 @@ void auth_client_free(struct auth_client **pc)
     maybe_gone(c);
 }
 
-int auth_client_mechs(struct auth_client *c, bool secured, slice *out,
-                      struct err *err)
+int auth_client_mechs(struct auth_client *c, bool secured, bool is_bound,
+                      slice *out, struct err *err)
 {
     bool hide =
         !secured && conf_bool(c->p->conf, NULL, "disable_plaintext_auth");
@@ -448,7 +450,8 @@ int auth_client_mechs(struct auth_client *c, bool secured, slice *out,
         const struct mech *m = &c->mechs[i];
         int got;
 
-        if (m->is_private || (hide && m->is_plaintext))
+        if (m->is_private || (hide && m->is_plaintext) ||
+            (m->is_bound && !is_bound))
             continue;
         got = snprintf(c->shown + n, sizeof c->shown - n, "%s%s",
                        n > 0 ? " " : "", m->name);
@@ -470,6 +473,14 @@ static void put_param(struct buf *b, const char *key, slice value)
     (void)auth_escape(b, value);
 }
 
+static void put_bytes(struct buf *b, const char *key, slice value)
+{
+    if (value.n == 0)
+        return;
+    (void)buf_printf(b, "\t%s=", key);
+    (void)base64_put(b, value);
+}
+
 static void put_request(struct buf *b, uint64_t id, const struct auth_params *p)
 {
     (void)buf_printf(b, "AUTH\t%" PRIu64 "\t", id);
@@ -485,6 +496,8 @@ static void put_request(struct buf *b, uint64_t id, const struct auth_params *p)
         (void)buf_printf(b, "\trport=%u", p->remote_port);
     put_param(b, "session", p->session);
     put_param(b, "client_name", slice_sub(p->client_name, 0, 255));
+    put_bytes(b, "tls-exporter", p->tls_exporter);
+    put_bytes(b, "tls-unique", p->tls_unique);
     if (p->initial.p != NULL) {
         (void)buf_puts(b, "\tresp=");
         (void)base64_put(b, p->initial);

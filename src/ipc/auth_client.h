@@ -25,9 +25,10 @@ struct auth_client *auth_client_new(struct process *p);
 void auth_client_free(struct auth_client **c);
 /* SASL mechanisms that auth offers, space-separated ("PLAIN LOGIN
  * SCRAM-SHA-256"); waits for the first connection.  Without `secured`, those
- * that show the password are left out where disable_plaintext_auth says so. */
-MAY_WAIT int auth_client_mechs(struct auth_client *c, bool secured, slice *out,
-                               struct err *err);
+ * that show the password are left out where disable_plaintext_auth says so;
+ * without `is_bound`, those that need a channel binding. */
+MAY_WAIT int auth_client_mechs(struct auth_client *c, bool secured,
+                               bool is_bound, slice *out, struct err *err);
 
 struct auth_params {
     const char *service; /* "smtp", "imap", "pop3" */
@@ -36,10 +37,11 @@ struct auth_params {
     bool is_tls;
     slice remote_ip, local_ip;
     uint16_t remote_port, local_port;
-    slice session;         /* AT_SESSION */
-    slice initial;         /* decoded initial response; p NULL: none was sent */
-    slice channel_binding; /* tls-server-end-point, or empty */
-    slice client_name;     /* HELO, ID: for logs; may be empty */
+    slice session; /* AT_SESSION */
+    slice initial; /* decoded initial response; p NULL: none was sent */
+    /* Bindings that the client could use, as bytes; empty: none. */
+    slice tls_exporter, tls_unique;
+    slice client_name; /* HELO, ID: for logs; may be empty */
 };
 
 enum auth_result { AUTH_OK, AUTH_CONTINUE, AUTH_FAIL, AUTH_TEMP };

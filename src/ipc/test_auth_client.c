@@ -60,6 +60,7 @@ static const struct chan_ops client_ops = { .on_msg = NULL };
 
 static const char greeting[] =
     "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tSCRAM-SHA-256\tmutual-auth\n"
+    "MECH\tSCRAM-SHA-256-PLUS\tmutual-auth\tchannel-binding\n"
     "MECH\tSECRET\tprivate\nSPID\t7\nCUID\t1\nCOOKIE\t00\nDONE\n";
 
 static struct auth_params params(void)
@@ -113,10 +114,12 @@ static void mechs_task(void *arg)
     slice out;
     struct err err;
 
-    assert_int_equal(auth_client_mechs(client, true, &out, &err), 0);
+    assert_int_equal(auth_client_mechs(client, true, false, &out, &err), 0);
     assert_slice(out, SL("PLAIN SCRAM-SHA-256"));
-    assert_int_equal(auth_client_mechs(client, false, &out, &err), 0);
+    assert_int_equal(auth_client_mechs(client, false, false, &out, &err), 0);
     assert_slice(out, SL("SCRAM-SHA-256"));
+    assert_int_equal(auth_client_mechs(client, false, true, &out, &err), 0);
+    assert_slice(out, SL("SCRAM-SHA-256 SCRAM-SHA-256-PLUS"));
     *done = true;
 }
 

@@ -170,10 +170,12 @@ int conn_start_tls(struct conn *c)
 
 slice conn_mechs(struct conn *c)
 {
+    struct tls_bindings bindings;
     struct err err;
     slice mechs = SLICE_NONE;
 
-    if (auth_client_mechs(c->service->login->auth, conn_is_secured(c), &mechs,
+    if (auth_client_mechs(c->service->login->auth, conn_is_secured(c),
+                          stream_tls_bindings(c->client, &bindings), &mechs,
                           &err) < 0)
         return SLICE_NONE;
     return mechs;

@@ -240,7 +240,7 @@ MAY_WAIT static enum step begin(struct conn *c, slice mech, slice initial)
     struct login *g = c->service->login;
     struct auth_answer a = { 0 };
     struct auth_params params;
-    struct buf binding;
+    struct tls_bindings bindings;
     struct err err;
     int rc;
 
@@ -250,12 +250,13 @@ MAY_WAIT static enum step begin(struct conn *c, slice mech, slice initial)
     c->pre->n_attempts++;
     fill_params(&params, c);
     params.initial = initial;
-    buf_init(&binding, 256);
-    if (c->pre->is_tls && stream_tls_endpoint(c->client, &binding))
-        params.channel_binding = buf_view(&binding);
+    if (slice_istarts(mech, SL("SCRAM-")) &&
+        stream_tls_bindings(c->client, &bindings)) {
+        params.tls_exporter = slice_of(bindings.exporter, bindings.n_exporter);
+        params.tls_unique = slice_of(bindings.unique, bindings.n_unique);
+    }
     rc = auth_begin(g->auth, &params, clock_after(AUTH_MS), &c->pre->request,
                     &a, &err);
-    buf_done(&binding);
     if (rc < 0)
         say_trouble(c, EV_ERROR, err.log);
     return answered(c, rc, &a);

@@ -182,8 +182,8 @@ void auth_client_free(struct auth_client **c)
     *c = NULL;
 }
 
-int auth_client_mechs(struct auth_client *c UNUSED, bool secured, slice *out,
-                      struct err *err)
+int auth_client_mechs(struct auth_client *c UNUSED, bool secured,
+                      bool is_bound UNUSED, slice *out, struct err *err)
 {
     if (world.auth_down)
         return err_temp(err, "no auth");

@@ -877,25 +877,63 @@ static void test_bad_settings(void **state UNUSED)
     test_cert_free(&good);
 }
 
+static struct tls_bindings of_server;
+static bool has_bindings;
+
 static void binding_server(struct talk *t)
 {
-    struct buf b;
+    has_bindings = stream_tls_bindings(t->a, &of_server);
+    t->n_got = has_bindings ? of_server.n_exporter : 0;
+    answer_ping(t);
+}
 
-    buf_init(&b, 100);
-    assert_true(stream_tls_endpoint(t->a, &b));
-    assert_int_equal(b.n, 32);
-    t->n_got = 32;
-    buf_done(&b);
+/* What RFC 9266 and 5929 have the client compute. */
+static void binding_client(struct talk *t, SSL *ssl)
+{
+    unsigned char exported[32], unique[64];
+    size_t n;
+
+    read_some(t, ssl);
+    assert_true(has_bindings);
+    assert_int_equal(SSL_export_keying_material(ssl, exported, 32,
+                                                "EXPORTER-Channel-Binding", 24,
+                                                (const unsigned char *)"", 0,
+                                                1),
+                     1);
+    assert_memory_equal(exported, of_server.exporter, 32);
+    if (SSL_version(ssl) == TLS1_3_VERSION) {
+        assert_int_equal(of_server.n_unique, 0);
+        return;
+    }
+    n = SSL_session_reused(ssl)
+            ? SSL_get_peer_finished(ssl, unique, sizeof unique)
+            : SSL_get_finished(ssl, unique, sizeof unique);
+    assert_true(n >= 12);
+    assert_int_equal(of_server.n_unique, n);
+    assert_memory_equal(unique, of_server.unique, n);
 }
 
 static void test_channel_binding(void **state UNUSED)
 {
-    struct talk t = { .kinds = { "P-256" }, .server = binding_server };
+    static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
+    struct tls_ticket_key key = ticket_key(1);
 
-    make_context(&t);
-    run(&t);
-    assert_int_equal(t.n_got, 32);
-    done(&t);
+    tls_ticket_keys(&key, 1);
+    for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
+        struct talk t = { .kinds = { "P-256" },
+                          .client_max = versions[i],
+                          .server = binding_server,
+                          .client = binding_client };
+
+        make_context(&t);
+        for (int again = 0; again <= 1; again++) {
+            has_bindings = false;
+            run(&t);
+            assert_int_equal(t.n_got, 32);
+            assert_int_equal(t.was_resumed, again);
+        }
+        done(&t);
+    }
 }
 
 int main(void)

@@ -209,7 +209,17 @@ MAY_WAIT int stream_tls_accept(struct stream *s, struct tls_context *ctx,
 bool stream_is_tls(const struct stream *s);
 /* False when it is not TLS. */
 bool stream_tls_info(const struct stream *s, struct tls_info *out);
-/* tls-server-end-point channel binding (RFC 5929), "" when there is none. */
-bool stream_tls_endpoint(const struct stream *s, struct buf *out);
+
+/* Channel bindings of a server's stream, as bytes. */
+struct tls_bindings {
+    uint8_t exporter[32]; /* tls-exporter (RFC 9266) */
+    size_t n_exporter;
+    uint8_t unique[64]; /* tls-unique (RFC 5929); up to TLS 1.2 */
+    size_t n_unique;
+};
+
+/* False: there are none: no TLS, or an old one without extended master secret.
+ */
+bool stream_tls_bindings(const struct stream *s, struct tls_bindings *out);
 
 #endif

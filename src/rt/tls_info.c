@@ -177,28 +177,39 @@ bool stream_tls_info(const struct stream *s, struct tls_info *out)
     return true;
 }
 
-bool stream_tls_endpoint(const struct stream *s, struct buf *out)
+/* RFC 9266: with a context of no bytes. */
+static bool export_binding(SSL *ssl, struct tls_bindings *out)
 {
-    unsigned char md[EVP_MAX_MD_SIZE];
-    const EVP_MD *digest = EVP_sha256();
-    int nid = NID_undef;
-    unsigned n = 0;
-    X509 *x;
+    static const char label[] = "EXPORTER-Channel-Binding";
 
-    if (s->tls == NULL)
+    if (SSL_export_keying_material(ssl, out->exporter, sizeof out->exporter,
+                                   label, strlen(label),
+                                   (const unsigned char *)"", 0, 1) != 1) {
+        ERR_clear_error();
         return false;
-    /* A resumed session does not say which of several certificates the client
-     * saw in its first one. */
-    x = SSL_get_certificate(s->tls->ssl);
-    if (x == NULL ||
-        (SSL_session_reused(s->tls->ssl) && s->tls->context->n_ids > 1))
-        return true;
-    /* RFC 5929 4.1: the certificate's own digest, but SHA-256 for MD5 and
-     * SHA-1. */
-    if (OBJ_find_sigid_algs(X509_get_signature_nid(x), &nid, NULL) == 1 &&
-        nid != NID_undef && nid != NID_md5 && nid != NID_sha1)
-        digest = EVP_get_digestbynid(nid);
-    if (digest == NULL || X509_digest(x, digest, md, &n) != 1)
-        return true;
-    return buf_put(out, md, n);
+    }
+    out->n_exporter = sizeof out->exporter;
+    return true;
+}
+
+bool stream_tls_bindings(const struct stream *s, struct tls_bindings *out)
+{
+    SSL *ssl;
+
+    *out = (struct tls_bindings){ 0 };
+    if (s->tls == NULL || !s->tls->is_up || !s->tls->context->is_server)
+        return false;
+    ssl = s->tls->ssl;
+    if (SSL_version(ssl) < TLS1_3_VERSION) {
+        /* Without it another session may have the same secret (RFC 7627). */
+        if (SSL_get_extms_support(ssl) != 1)
+            return false;
+        /* RFC 5929 3.1: the first Finished: the client's, but for a session
+         * that goes on. */
+        out->n_unique =
+            SSL_session_reused(ssl)
+                ? SSL_get_finished(ssl, out->unique, sizeof out->unique)
+                : SSL_get_peer_finished(ssl, out->unique, sizeof out->unique);
+    }
+    return export_binding(ssl, out);
 }

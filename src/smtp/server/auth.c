@@ -154,12 +154,15 @@ MAY_WAIT static int is_offered(struct smtp *s, slice mech, bool *out,
 /* The offered mechanisms, with a blank before each. */
 MAY_WAIT static int offered(struct smtp *s, struct buf *out, struct err *err)
 {
+    struct tls_bindings bindings;
     char all[NAMES_MAX];
     slice rest, mech;
     bool ok;
 
     /* auth hides nothing from SMTP: smtpd_tls_auth_only and the options do. */
-    if (auth_client_mechs(s->service->auth->client, true, &rest, err) < 0)
+    if (auth_client_mechs(s->service->auth->client, true,
+                          stream_tls_bindings(s->stream, &bindings), &rest,
+                          err) < 0)
         return -1;
     if (!slice_copy_to(rest, all, sizeof all))
         return err_temp(err, "too many mechanisms");
@@ -373,6 +376,29 @@ MAY_WAIT static int welcome(struct dialog *d)
     return smtp_reply(s, 235, "2.7.0", "Authentication successful");
 }
 
+/* A client that could bind the channel, and says that we cannot, has been lied
+ * to by someone between: auth refuses it.  Where a filter hides the mechanism
+ * that is us, so it hears of no binding. */
+MAY_WAIT static void bind_channel(struct smtp *s, slice mech,
+                                  struct tls_bindings *room,
+                                  struct auth_params *p)
+{
+    const char *plus;
+    bool is_shown = slice_iends(mech, SL("-PLUS"));
+    struct err err;
+
+    if (!slice_istarts(mech, SL("SCRAM-")) ||
+        !stream_tls_bindings(s->stream, room))
+        return;
+    plus = arena_printf(s->tx->arena, "%.*s-PLUS", SLF(mech));
+    if (!is_shown &&
+        (plus == NULL || is_mech(s, slice_str(plus), &is_shown, &err) < 0 ||
+         !is_shown))
+        return;
+    p->tls_exporter = slice_of(room->exporter, room->n_exporter);
+    p->tls_unique = slice_of(room->unique, room->n_unique);
+}
+
 /* `initial` is the base64 text behind the mechanism; p NULL: none. */
 MAY_WAIT static int sign_in(struct smtp *s, slice mech, slice initial)
 {
@@ -386,8 +412,10 @@ MAY_WAIT static int sign_in(struct smtp *s, slice mech, slice initial)
         .remote_port = s->peer.port,
         .client_name = slice_str(s->helo),
     };
+    struct tls_bindings bindings;
     int r = 0;
 
+    bind_channel(s, mech, &bindings, &p);
     d->s = s;
     d->answer.result = AUTH_TEMP;
     (void)slice_copy_to(mech, d->mech, sizeof d->mech);
