@@ -210,3 +210,36 @@ def test_texts_of_our_own(where):
         assert m["Subject"] == "Oh no"
         assert m["From"] == "MAILER-DAEMON@mx.example.com (Mail Delivery System)"
         assert m.get_payload()[0].get_payload().startswith("Says mx.example.com.\n")
+
+
+def bounce_subject(h, n):
+    """Of a message to nobody, whose report is the n-th."""
+    with Talk(h, FRIEND) as t:
+        t.hello()
+        t("MAIL FROM:<tomo@example.com>")
+        t("RCPT TO:<gone@example.com>")
+        t("DATA")
+        t("Subject: v\r\n\r\nx\r\n.")
+    return letters(h, "tomo", n)[-1]["Subject"]
+
+
+def test_a_reload_reads_the_texts_again(where):
+    h = Mx(where, main={"bounce_template_file": f"{where}/bounce.cf",
+                        "smtpd_reject_unlisted_recipient": "no"})
+    usual = "Undelivered Mail Returned to Sender"
+    text = "failure_template = <<EOF\nSubject: {}\n\nx\n\nEOF\n"
+    h.write("bounce.cf", text.format("first"))
+    with h:
+        assert bounce_subject(h, 1) == "first"
+        h.write("bounce.cf", text.format("second"))
+        assert h.command("reload").returncode == 0
+        assert bounce_subject(h, 2) == "second"
+        h.write("bounce.cf", "nonsense\n")
+        h.command("reload")
+        assert bounce_subject(h, 3) == usual
+        h.write("bounce.cf", text.format("third"))
+        h.command("reload")
+        assert bounce_subject(h, 4) == "third"
+        os.unlink(f"{where}/bounce.cf")
+        h.command("reload")
+        assert bounce_subject(h, 5) == usual

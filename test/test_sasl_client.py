@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from hatotest import IS_ROOT, Hato
+from hatotest import IS_ROOT, Hato, wait_for
 from sink import EHLO, Sink
 from test_auth import Mail
 from test_smtp_client import send
@@ -173,6 +173,24 @@ def test_lmtp(where):
         send(h)
         s.wait()
         assert [c.split(" ")[1] for c in s.said("AUTH")] == ["PLAIN"]
+
+
+def test_lmtp_by_sender(where):
+    """lmtp_sender_dependent_authentication, which smtp's does not touch."""
+    with auth_sink("PLAIN", lmtp=True) as s, \
+            Hato(where, main={"relayhost": "", "default_transport": f"lmtp:[127.0.0.1]:{s.port}",
+                              "lmtp_sasl_auth_enable": "yes",
+                              "lmtp_sender_dependent_authentication": "yes",
+                              "lmtp_sasl_security_options": "noanonymous",
+                              "lmtp_sasl_password_maps":
+                              f"inline:{{{{ann@example.com = {NAME}:{PASSWORD}}} "
+                              f"{{[127.0.0.1]:{s.port} = bob:{PASSWORD}}}}}"}) as h:
+        send(h, sender="ann@example.com")
+        s.wait(1)
+        send(h, sender="other@example.com")
+        wait_for(lambda: len(s.said("AUTH")) == 2, 60)
+        assert s.said("AUTH") == [f"AUTH PLAIN {b64(x)}" for x in
+                                  (f"\0{NAME}\0{PASSWORD}", f"\0bob\0{PASSWORD}")]
 
 
 @pytest.mark.parametrize("answers", [

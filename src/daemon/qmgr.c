@@ -109,18 +109,35 @@ static void on_peer(struct process *p, enum ptype from, int fd)
     list_push(&writers, &w->link);
 }
 
-/* Before the sandbox shuts: a reload does not read it again. */
-static void read_templates(const struct conf *c, struct buf *out)
+/* bounce_template_file, opened by master at each start and reload: this process
+ * may not open it. */
+static int templates_fd = -1;
+
+static void on_fd(struct process *p, slice name, int fd)
+{
+    if (!slice_eqs(name, "templates")) {
+        qmgr_passes_on_fd(p, name, fd);
+        return;
+    }
+    close_fd(&templates_fd);
+    templates_fd = fd;
+}
+
+static void set_templates(const struct conf *c)
 {
     const char *path = conf_str(c, NULL, "bounce_template_file");
+    struct buf text CLEANUP(buf_done);
     struct err err;
 
-    buf_init(out, 1u << 20);
-    if (*path != '\0' && file_read(AT_FDCWD, path, out, &err) < 0) {
+    buf_init(&text, 1u << 20);
+    if (*path != '\0' && templates_fd >= 0 &&
+        file_read_fd(templates_fd, &text, &err) < 0) {
         log_warning("bounce_template_file: %s; built-in texts are used",
                     err.log);
-        buf_clear(out);
+        buf_clear(&text);
     }
+    close_fd(&templates_fd);
+    queue_set_templates(queue, buf_view(&text));
 }
 
 static MAY_WAIT int on_start(struct process *p, struct err *err)
@@ -128,20 +145,16 @@ static MAY_WAIT int on_start(struct process *p, struct err *err)
     static char spool[1024];
     static const char *const paths[] = { spool, NULL };
     struct spool_conf conf = { .dir = spool };
-    struct buf templates;
 
     (void)snprintf(spool, sizeof spool, "%s/spool",
                    conf_str(p->conf, NULL, "queue_directory"));
-    read_templates(p->conf, &templates);
     conf.min_free_bytes = conf_size(p->conf, NULL, "queue_minfree");
     list_init(&writers);
     if (qmgr_rules_set(p->conf, err) < 0 || qmgr_users_set(p->conf, err) < 0 ||
         process_sandbox(p, SANDBOX_OPEN | SANDBOX_WRITE, paths, paths, err) < 0)
         return -1;
     queue = queue_new(p->conf, &qmgr_queue_ops, NULL);
-    if (templates.n > 0)
-        queue_set_templates(queue, buf_view(&templates));
-    buf_done(&templates);
+    set_templates(p->conf);
     qmgr_users_open(queue);
     qmgr_links(p, queue);
     qmgr_passes_open(p->conf, spool);
@@ -160,6 +173,7 @@ static void on_reload(struct process *p, struct conf *conf)
     spool_set_min_free(queue_spool(queue),
                        conf_size(conf, NULL, "queue_minfree"));
     queue_set_conf(queue, conf);
+    set_templates(conf);
     qmgr_passes_set(conf);
 }
 
@@ -210,7 +224,7 @@ int daemon_qmgr(void)
         .type = PT_QMGR,
         .on_start = on_start,
         .on_table = fed_on_table,
-        .on_fd = qmgr_passes_on_fd,
+        .on_fd = on_fd,
         .on_listener = on_listener,
         .on_peer = on_peer,
         .on_reload = on_reload,

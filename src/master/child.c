@@ -3,6 +3,7 @@
 #include "master/master_priv.h"
 #include "rt/proc.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -314,6 +315,24 @@ void child_give_fd(struct child *c, const char *name, int fd)
     buf_done(&b);
 }
 
+void child_give_templates(struct child *c)
+{
+    const char *path = conf_str(c->m->conf, NULL, "bounce_template_file");
+    int fd;
+
+    if (c->type != PT_QMGR || *path == '\0')
+        return;
+    fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0) {
+        log_warning("bounce_template_file: open %s: %s; built-in texts are "
+                    "used",
+                    path, strerror(errno));
+        return;
+    }
+    child_give_fd(c, "templates", fd);
+    close(fd);
+}
+
 static void give_all(struct child *c, int conf_fd)
 {
     struct master *m = c->m;
@@ -326,6 +345,7 @@ static void give_all(struct child *c, int conf_fd)
     }
     if (c->type == PT_SMTPD || c->type == PT_QMGR)
         child_give_fd(c, "passes", m->passes_fd);
+    child_give_templates(c);
     sources_give(m, c);
     ports_give(m, c);
     (void)chan_send(c->chan, MASTER_TABLES_DONE, SLICE_NONE, NULL, 0, NULL);

@@ -182,6 +182,8 @@ void keyfiles_each_path(struct master *m,
 
 /* child.c */
 void child_give_fd(struct child *c, const char *name, int fd);
+/* bounce_template_file, to qmgr. */
+void child_give_templates(struct child *c);
 /* Start a child of the slot with what m has now; conf_fd as given. */
 int child_start(struct slot *s, int conf_fd, struct child **out,
                 struct err *err);

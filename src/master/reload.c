@@ -153,6 +153,7 @@ MAY_WAIT static void reload_in_place(struct master *m, struct buf *text)
         if (c == NULL || c->state == CHILD_DRAINING)
             continue; /* it comes back with the new configuration */
         sources_give(m, c);
+        child_give_templates(c);
         ch = chan_ref(c->chan);
         if (chan_call(ch, MASTER_RELOAD, SLICE_NONE, &m->conf_fd, 1,
                       clock_after(IN_PLACE_MS), &answer, &err) == 0)

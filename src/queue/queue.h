@@ -118,7 +118,7 @@ MAY_WAIT void queue_etrn(struct queue *q, struct chan *c, struct msg *m);
 /* Serve a QUEUE_* message of a command (in a task: chan_ops.serve). */
 MAY_WAIT void queue_serve(struct queue *q, struct chan *c, struct msg *m);
 
-/* The content of bounce_template_file; what is wrong in it is logged. */
+/* The content of bounce_template_file, empty: the built-in texts; what is wrong in it is logged. */
 void queue_set_templates(struct queue *q, slice text);
 
 /* Answer a VERIFY_ASK at once: what is known of an address; who is not known,

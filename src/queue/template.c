@@ -242,6 +242,11 @@ static bool lookup(void *ctx, slice name, struct buf *out)
            buf_puts(out, conf_str(c, NULL, text));
 }
 
+static const char *text_of(struct arena *a, const char *s)
+{
+    return s != NULL ? arena_printf(a, "%s", s) : NULL;
+}
+
 bool templates_use(const struct templates *t, struct conf *c, struct dsn *d,
                    struct arena *a)
 {
@@ -261,24 +266,23 @@ bool templates_use(const struct templates *t, struct conf *c, struct dsn *d,
         return false;
     }
     d->text = slice_dup(a, buf_view(&body));
-    d->charset = one->charset;
-    d->from = one->from;
-    d->subject = one->subject;
-    d->copy_subject = one->copy_subject;
+    /* Copies: a reload may bring others while the report is written. */
+    d->charset = text_of(a, one->charset);
+    d->from = text_of(a, one->from);
+    d->subject = text_of(a, one->subject);
+    d->copy_subject = text_of(a, one->copy_subject);
     buf_done(&body);
     return true;
 }
 
 void queue_set_templates(struct queue *q, slice text)
 {
-    struct templates *t;
+    struct templates *t = NULL;
     struct err err;
 
-    if (templates_parse(text, &t, &err) < 0) {
+    if (text.n > 0 && templates_parse(text, &t, &err) < 0)
         log_warning("bounce_template_file: %s; built-in texts are used",
                     err.log);
-        return;
-    }
     templates_free(&q->templates);
     q->templates = t;
 }

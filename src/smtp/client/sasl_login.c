@@ -64,8 +64,9 @@ static void settings(struct client_login *l, const char *prefix)
     const struct conf *c = l->conf;
     const struct conf_service *s = l->service;
 
-    l->by_sender = strcmp(prefix, "smtp") == 0 &&
-                   conf_bool(c, s, "smtp_sender_dependent_authentication");
+    l->by_sender =
+        conf_bool(c, s,
+                  param_of(prefix, "sender_dependent_authentication").name);
     l->soft_bounce =
         conf_bool(c, s, param_of(prefix, "sasl_auth_soft_bounce").name);
     l->delimiters = conf_slice(c, s, "recipient_delimiter");

@@ -7,6 +7,7 @@
  * covers: smtp_sasl_tls_verified_security_options
  * covers: smtp_sasl_auth_soft_bounce smtp_sasl_auth_cache_name
  * covers: smtp_sasl_auth_cache_time smtp_sender_dependent_authentication
+ * covers: lmtp_sender_dependent_authentication
  * covers: lmtp_sasl_auth_enable lmtp_sasl_password_maps
  * covers: lmtp_sasl_mechanism_filter lmtp_sasl_security_options
  * covers: lmtp_sasl_tls_security_options
@@ -589,7 +590,7 @@ static void test_lmtp(void **state)
     assert_null(l);
     assert_int_equal(client_login_new(tables, c, NULL, "lmtp", &l, &err), 0);
     assert_non_null(l);
-    assert_false(client_login_by_sender(l));
+    assert_false(client_login_by_sender(l)); /* that is smtp's */
     assert_true(slice_eqs(client_login_security(l, CLIENT_LOGIN_VERIFIED),
                           "noanonymous"));
     /* Remembered for no time at all: asked again. */
