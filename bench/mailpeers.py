@@ -102,6 +102,10 @@ class ManySessions(Hato):
             f.write(f"login_process_count = {min(64, 100000 // (hard - 1500) + 1)}\n")
 
 
+# Processes whose session went to sleep end soon.
+HIBERNATE = "imap_hibernate_timeout = 2s\ndefault_idle_kill = 3s"
+
+
 class Dovecot(MailServer):
     name = "dovecot"
     base = 2720
@@ -133,7 +137,7 @@ mail_max_userip_connections = 0
 auth_cache_size = 10M
 default_client_limit = 40000
 default_vsz_limit = 2G
-{"imap_hibernate_timeout = 2s" if self.hibernate else ""}
+{HIBERNATE if self.hibernate else ""}
 passdb {{
   driver = passwd-file
   args = scheme=PLAIN username_format=%u {self.dir}/users
@@ -206,10 +210,30 @@ service lmtp {{
 
 
 class Hibernating(Dovecot):
-    """For the row of idle sessions."""
+    """For the row of idle sessions.  Who cannot watch the Maildir does not hibernate, and
+    the kernel gives a uid, here that of all users, 128 inotify instances."""
     name = "dovecot-hib"
     base = 2730
     hibernate = True
+    limit = "/proc/sys/fs/inotify/max_user_instances"
+    before = None
+
+    def set_limit(self, value):
+        with open(self.limit, "r+", encoding="utf-8") as f:
+            old = f.read()
+            f.seek(0)
+            f.write(value)
+        return old
+
+    def start(self):
+        self.before = self.set_limit("20000")
+        super().start()
+
+    def stop(self):
+        super().stop()
+        if self.before:
+            self.set_limit(self.before)
+            self.before = None
 
 
 def require():
