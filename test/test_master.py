@@ -34,6 +34,7 @@ def test_start_status_stop(where):
         assert "not running" in h.command("status").stderr
         assert re.search(r"^\w{3} [ \d]\d \d\d:\d\d:\d\d \S+ postfix/master\[\d+\]: "
                          r"daemon started -- version", h.log(), re.M)
+        assert "warning" not in h.log()
         h.start()
 
 
