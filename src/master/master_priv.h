@@ -104,7 +104,7 @@ struct master {
     struct fd_watch *dirs_watch;
     struct timer look; /* at the sources of tables */
     msec started_at;
-    unsigned n_login; /* login_process_count, or one for each processor */
+    unsigned n_login; /* login_process_count, or one for two processors */
     /* Half of that: a message costs as much behind smtpd as in it, and one
      * process that has all of them shares more syncs and wakes among them. */
     unsigned n_smtpd;

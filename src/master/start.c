@@ -115,15 +115,15 @@ static int make_pipes(struct master *m, struct err *err)
     return 0;
 }
 
-/* How many login processes there are is of the start: they share ports. */
+/* How many login processes there are is of the start: they share ports.  Few
+ * are better than many: who finds more to do at each turn sleeps less often, and
+ * so do auth, the broker and the workers behind. */
 static unsigned count_login(const struct conf *c)
 {
     long n = conf_int(c, NULL, "login_process_count");
 
-    if (n == 0)
-        n = sysconf(_SC_NPROCESSORS_ONLN);
-    if (n < 1)
-        n = 1;
+    if (n <= 0)
+        n = process_n_smtp();
     return n < SLOTS_MAX ? (unsigned)n : SLOTS_MAX;
 }
 
