@@ -253,49 +253,6 @@ static const struct list_case cases[] = {
       "454 4.7.1 <a@else.org>: Relay access denied" },
 };
 
-static void set_field(struct stand *t, slice key, slice value)
-{
-    struct access_session *s = &t->s;
-
-    value = slice_dup(s->arena, value);
-    if (slice_eqs(key, "rcpt"))
-        s->recipient = value;
-    else if (slice_eqs(key, "norcpt"))
-        s->recipient = SLICE_NONE;
-    else if (slice_eqs(key, "sender"))
-        s->sender = value;
-    else if (slice_eqs(key, "addr"))
-        s->addr = value;
-    else if (slice_eqs(key, "name"))
-        s->name = value;
-    else if (slice_eqs(key, "helo"))
-        s->helo = value;
-    else if (slice_eqs(key, "sasl"))
-        s->sasl_user = value;
-    else if (slice_eqs(key, "etrn"))
-        s->etrn = value;
-    else if (slice_eqs(key, "early"))
-        s->has_early_input = true;
-    else if (slice_eqs(key, "n"))
-        s->n_recipients = (size_t)(value.p[0] - '0');
-    else
-        fail_msg("%.*s?", SLF(key));
-}
-
-static void set_fields(struct stand *t, const char *fields)
-{
-    slice rest = slice_str(fields);
-    slice word;
-
-    while (slice_token(&rest, ",", &word)) {
-        slice value = word;
-        slice key;
-
-        slice_cut(&value, '=', &key);
-        set_field(t, key, value);
-    }
-}
-
 static void test_lists(void **state)
 {
     (void)state;
@@ -303,7 +260,7 @@ static void test_lists(void **state)
         struct stand t;
 
         stand_init(&t, cases[i].settings);
-        set_fields(&t, cases[i].field);
+        stand_set(&t, cases[i].field);
         assert_answer(stand_ask(&t, cases[i].stage), cases[i].want,
                       cases[i].settings);
         stand_done(&t);

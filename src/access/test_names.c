@@ -406,38 +406,12 @@ static const struct name_case cases[] = {
       "up mail exchanger information: SERVFAIL" },
 };
 
-static void set_field(struct stand *t, slice key, slice value)
-{
-    struct access_session *s = &t->s;
-    uint64_t n = 0;
-
-    (void)slice_u64(value, &n);
-    if (slice_eqs(key, "addr"))
-        s->addr = value;
-    else if (slice_eqs(key, "name"))
-        s->name = value;
-    else if (slice_eqs(key, "rname"))
-        s->reverse_name = value;
-    else if (slice_eqs(key, "status"))
-        s->name_status = (enum access_name)n;
-    else if (slice_eqs(key, "rstatus"))
-        s->reverse_status = (enum access_name)n;
-    else if (slice_eqs(key, "helo"))
-        s->helo = value;
-    else if (slice_eqs(key, "sender"))
-        s->sender = value;
-    else if (slice_eqs(key, "rcpt"))
-        s->recipient = value;
-}
-
 static struct dns *dns;
 
 static void open_stand(struct stand *t, const char *settings,
                        const char *fields)
 {
-    slice rest = slice_str(fields);
     static char text[1200];
-    slice pair;
 
     (void)snprintf(
         text, sizeof text, "%s%s", settings,
@@ -447,13 +421,7 @@ static void open_stand(struct stand *t, const char *settings,
             : "");
     stand_init(t, text);
     access_set_dns(t->access, dns, NULL);
-    while (rest.n > 0) {
-        slice key;
-
-        (void)slice_cut(&rest, ',', &pair);
-        (void)slice_cut(&pair, '=', &key);
-        set_field(t, key, pair);
-    }
+    stand_set(t, fields);
 }
 
 static void test_cases(void **state)

@@ -55,4 +55,56 @@ static inline const char *stand_ask(struct stand *t, enum access_stage stage)
     return reply.ok ? "" : slice_cstr(t->s.arena, reply.line);
 }
 
+static inline void stand_set_one(struct stand *t, slice key, slice value)
+{
+    struct access_session *s = &t->s;
+    uint64_t n = 0;
+
+    (void)slice_u64(value, &n);
+    value = slice_dup(s->arena, value);
+    if (slice_eqs(key, "rcpt"))
+        s->recipient = value;
+    else if (slice_eqs(key, "norcpt"))
+        s->recipient = SLICE_NONE;
+    else if (slice_eqs(key, "sender"))
+        s->sender = value;
+    else if (slice_eqs(key, "addr"))
+        s->addr = value;
+    else if (slice_eqs(key, "name"))
+        s->name = value;
+    else if (slice_eqs(key, "helo"))
+        s->helo = value;
+    else if (slice_eqs(key, "sasl"))
+        s->sasl_user = value;
+    else if (slice_eqs(key, "etrn"))
+        s->etrn = value;
+    else if (slice_eqs(key, "early"))
+        s->has_early_input = true;
+    else if (slice_eqs(key, "rname"))
+        s->reverse_name = value;
+    else if (slice_eqs(key, "status"))
+        s->name_status = (enum access_name)n;
+    else if (slice_eqs(key, "rstatus"))
+        s->reverse_status = (enum access_name)n;
+    else if (slice_eqs(key, "n"))
+        s->n_recipients = (size_t)n;
+    else if (!slice_eqs(key, "ours")) /* test_names.c's own */
+        fail_msg("%.*s?", SLF(key));
+}
+
+/* "rcpt=a@b,name=x": what the tests' rows change of the session. */
+static inline void stand_set(struct stand *t, const char *fields)
+{
+    slice rest = slice_str(fields);
+    slice word;
+
+    while (slice_token(&rest, ",", &word)) {
+        slice value = word;
+        slice key;
+
+        slice_cut(&value, '=', &key);
+        stand_set_one(t, key, value);
+    }
+}
+
 #endif

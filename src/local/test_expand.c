@@ -1,6 +1,6 @@
 /* Where `local` sends a recipient: aliases, .forward and :include: files by
  * real tables and a faked worker, the system's users faked. */
-#include "local/local_priv.h"
+#include "local/fake_workers.h"
 
 #include "table/test_util.h"
 
@@ -105,46 +105,6 @@ int lmtp_worker_ask(struct lmtp_workers *w, const struct lmtp_place *place,
     answer->heap = b.p; /* the caller's now */
     answer->body = buf_view(&b);
     return 0;
-}
-
-struct lmtp_workers *lmtp_workers_new(struct link *broker,
-                                      struct lmtp_syncs *syncs)
-{
-    (void)broker;
-    (void)syncs;
-    return NULL;
-}
-
-int lmtp_worker_get(struct lmtp_workers *w, const struct lmtp_place *place,
-                    struct lmtp_worker **out, struct err *err)
-{
-    (void)w;
-    (void)place;
-    (void)out;
-    return err_temp(err, "not in this test");
-}
-
-int lmtp_worker_deliver(struct lmtp_worker *w, const struct lmtp_message *m,
-                        struct lmtp_rcpt *rcpts, size_t n, struct arena *a,
-                        struct err *err)
-{
-    (void)w;
-    (void)m;
-    (void)rcpts;
-    (void)n;
-    (void)a;
-    return err_temp(err, "not in this test");
-}
-
-void lmtp_worker_put(struct lmtp_worker **w)
-{
-    *w = NULL;
-}
-
-void lmtp_workers_dump(const struct lmtp_workers *w, struct buf *out)
-{
-    (void)w;
-    (void)out;
 }
 
 /* ---- one recipient's way */

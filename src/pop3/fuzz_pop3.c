@@ -3,8 +3,7 @@
 #include "engine/engine.h"
 #include "mail/mail.h"
 #include "pop3/pop3.h"
-#include "rt/rt.h"
-#include "rt/stream.h"
+#include "rt/fuzz_talk.h"
 #include "store/store.h"
 
 #include <stdlib.h>
@@ -52,18 +51,6 @@ static void begin(void)
     loop_run_until_idle();
 }
 
-/* Reads until the end, so that no answer waits for long. */
-MAY_WAIT static void read_all(void *arg)
-{
-    struct stream *s = arg;
-    struct err err;
-
-    stream_deadline(s, clock_after(1000));
-    while (!stream_eof(s) && stream_fill(s, &err) == 0)
-        stream_consume(s, stream_peek(s).n);
-    stream_free(&s);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct imap_start start = { .handle = (const uint8_t *)"0123456789abcdef",
@@ -86,7 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     start.fd = fds[0];
     start.mail = slice_str(f.location);
     pop3_start(f.server, &start);
-    (void)task_spawn("client", read_all, stream_from_fd(fds[1]));
+    (void)task_spawn("client", fuzz_drain, stream_from_fd(fds[1]));
     loop_run_until_idle();
     CHECK(pop3_sessions(f.server) == 0);
     return 0;

@@ -3,6 +3,7 @@
  * and the size of the pieces, the rest is what the client sends.  Whatever
  * comes, the session ends, its replies are lines of SMTP, and no draft stays.
  */
+#include "rt/fuzz_talk.h"
 #include "smtp/server/fake.h"
 
 #include <fcntl.h>
@@ -27,59 +28,15 @@ static const char conf[] =
     "header_checks = inline:{none=REJECT}\n"
     "smtpd_data_restrictions = reject_unauth_pipelining\n";
 
-struct client {
-    struct stream *st;
-    slice input;
-    size_t step;
-    bool is_done;
-};
-
-MAY_WAIT static void send_all(void *arg)
+static size_t n_sessions(void)
 {
-    struct client *c = arg;
-    struct err err;
-
-    while (c->input.n > 0) {
-        slice part = slice_sub(c->input, 0, c->step);
-
-        c->input = slice_from(c->input, part.n);
-        if (stream_write(c->st, part, &err) < 0 ||
-            stream_flush(c->st, &err) < 0)
-            break;
-        if (c->step < 64)
-            task_yield();
-    }
-    (void)stream_shutdown(c->st, &err);
-    c->is_done = true;
-}
-
-static void check_reply(slice line)
-{
-    CHECK(line.n >= 6 && slice_ends(line, SL("\r\n")));
-    for (size_t i = 0; i < line.n - 2; i++)
-        CHECK((unsigned char)line.p[i] >= ' ' && line.p[i] != 0x7f);
-    CHECK(line.p[0] >= '2' && line.p[0] <= '5' && ascii_isdigit(line.p[1]) &&
-          ascii_isdigit(line.p[2]) && (line.p[3] == ' ' || line.p[3] == '-'));
-}
-
-MAY_WAIT static void run(void *arg)
-{
-    struct client *c = arg;
-    struct err err;
-    slice line;
-
-    (void)task_spawn("client", send_all, c);
-    while (stream_line(c->st, 8192, &line, &err) == 0)
-        check_reply(line);
-    CHECK(err.class == ERR_PEER); /* and no timeout */
-    while (!c->is_done || smtp_server_sessions(fake.server) > 0)
-        CHECK(task_sleep(1, &err) == 0);
-    stream_free(&c->st);
+    return smtp_server_sessions(fake.server);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct client c = { .step = 1 };
+    struct fuzz_client c = { .check = fuzz_check_reply,
+                             .n_sessions = n_sessions };
 
     if (size == 0)
         return 0;
@@ -91,10 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     c.input = slice_of(data + 1, size - 1);
     c.step = (size_t)(data[0] >> 1) * (data[0] >> 1) + 1;
     c.st = fake_connect(&fake, (data[0] & 1) != 0);
-    stream_deadline(c.st, clock_after(5000));
-    (void)task_spawn("run", run, &c);
-    loop_run_until_idle();
-    CHECK(smtp_server_sessions(fake.server) == 0);
+    fuzz_talk(&c);
     CHECK(fake_spool.n_open == 0);
     loop_done();
     return 0;
