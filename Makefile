@@ -2,7 +2,7 @@
 #
 #   make            build/hato, and build/bin/ with the names of its commands
 #   make run        a first try: starts Hato in a private directory, sends a letter
-#   make test       everything, in about half an hour; needs root for all
+#   make test       everything, in a quarter of an hour or more; needs root for all
 #   make bench      Hato and its peers on the same work
 #   make lint       house rules, formatter, clang-tidy
 #   make fuzz       every fuzzer for FUZZ_SECONDS (10)

@@ -1,4 +1,5 @@
 """What the crash tests share: users, a look into Maildirs, the processes."""
+import fcntl
 import os
 import re
 import shutil
@@ -75,20 +76,22 @@ once_is_enough = pytest.mark.skipif(
 # ---- the build that traces and makes faults
 
 def crash_build():
-    """The directory of the -Dfstrace=true build, brought up to date."""
+    """The directory of the -Dfstrace=true build, brought up to date by one run of
+    tests at a time."""
     given = os.environ.get("HATO_CRASH_BUILD")
     if given:
         return given
     # Whoever has no business in our build directory gets none.
     top = hatotest.TOP
     build = os.path.join(top, "build", "crash")
-    p = subprocess.run([os.path.join(top, "tools", "build"), build, build + "-out",
-                        "-Dfstrace=true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       text=True, check=False)
-    assert p.returncode == 0, p.stdout
-    p = subprocess.run(["ninja", "-C", build, "src/store/crash_mailbox"],
-                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert p.returncode == 0, p.stdout
+    with open(build + ".lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in ([os.path.join(top, "tools", "build"), build, build + "-out",
+                         "-Dfstrace=true", "-Dtests=false"],
+                        ["ninja", "-C", build, "src/store/crash_mailbox"]):
+            p = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, check=False)
+            assert p.returncode == 0, p.stdout
     return build
 
 

@@ -10,9 +10,8 @@ import shutil
 import subprocess
 
 import powercut
+from crashtest import crash_build
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.join(TOP, "build", "crash")
 SEED = os.environ.get("HATO_CRASH_SEED", "1")
 KEEP = os.environ.get("HATO_CRASH_KEEP")
 
@@ -23,17 +22,8 @@ def states(sample):
 
 def build(program, room=None):
     """src/ROOM/crash_PROGRAM of a build that traces; HATO_CRASH_PROGRAM names another."""
-    room = room or program
-    name = f"crash_{program}"
-    exe = os.environ.get(f"HATO_CRASH_{program.upper()}")
-    if exe:
-        return exe
-    if not os.path.exists(os.path.join(BUILD, "build.ninja")):
-        subprocess.run(["meson", "setup", BUILD, TOP, "-Dfstrace=true"], check=True,
-                       stdout=subprocess.DEVNULL)
-    subprocess.run(["ninja", "-C", BUILD, f"src/{room}/{name}"], check=True,
-                   stdout=subprocess.DEVNULL)
-    return os.path.join(BUILD, "src", room, name)
+    return os.environ.get(f"HATO_CRASH_{program.upper()}") or \
+        os.path.join(crash_build(), "src", room or program, f"crash_{program}")
 
 
 def traced(exe, where, count, trace):

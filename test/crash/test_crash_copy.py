@@ -8,6 +8,9 @@ one of the two mailboxes, and no UID that was told ever means another message.
 import os
 
 import roomcrash
+from crashtest import once_is_enough
+
+pytestmark = once_is_enough
 
 COUNT = 50
 DELETED = 8

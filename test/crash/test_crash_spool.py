@@ -1,5 +1,8 @@
 """Crash test 2 for the spool alone: power cuts at random points of a run."""
 import roomcrash
+from crashtest import once_is_enough
+
+pytestmark = once_is_enough
 
 
 class Promises:

@@ -7,6 +7,9 @@ may have seen never means another message.
 import os
 
 import roomcrash
+from crashtest import once_is_enough
+
+pytestmark = once_is_enough
 
 COUNT = 60
 USERS = 4
