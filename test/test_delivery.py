@@ -795,6 +795,33 @@ def test_postmap_and_postconf(cm):
     assert cm.tool("postconf", "no_such_parameter", check=False).stderr
 
 
+def test_postconf_shows_the_texts_of_reports(cm):
+    """What postconf -t prints is a file that can be edited; Postfix's lines and order."""
+    shown = cm.tool("postconf", "-t").stdout
+    assert re.findall(r"^(\w+) = <<EOF$", shown, re.M) == [
+        "failure_template", "delay_template", "success_template", "verify_template"]
+    assert shown.count("\nEOF\n") == 4
+    assert "\nPostmaster-Subject: Postmaster Copy: Undelivered Mail\n\n" in shown
+    assert "at host $myhostname." in shown
+    cm.write("all.cf", shown)
+    assert cm.tool("postconf", "-t", cm.path("all.cf")).stdout == shown
+    expanded = cm.tool("postconf", "-b").stdout
+    assert re.findall(r"^(\w+) = <<EOF$", expanded, re.M) == [
+        f"expanded_{x}_text" for x in ("failure", "delay", "success", "verify")]
+    assert expanded.startswith("expanded_failure_text = <<EOF\n"
+                               "This is the mail system at host mx.example.com.\n")
+    assert "$" not in expanded and "5 day(s) old" in expanded
+    cm.write("one.cf", "delay_template = <<X\nSubject: wait\n\n$delay_warning_time_hours h\nX\n")
+    assert "_delay_text = <<EOF\n0 h\nEOF\n\nexp" in \
+        cm.tool("postconf", "-b", cm.path("one.cf")).stdout
+    cm.tool("postconf", "-e", f"bounce_template_file = {cm.path('one.cf')}")
+    assert "\nSubject: wait\n" in cm.tool("postconf", "-t").stdout
+    assert cm.tool("postconf", "-t", "").stdout == shown
+    cm.write("bad.cf", "delay_template = none\n")
+    bad = cm.tool("postconf", "-t", cm.path("bad.cf"), check=False)
+    assert bad.returncode == 1 and "<<EOF is missing" in bad.stderr
+
+
 @needs_root
 # covers: authorized_mailq_users authorized_flush_users authorized_submit_users
 @pytest.mark.skipif(not IS_ROOT, reason="needs a second user")

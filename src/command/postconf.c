@@ -1,11 +1,14 @@
 #include "command/command.h"
 
 #include "conf/conf.h"
+#include "queue/queue.h"
+#include "rt/file.h"
 
+#include <fcntl.h>
 #include <sysexits.h>
 
 /* postconf(1): show and edit main.cf; -d -n -x -h -H -f, -M, -P, -e, -#, -X,
- * -m (table types). */
+ * -m (table types), -b and -t (texts of reports). */
 
 static int print(const struct conf *conf, char mode, unsigned flags,
                  const char *what)
@@ -57,6 +60,33 @@ static void print_types(void)
         puts(types[i]);
 }
 
+/* The texts of reports: as templates, or expanded; of `path`, else of
+ * bounce_template_file. */
+static int print_templates(const char *path, bool is_expanded)
+{
+    struct conf *conf = command_conf(NULL, 0);
+    struct buf in, out;
+    struct err err;
+    int rc = 0;
+
+    if (path == NULL)
+        path = conf_str(conf, NULL, "bounce_template_file");
+    buf_init(&in, 1u << 20);
+    buf_init(&out, 4u << 20);
+    if (*path != '\0')
+        rc = file_read(AT_FDCWD, path, &in, &err);
+    if (rc == 0)
+        rc = queue_show_templates(conf, buf_view(&in), is_expanded, &out, &err);
+    if (rc == 0)
+        command_print(&out, stdout);
+    else
+        command_warn("fatal: bounce_template_file %s: %s", path, err.log);
+    buf_done(&in);
+    buf_done(&out);
+    conf_unref(&conf);
+    return rc == 0 ? 0 : 1;
+}
+
 int command_postconf(int argc, char **argv)
 {
     struct conf *conf;
@@ -66,7 +96,7 @@ int command_postconf(int argc, char **argv)
     int c;
 
     optind = 1;
-    while ((c = getopt(argc, argv, "#MPXc:defhHmnopqtvx")) != -1) {
+    while ((c = getopt(argc, argv, "#MPXbc:defhHmnopqtvx")) != -1) {
         switch (c) {
         case 'c':
             (void)setenv("MAIL_CONFIG", optarg, 1);
@@ -93,14 +123,17 @@ int command_postconf(int argc, char **argv)
         case 'M':
         case 'P':
         case 'X':
+        case 'b':
         case 'e':
         case 'm':
+        case 't':
             mode = (char)c;
             break;
         case '?':
             command_die(EX_USAGE, "usage: postconf [-c config_dir] [-dfhHnx] "
                                   "[-M|-P] [name ...] | -e name=value ... | "
-                                  "-# name ... | -X name ... | -m");
+                                  "-# name ... | -X name ... | -m | "
+                                  "-b|-t [template_file]");
         default:
             break;
         }
@@ -109,6 +142,9 @@ int command_postconf(int argc, char **argv)
         print_types();
         return 0;
     }
+    if (mode == 'b' || mode == 't')
+        return print_templates(optind < argc ? argv[optind] : NULL,
+                               mode == 'b');
     for (int i = optind; i < argc; i++)
         if (mode == 0 && strchr(argv[i], '=') != NULL)
             mode = 'e'; /* as Postfix since 2.8: name=value edits */

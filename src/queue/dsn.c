@@ -94,25 +94,30 @@ void dsn_put_reason(struct buf *b, slice diag, slice remote_mta)
     (void)buf_slice(b, text);
 }
 
-static const char *subject_of(const struct dsn *d)
+const char *dsn_subject(enum dsn_kind kind, bool is_copy)
 {
-    if (d->is_postmaster_copy && d->copy_subject != NULL)
-        return d->copy_subject;
-    if (!d->is_postmaster_copy && d->subject != NULL)
-        return d->subject;
-    switch (d->kind) {
+    switch (kind) {
     case DSN_DELAY:
-        return d->is_postmaster_copy ? "Postmaster Warning: Delayed Mail"
-                                     : "Delayed Mail (still being retried)";
+        return is_copy ? "Postmaster Warning: Delayed Mail"
+                       : "Delayed Mail (still being retried)";
     case DSN_VERIFY:
         return "Mail Delivery Status Report";
     case DSN_SUCCESS:
         return "Successful Mail Delivery Report";
     case DSN_FAILURE:
     default:
-        return d->is_postmaster_copy ? "Postmaster Copy: Undelivered Mail"
-                                     : "Undelivered Mail Returned to Sender";
+        return is_copy ? "Postmaster Copy: Undelivered Mail"
+                       : "Undelivered Mail Returned to Sender";
     }
+}
+
+static const char *subject_of(const struct dsn *d)
+{
+    if (d->is_postmaster_copy && d->copy_subject != NULL)
+        return d->copy_subject;
+    if (!d->is_postmaster_copy && d->subject != NULL)
+        return d->subject;
+    return dsn_subject(d->kind, d->is_postmaster_copy);
 }
 
 /* A template's sender has no domain, as a rule. */
@@ -154,44 +159,61 @@ static void put_header(struct buf *b, const struct dsn *d)
     (void)buf_puts(b, "\nThis is a MIME-encapsulated message.\n");
 }
 
-static void put_intro(struct buf *b, const struct dsn *d)
+#define TEXT_BEGIN "This is the mail system at host $myhostname.\n\n"
+#define TEXT_END                                                               \
+ "\nIf you need help, please write to postmaster and include this "            \
+ "report.\n\n                   The mail system\n"
+
+const char *dsn_text(enum dsn_kind kind)
 {
-    if (d->text.n > 0) {
-        (void)buf_slice(b, d->text);
-        return;
-    }
-    (void)buf_printf(b, "This is the mail system at host %.*s.\n\n",
-                     SLF(d->hostname));
-    switch (d->kind) {
+    switch (kind) {
     case DSN_DELAY:
-        (void)buf_printf(
-            b,
-            "THIS IS A WARNING ONLY.  YOU DO NOT NEED TO RESEND YOUR MESSAGE."
-            "\n\nYour message has been waiting for more than %" PRId64
-            " hour(s) and is not delivered\nto the address(es) below yet.  "
-            "Delivery will be tried until the message is\n%" PRId64
-            " day(s) old.\n",
-            d->delay_warning / 3600000, d->lifetime / 86400000);
-        break;
+        return TEXT_BEGIN
+            "THIS IS A WARNING ONLY.  YOU DO NOT NEED TO RESEND YOUR "
+            "MESSAGE.\n\nYour message has been waiting for more than "
+            "$delay_warning_time_hours hour(s) and is not delivered\nto the "
+            "address(es) below yet.  Delivery will be tried until the message "
+            "is\n$maximal_queue_lifetime_days day(s) old.\n" TEXT_END;
     case DSN_VERIFY:
-        (void)buf_puts(b, "This is the report about mail delivery that you "
-                          "asked for.\n");
-        return;
+        return TEXT_BEGIN "This is the report about mail delivery that you "
+                          "asked for.\n";
     case DSN_SUCCESS:
-        (void)buf_puts(
-            b, "As you asked for, this reports that your message was delivered "
-               "to, or expanded\nfor, the address(es) below.  Where it went on "
-               "to other addresses, reports of\nfailures may still follow.\n");
-        return;
+        return TEXT_BEGIN
+            "As you asked for, this reports that your message was delivered "
+            "to, or expanded\nfor, the address(es) below.  Where it went on to "
+            "other addresses, reports of\nfailures may still follow."
+            "\n" TEXT_END;
     case DSN_FAILURE:
     default:
-        (void)buf_puts(
-            b, "Your message could not be delivered to the address(es) below "
-               "and is returned\nto you; it is attached to this report.\n");
+        return TEXT_BEGIN
+            "Your message could not be delivered to the address(es) below and "
+            "is returned\nto you; it is attached to this report.\n" TEXT_END;
     }
-    (void)buf_puts(b, "\nIf you need help, please write to postmaster and "
-                      "include this report.\n\n"
-                      "                   The mail system\n");
+}
+
+static bool text_name(void *ctx, slice name, struct buf *out)
+{
+    const struct dsn *d = ctx;
+
+    if (slice_eqs(name, "myhostname"))
+        return buf_slice(out, d->hostname);
+    return buf_printf(out, "%" PRId64,
+                      slice_eqs(name, "delay_warning_time_hours")
+                          ? d->delay_warning / 3600000
+                          : d->lifetime / 86400000);
+}
+
+static void put_intro(struct buf *b, const struct dsn *d)
+{
+    struct dsn copy = *d;
+    struct err err;
+
+    if (d->text.n > 0)
+        (void)buf_slice(b, d->text);
+    else
+        CHECK(conf_expand_with(slice_str(dsn_text(d->kind)), text_name, &copy,
+                               b, &err) == 0 ||
+              b->overflow);
 }
 
 static void put_reason(struct buf *b, const struct dsn *d,

@@ -118,8 +118,13 @@ MAY_WAIT void queue_etrn(struct queue *q, struct chan *c, struct msg *m);
 /* Serve a QUEUE_* message of a command (in a task: chan_ops.serve). */
 MAY_WAIT void queue_serve(struct queue *q, struct chan *c, struct msg *m);
 
-/* The content of bounce_template_file, empty: the built-in texts; what is wrong in it is logged. */
+/* The content of bounce_template_file, empty: the built-in texts; what is wrong
+ * in it is logged. */
 void queue_set_templates(struct queue *q, slice text);
+/* For postconf -t, or -b with $names expanded: the templates of such a file,
+ * for the rest what is built in. */
+int queue_show_templates(struct conf *c, slice text, bool is_expanded,
+                         struct buf *out, struct err *err);
 
 /* Answer a VERIFY_ASK at once: what is known of an address; who is not known,
  * or for too long, is probed meanwhile (verify.c). */

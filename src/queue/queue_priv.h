@@ -431,6 +431,9 @@ struct dsn {
     size_t n_rcpts;
 };
 
+/* What is built in, with $names. */
+const char *dsn_subject(enum dsn_kind kind, bool is_copy);
+const char *dsn_text(enum dsn_kind kind);
 /* From the first header field to where the returned message goes. */
 bool dsn_put_front(struct buf *b, const struct dsn *d);
 /* What follows it. */

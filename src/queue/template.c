@@ -6,7 +6,8 @@
 
 /*
  * bounce_template_file, Postfix's bounce(5): texts of reports.  The file is
- * read when qmgr starts; what cannot be used leaves the text that is built in.
+ * read at start and reload; what cannot be used leaves the texts that are built
+ * in.
  *
  *     failure_template = <<EOF
  *     Charset: us-ascii
@@ -273,6 +274,61 @@ bool templates_use(const struct templates *t, struct conf *c, struct dsn *d,
     d->copy_subject = text_of(a, one->copy_subject);
     buf_done(&body);
     return true;
+}
+
+static void put_template(const struct template *t, size_t kind, struct buf *out)
+{
+    enum dsn_kind k = kinds[kind].kind;
+
+    (void)buf_printf(out, "%s = <<EOF\nCharset: %s\nFrom: %s\nSubject: %s\n",
+                     kinds[kind].name,
+                     t->charset != NULL ? t->charset : "us-ascii",
+                     t->from != NULL ? t->from
+                                     : "MAILER-DAEMON (Mail Delivery System)",
+                     t->subject != NULL ? t->subject : dsn_subject(k, false));
+    if (kinds[kind].has_copies)
+        (void)buf_printf(out, "Postmaster-Subject: %s\n",
+                         t->copy_subject != NULL ? t->copy_subject
+                                                 : dsn_subject(k, true));
+    (void)buf_printf(out, "\n%sEOF\n", t->body != NULL ? t->body : dsn_text(k));
+}
+
+static int put_expanded(const struct template *t, size_t kind, struct conf *c,
+                        struct buf *out, struct err *err)
+{
+    slice name = slice_str(kinds[kind].name);
+
+    (void)buf_printf(out, "expanded_%.*s_text = <<EOF\n",
+                     SLF(slice_sub(name, 0, (size_t)slice_chr(name, '_'))));
+    if (conf_expand_with(
+            slice_str(t->body != NULL ? t->body : dsn_text(kinds[kind].kind)),
+            lookup, c, out, err) < 0)
+        return err_prefix(err, "%s", kinds[kind].name);
+    (void)buf_puts(out, "EOF\n");
+    return 0;
+}
+
+int queue_show_templates(struct conf *c, slice text, bool is_expanded,
+                         struct buf *out, struct err *err)
+{
+    static const struct template none;
+    struct templates *t = NULL;
+    int rc = 0;
+
+    if (text.n > 0 && templates_parse(text, &t, err) < 0)
+        return -1;
+    for (size_t i = 0; i < ARRAY_LEN(kinds) && rc == 0; i++) {
+        const struct template *one = t != NULL ? &t->v[i] : &none;
+
+        if (i > 0)
+            (void)buf_byte(out, '\n');
+        if (is_expanded)
+            rc = put_expanded(one, i, c, out, err);
+        else
+            put_template(one, i, out);
+    }
+    templates_free(&t);
+    return rc;
 }
 
 void queue_set_templates(struct queue *q, slice text)
