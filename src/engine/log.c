@@ -29,6 +29,8 @@
 #define INLINE_BYTES (64u << 10)
 #define AHEAD_FIRST  (64u << 10) /* zeroes written ahead, doubled each time, */
 #define AHEAD_MAX    (2u << 20)  /* up to this */
+#define AHEAD_BATCH                                                            \
+ (1u << 20) /* larger batches bear a slow sync by themselves */
 
 /* Bytes that wait to be written: the caller's, or (p NULL) in `copies`. */
 struct piece {
@@ -365,7 +367,8 @@ static void prepare_blocks(struct engine_log *l)
     uint64_t left;
     size_t n = 0;
 
-    if (at <= l->prepared_end || at >= l->reserved_end)
+    if (at <= l->prepared_end || at >= l->reserved_end ||
+        at - l->flying.from > AHEAD_BATCH)
         return;
     left = min_size(l->ahead, l->reserved_end - at);
     l->prepared_end = at + left;
