@@ -265,8 +265,9 @@ static void call_free(struct call *c)
 {
     c->is_over = true;
     timer_cancel(&c->timer);
-    while (!list_empty(&c->watches))
-        watch_free(CONTAINER_OF(c->watches.next, struct watch, link));
+    for (struct list *it = list_pop(&c->watches); it != NULL;
+         it = list_pop(&c->watches))
+        watch_free(CONTAINER_OF(it, struct watch, link));
     if (c->multi != NULL && c->easy != NULL)
         (void)curl.multi_remove_handle(c->multi, c->easy);
     if (c->easy != NULL)

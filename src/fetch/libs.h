@@ -5,14 +5,14 @@
  * their functions under their own names, without the prefix.  Their macros are
  * of no use here, since they name the functions themselves. */
 #define CURL_DISABLE_TYPECHECK 1
-#define ZLIB_CONST 1
+#define ZLIB_CONST             1
 #include "base/base.h"
 
 #include <curl/curl.h>
 #include <jansson.h>
 #include <zlib.h>
 
-#define LIB_FN(library, name) __typeof__(library##_##name) *name
+#define LIB_FN(library, name) __typeof__(&library##_##name) name
 
 struct fetch_curl {
     LIB_FN(curl, global_init);

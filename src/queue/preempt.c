@@ -136,12 +136,12 @@ static struct work *find_candidate(const struct work *w)
     double best_score = 0;
     size_t n = 0;
 
-    for (const struct list *it = w->link.next;
+    for (struct list *it = w->link.next;
          max_slots > 0 && it != &t->works && n < CANDIDATES_MAX;
          it = it->next, n++) {
-        struct work *c =
-            CONTAINER_OF((struct list *)(uintptr_t)it, struct work, link);
-        double delay = (double)((now - c->since) / 1000 + 1);
+        struct work *c = CONTAINER_OF(it, struct work, link);
+        int64_t seconds = (now - c->since) / 1000 + 1;
+        double delay = (double)seconds;
         int64_t need = (int64_t)(c->n_all - c->n_taken);
 
         if (!list_empty(&c->children) || ready_job(c) == NULL)

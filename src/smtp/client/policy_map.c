@@ -146,15 +146,9 @@ static int add_anchor(struct policy_job *j, slice value, struct err *err)
                                     : err_temp(err, "the names are too long");
 }
 
-static int one_attribute(struct policy_job *j, slice name, slice value,
-                         struct err *err)
+/* Those of one word. */
+static bool set_attribute(struct policy_job *j, slice name, slice value)
 {
-    if (value.n == 0)
-        return err_perm(err, "attribute \"%.*s\" has no value", SLF(name));
-    if (slice_ieqs(name, "match"))
-        return add_match(j, value) == 0
-                   ? 0
-                   : err_temp(err, "the names are too long");
     if (slice_ieqs(name, "protocols"))
         j->text.protocols = value;
     else if (slice_ieqs(name, "ciphers"))
@@ -164,9 +158,23 @@ static int one_attribute(struct policy_job *j, slice name, slice value,
             arena_printf(j->a, "%.*s,%.*s", SLF(j->text.exclude), SLF(value)));
     else if (slice_ieqs(name, "servername"))
         j->text.servername = value;
-    else if (slice_ieqs(name, "tafile"))
+    else
+        return slice_ieqs(name, "connection_reuse");
+    return true;
+}
+
+static int one_attribute(struct policy_job *j, slice name, slice value,
+                         struct err *err)
+{
+    if (value.n == 0)
+        return err_perm(err, "attribute \"%.*s\" has no value", SLF(name));
+    if (slice_ieqs(name, "match"))
+        return add_match(j, value) == 0
+                   ? 0
+                   : err_temp(err, "the names are too long");
+    if (slice_ieqs(name, "tafile"))
         return add_anchor(j, value, err);
-    else if (!slice_ieqs(name, "connection_reuse"))
+    if (!set_attribute(j, name, value))
         return err_perm(err, "attribute \"%.*s\" cannot be used here",
                         SLF(name));
     return 0;
