@@ -285,8 +285,23 @@ def test_hostile_input_before_sign_in(server):
     s.sendall(b"c LOGIN {200000}\r\n")
     assert f.readline().startswith(b"c BAD")
     s.close()
+    # the same over POP3, and a name of 200 KB
+    for name in (b"../%d", b"an\0na@example.org"):
+        s, f = server.raw("pop3")
+        f.readline()
+        s.sendall(b"USER " + name + b"\r\nPASS secret\r\n")
+        assert b"-ERR" in f.readline() + f.readline()
+        s.close()
+    s, f = server.raw("pop3")
+    f.readline()
+    with contextlib.suppress(ConnectionError):
+        s.sendall(b"USER " + b"a" * 200000 + b"\r\n")
+    with contextlib.suppress(ConnectionError):
+        assert not f.readline().startswith(b"+OK")
+    s.close()
     # and it still works
     server.imap("anna").logout()
+    server.pop3("anna").quit()
     assert "was killed" not in server.hato.log() and "killed by signal" not in server.hato.log()
 
 

@@ -141,6 +141,10 @@ def test_dovecot(dovecot):
         want = {b: fetch(c, b.replace("\u00c4", "&AMQ-")) for b in boxes}
         numbers = {b: status(c, b.replace("\u00c4", "&AMQ-")) for b in boxes}
     uidls = dovecot.uidls()
+    # Quotas: not enforced here, and not ours to change.
+    quota = os.path.join(dovecot.maildir, "maildirsize")
+    with open(quota, "w", encoding="ascii") as f:
+        f.write("1000000S,1000C\n600 3\n")
     ours(dovecot.maildir)
     for _ in range(2):  # taken over, and from our own index
         got = show(dovecot.maildir, *boxes)
@@ -148,6 +152,9 @@ def test_dovecot(dovecot):
             assert got.boxes[b]["uidvalidity"] == numbers[b]["UIDVALIDITY"]
             assert got.boxes[b]["uidnext"] == numbers[b]["UIDNEXT"]
             equal(got.rows[b], want[b])
+    with open(quota, encoding="ascii") as f:
+        assert f.read() == "1000000S,1000C\n600 3\n"
+    os.unlink(quota)
     inbox = got.rows["INBOX"]
     assert [inbox[u]["uidl"] for u in sorted(inbox)] == [
         uidls[n] for n in sorted(uidls)]

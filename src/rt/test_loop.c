@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -278,9 +279,16 @@ struct server {
 static void accepted(int fd, const struct peer_addr *peer, void *arg)
 {
     struct server *s = arg;
+    int at_once = 0;
+    socklen_t n = sizeof(at_once);
 
     s->peer = *peer;
     s->n++;
+    if (peer->family == AF_INET || peer->family == AF_INET6) {
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &at_once, &n),
+                         0);
+        assert_true(at_once);
+    }
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
     assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
     assert_int_equal(write(fd, "hi\n", 3), 3);
