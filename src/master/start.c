@@ -116,8 +116,8 @@ static int make_pipes(struct master *m, struct err *err)
 }
 
 /* How many login processes there are is of the start: they share ports.  Few
- * are better than many: who finds more to do at each turn sleeps less often, and
- * so do auth, the broker and the workers behind. */
+ * are better than many: who finds more to do at each turn sleeps less often,
+ * and so do auth, the broker and the workers behind. */
 static unsigned count_login(const struct conf *c)
 {
     long n = conf_int(c, NULL, "login_process_count");

@@ -595,6 +595,8 @@ static void test_fork(void **state)
 
 /* ---- a test clock */
 
+enum { HOUR_MS = 3600000 };
+
 static void by_clock_file(void *path)
 {
     struct ticker t = { .id = 1 };
@@ -612,16 +614,16 @@ static void by_clock_file(void *path)
     if (!clock_is_test())
         _exit(4);
     began = clock_mono();
-    timer_set(&t.timer, clock_after(3600 * 1000), tick);
+    timer_set(&t.timer, clock_after(HOUR_MS), tick);
     pid = fork();
     if (pid == 0) {
         nap_ms(30);
-        *ahead = 3600 * 1000;
+        *ahead = HOUR_MS;
         _exit(0);
     }
     n_order = 0;
     loop_run_until_idle();
-    if (n_order != 1 || clock_mono() - began < 3600 * 1000)
+    if (n_order != 1 || clock_mono() - began < HOUR_MS)
         _exit(5);
     _exit(0);
 }

@@ -7,7 +7,8 @@
 /*
  * postscreen(8): what a stranger must pass before he is greeted, in the process
  * that then serves him.  A session under test is parked; what an address has
- * passed is in memory that all smtpd share (access/access.h), and qmgr keeps it.
+ * passed is in memory that all smtpd share (access/access.h), and qmgr keeps
+ * it.
  *
  *     connect -> access list -> passed? -> "220-..." and DNS lists -> wait
  *             -> greeted by smtpd | refused at RCPT (enforce) | dropped
