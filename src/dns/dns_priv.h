@@ -98,4 +98,18 @@ struct dns_call *dns_engine_ask(struct dns_engine *e, const char *name,
                                 struct err *err);
 void dns_engine_cancel(struct dns_engine *e, struct dns_call *c);
 
+/* ---- trust.c, pure: resolver_dnssec = auto */
+enum dns_probe { DNS_PROBE_LOST, DNS_PROBE_SIGNED, DNS_PROBE_BOGUS };
+
+struct dns_trust {
+    bool is_plain;   /* do not validate */
+    bool is_bogus;   /* the last known result */
+    bool was_signed; /* the servers passed on signatures before */
+    msec bogus_since;
+};
+
+/* What asking for the root's keys came to.  Returns after how many
+ * milliseconds they are to be asked for again. */
+msec dns_trust_step(struct dns_trust *t, enum dns_probe what, msec now);
+
 #endif

@@ -13,12 +13,11 @@
 #include "base/map.h"
 #include "rt/rt.h"
 
-#define QUESTIONS_MAX  4096
-#define WAITERS_MAX    65536
-#define ABANDONED_MS   30000
-#define PROBE_MS       5000
-#define PROBE_AGAIN_MS (10 * 60 * 1000)
-#define DNSKEY         48
+#define QUESTIONS_MAX 4096
+#define WAITERS_MAX   65536
+#define ABANDONED_MS  30000
+#define PROBE_MS      5000
+#define DNSKEY        48
 
 struct waiter {
     struct list link;
@@ -54,7 +53,8 @@ struct dns_server {
     struct dns_engine *plain;  /* NULL: always validate */
     /* Forwarders of the system may not pass on signatures.  Then nothing they
      * say could be validated, so resolver_dnssec = auto goes without. */
-    bool is_probed, is_probing, is_plain;
+    bool is_probed, is_probing;
+    struct dns_trust trust;
     struct dns_call *probe_call;
     struct timer probe;
     struct list held; /* questions that wait for the probe */
@@ -204,7 +204,7 @@ static void put(struct question *q)
 {
     struct dns_server *s = q->server;
     struct dns_engine *e =
-        s->is_plain || s->strict == NULL ? s->plain : s->strict;
+        s->trust.is_plain || s->strict == NULL ? s->plain : s->strict;
     struct err err;
 
     q->engine = e;
@@ -233,25 +233,40 @@ static void probe_again(struct timer *t)
     s->is_probed = false;
 }
 
-static void probe_done(struct dns_server *s, bool is_known, bool is_plain)
+static void tell_trust(const struct dns_trust *was, const struct dns_trust *is)
 {
-    s->is_probing = false;
-    s->is_probed = true;
-    if (is_known && is_plain && !s->is_plain)
+    if (is->is_plain && !was->is_plain)
         log_warning("the name servers of /etc/resolv.conf do not pass on "
                     "signatures (DNSSEC): answers are not validated, and DANE "
                     "is not used; name better ones by resolver_forwarders, or "
                     "\"root\" to ask without them");
-    if (is_known)
-        s->is_plain = is_plain;
-    timer_set(&s->probe, clock_after(is_known ? PROBE_AGAIN_MS : PROBE_MS),
-              probe_again);
+    else if (is->is_bogus && !was->is_bogus)
+        log_warning("the name servers of /etc/resolv.conf have passed on "
+                    "signatures (DNSSEC) and now give wrong ones for the root: "
+                    "their answers are refused, and mail waits, for an hour at "
+                    "most; a reload believes them at once");
+    else if (was->is_bogus && !is->is_bogus)
+        log_info("the name servers of /etc/resolv.conf pass on signatures "
+                 "(DNSSEC) again");
+}
+
+static void probe_done(struct dns_server *s, enum dns_probe what)
+{
+    struct dns_trust was = s->trust;
+    msec next = dns_trust_step(&s->trust, what, clock_mono());
+
+    s->is_probing = false;
+    s->is_probed = true;
+    tell_trust(&was, &s->trust);
+    timer_set(&s->probe, clock_after(next), probe_again);
     release_held(s);
 }
 
 static void on_probe(void *arg, const struct dns_engine_result *r)
 {
-    probe_done(arg, r->is_bogus || r->result == DNS_OK, r->is_bogus);
+    probe_done(arg, r->is_bogus           ? DNS_PROBE_BOGUS
+                    : r->result == DNS_OK ? DNS_PROBE_SIGNED
+                                          : DNS_PROBE_LOST);
 }
 
 static void probe_timeout(struct timer *t)
@@ -259,7 +274,7 @@ static void probe_timeout(struct timer *t)
     struct dns_server *s = CONTAINER_OF(t, struct dns_server, probe);
 
     dns_engine_cancel(s->strict, s->probe_call);
-    probe_done(s, false, false);
+    probe_done(s, DNS_PROBE_LOST);
 }
 
 static void probe_start(struct dns_server *s)
@@ -268,7 +283,7 @@ static void probe_start(struct dns_server *s)
 
     s->probe_call = dns_engine_ask(s->strict, ".", DNSKEY, on_probe, s, &err);
     if (s->probe_call == NULL) {
-        probe_done(s, false, false);
+        probe_done(s, DNS_PROBE_LOST);
         return;
     }
     s->is_probing = true;
@@ -298,7 +313,10 @@ static void put_or_hold(struct question *q)
         put(q);
         return;
     }
-    list_push(&s->held, &q->link);
+    if (s->trust.is_plain)
+        put(q); /* and do not wait for what will hardly change */
+    else
+        list_push(&s->held, &q->link);
     if (!s->is_probing)
         probe_start(s);
 }
@@ -520,5 +538,5 @@ void dns_server_dump(const struct dns_server *s, struct buf *out)
     (void)buf_printf(out, "dns timeout %" PRIu64 "\n", s->n_timeout);
     (void)buf_printf(out, "dns waiting %zu\n", s->n_waiters);
     (void)buf_printf(out, "dns validating %d\n",
-                     s->strict != NULL && !s->is_plain);
+                     s->strict != NULL && !s->trust.is_plain);
 }

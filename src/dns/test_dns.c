@@ -259,6 +259,43 @@ static void a_fake(void **state UNUSED)
     dns_free(&d);
 }
 
+/* covers: resolver_dnssec */
+static void trust(void **state UNUSED)
+{
+    enum { SECOND = 1000, MINUTE = 60 * SECOND };
+
+    struct dns_trust t = { .is_plain = false };
+    msec now = 1000;
+
+    /* Nothing is known: nothing changes, and it is asked again soon. */
+    assert_int_equal(dns_trust_step(&t, DNS_PROBE_LOST, now), 5 * SECOND);
+    assert_false(t.is_plain);
+    /* Never signed: go without, but look again before long. */
+    assert_int_equal(dns_trust_step(&t, DNS_PROBE_BOGUS, now), 2 * MINUTE);
+    assert_true(t.is_plain);
+    (void)dns_trust_step(&t, DNS_PROBE_LOST, now);
+    assert_true(t.is_plain);
+    /* Signed: validate from then on. */
+    assert_int_equal(dns_trust_step(&t, DNS_PROBE_SIGNED, now), 10 * MINUTE);
+    assert_false(t.is_plain);
+    /* Who stops to pass signatures on is not believed for an hour, though
+     * answers are lost meanwhile. */
+    for (int i = 0; i < 30; i++, now += 2 * MINUTE) {
+        assert_int_equal(dns_trust_step(&t, DNS_PROBE_BOGUS, now), 2 * MINUTE);
+        assert_false(t.is_plain);
+        (void)dns_trust_step(&t, DNS_PROBE_LOST, now);
+    }
+    (void)dns_trust_step(&t, DNS_PROBE_BOGUS, now);
+    assert_true(t.is_plain);
+    /* The hour begins anew with each good answer. */
+    (void)dns_trust_step(&t, DNS_PROBE_SIGNED, now);
+    (void)dns_trust_step(&t, DNS_PROBE_BOGUS, now + 50 * MINUTE);
+    (void)dns_trust_step(&t, DNS_PROBE_SIGNED, now + 70 * MINUTE);
+    (void)dns_trust_step(&t, DNS_PROBE_BOGUS, now + 120 * MINUTE);
+    (void)dns_trust_step(&t, DNS_PROBE_BOGUS, now + 170 * MINUTE);
+    assert_false(t.is_plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +305,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(answers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(hosts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_fake, set_up, tear_down),
+        cmocka_unit_test(trust),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
