@@ -100,13 +100,28 @@ static bool has_transport(const struct queue *q, slice name)
             q->ops->has_transport(q->arg, name));
 }
 
+/* A name that was mistyped: once in a while, not for each message. */
+static void tell_missing(struct transport *t)
+{
+    if (t->told_until > clock_mono())
+        return;
+    t->told_until = clock_after(t->retry_time);
+    log_warning("there is no transport \"%s\" in master.cf; its mail is "
+                "deferred",
+                t->name);
+}
+
 /* Deferred or kept waiting without a request? */
 static bool is_settled_early(struct active *a, uint32_t i, struct transport *t,
                              const struct queue_route *r)
 {
     slice status;
 
-    if (!has_transport(a->q, r->transport) || t->dead_until > clock_mono()) {
+    bool exists = has_transport(a->q, r->transport);
+
+    if (!exists)
+        tell_missing(t);
+    if (!exists || t->dead_until > clock_mono()) {
         rcpt_decide(a, i, false, SL("4.3.0"), SL(UNAVAILABLE));
     } else if (t->is_deferred && !a->is_flushed) {
         rcpt_decide(a, i, false, SL("4.3.2"), SL("deferred transport"));

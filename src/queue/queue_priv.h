@@ -230,6 +230,7 @@ struct transport {
     uint64_t n_changes_then;
     size_t n_rcpts;  /* of jobs that wait */
     msec dead_until; /* 0: alive */
+    msec told_until; /* that it does not exist */
     bool is_resting; /* rate delay */
     struct timer rest;
     struct timer slow;

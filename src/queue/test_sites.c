@@ -378,6 +378,17 @@ static void no_transport_in(struct world *w)
 
 RUN(no_transport, "transport_retry_time = 90s\n");
 
+/* A name that is in no line of master.cf is told. */
+static void missing_transport_in(struct world *w)
+{
+    mail_to(w, "x.far.example", 3);
+    world_settle(w);
+    assert_has(world_log(w), "(mail transport unavailable)");
+    assert_has(world_log(w), "there is no transport \"smtp\" in master.cf");
+}
+
+RUN(missing_transport, "");
+
 /* ---------------------------------------------------------------- rate delays
  */
 
@@ -633,6 +644,7 @@ int main(void)
         cmocka_unit_test(parked),
         cmocka_unit_test(parked_transport),
         cmocka_unit_test(no_transport),
+        cmocka_unit_test(missing_transport),
         cmocka_unit_test(dest_rate),
         cmocka_unit_test(transport_rate),
         cmocka_unit_test(overtaking),

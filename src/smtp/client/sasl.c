@@ -275,6 +275,11 @@ int client_sasl_new(const struct client_sasl_wish *w, struct client_sasl **out,
     const struct mech *mech = choose(w);
     struct client_sasl *s;
 
+    if (mech == NULL && w->security.n > 0)
+        return err_perm(err,
+                        "no mechanism available (the security options \"%.*s\" "
+                        "allow none that it offers)",
+                        SLF(slice_sub(w->security, 0, 100)));
     if (mech == NULL)
         return err_perm(err, "no mechanism available");
     if (slice_chr(w->user, '\0') >= 0 || slice_chr(w->password, '\0') >= 0 ||

@@ -421,7 +421,7 @@ MAY_WAIT static int sign_in(struct dialogue *d,
         .security = client_login_security(d->l, d->ask->level),
     };
     struct refusal *r = refusal_find(d->l, d->ask->host, &d->who);
-    char why[120];
+    char why[250];
     int rc;
 
     if (r != NULL) {
