@@ -887,3 +887,13 @@ def test_sendmail_as_an_ordinary_user(where):
         h.wait_log(r"pickup\[\d+\]: \w+: uid=2001 from=<ana")
         p = h.tool("postsuper", "-d", "ALL", user=2001, check=False)
         assert p.returncode != 0
+
+
+def test_soft_bounce_is_logged(where):
+    """soft_bounce: mail that would be returned waits, and the log says so."""
+    with Hato(where, main={"soft_bounce": "yes"}) as h:
+        h.tool("sendmail", "-f", "me@example.com", "nobody-there@example.com",
+               stdin="Subject: x\n\nx\n")
+        h.wait_log(r"local\[\d+\]: \w+: to=<nobody-there@example\.com>, .*dsn=4\.1\.1, "
+                   r"status=SOFTBOUNCE \(unknown user")
+        assert "nobody-there@example.com" in h.tool("postqueue", "-p").stdout

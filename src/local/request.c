@@ -95,11 +95,18 @@ void local_log(struct local_job *j, struct local_rcpt *r)
     struct ev_field f[10];
     size_t n = 0;
     int64_t total = clock_wall() - j->arrival_ms;
+    /* The queue makes it so (soft_bounce). */
+    bool is_soft = r->outcome == OUT_BOUNCED && !j->is_probe &&
+                   r->status[0] == '5' &&
+                   conf_bool(j->local->p->conf, NULL, "soft_bounce");
+    const char *status = r->status;
     char delay[32];
     char *tail;
 
     if (r->outcome == OUT_EXPANDED)
         return; /* its children are logged */
+    if (is_soft)
+        status = arena_printf(j->arena, "4%s", status + 1);
     (void)put_delay(delay, sizeof delay, total);
     f[n++] = ev_addr("to", r->shown);
     if (r->orig.n > 0 && !slice_ieq(r->orig, r->shown))
@@ -107,9 +114,11 @@ void local_log(struct local_job *j, struct local_rcpt *r)
     f[n++] = ev_str("relay", r->relay.n > 0 ? r->relay : slice_str(service));
     f[n++] = ev_str("delay", slice_str(delay));
     f[n++] = ev_str("delays", delays(j, total));
-    f[n++] = ev_str("dsn", slice_str(r->status));
+    f[n++] = ev_str("dsn", slice_str(status));
     f[n++] =
-        ev_str("status", slice_str((j->is_probe ? probes : words)[r->outcome]));
+        ev_str("status",
+               slice_str(is_soft ? "SOFTBOUNCE"
+                                 : (j->is_probe ? probes : words)[r->outcome]));
     tail = arena_printf(j->arena, "(%.*s)", SLF(slice_sub(r->diag, 0, 1000)));
     f[n++] = ev_tail(slice_str(tail));
     event_log(EV_INFO, service, "delivered", j->queue_id, f, n);
