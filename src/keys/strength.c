@@ -61,10 +61,12 @@ int keys_versions(slice list, int oldest, int *min, int *max, struct err *err)
         if (one_version(&v, word, err) < 0)
             return -1;
     *min = *max = 0;
-    for (int n = v.low > oldest ? v.low : oldest; n <= v.high; n++) {
-        unsigned bit = 1u << (n - OLDEST);
+    for (unsigned i = 0; i <= NEWEST - OLDEST; i++) {
+        int n = OLDEST + (int)i;
+        unsigned bit = 1u << i;
 
-        if ((v.without & bit) || (v.with != 0 && !(v.with & bit)))
+        if (n < v.low || n > v.high || n < oldest || (v.without & bit) ||
+            (v.with != 0 && !(v.with & bit)))
             continue;
         *min = *min == 0 ? n : *min;
         *max = n;
