@@ -46,6 +46,8 @@ static void put_reasons(struct spool *s, const struct spool_message *m,
              k++)
             same[k] = v[i + k].rcpt;
         op_reason(&s->batch, m->by_seq.key, r, same, k);
+        if (s->batch.n >= JOURNAL_RECORD_MAX)
+            journal_flush(s);
         i += k - 1;
     }
     free(same);

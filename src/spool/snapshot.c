@@ -50,7 +50,13 @@ static int batch_out(struct snapshot *n, struct err *err)
     return 0;
 }
 
-static void put_segments(struct snapshot *n)
+/* After each operation: a list of recipients may be long. */
+static int put_done(struct snapshot *n, struct err *err)
+{
+    return n->batch.n < JOURNAL_RECORD_MAX ? 0 : batch_out(n, err);
+}
+
+static int put_segments(struct snapshot *n, struct err *err)
 {
     struct imap_node *it = NULL;
     size_t pos = 0;
@@ -62,10 +68,14 @@ static void put_segments(struct snapshot *n)
         op_two(&n->batch, J_MARK, it->key, g->known_end);
         if (g->is_sealed)
             op_two(&n->batch, J_SEAL, it->key, g->seal_end);
+        if (put_done(n, err) < 0)
+            return -1;
     }
+    return 0;
 }
 
-static void put_expansions(struct snapshot *n, const struct spool_message *m)
+static int put_expansions(struct snapshot *n, const struct spool_message *m,
+                          struct err *err)
 {
     for (uint32_t i = m->n_first; i < m->n_rcpts; i++) {
         const struct expanded *x = m->expansions[i - m->n_first];
@@ -77,17 +87,22 @@ static void put_expansions(struct snapshot *n, const struct spool_message *m)
                                      .notify = x->notify };
 
         op_expand(&n->batch, m->by_seq.key, x->parent, i, &v);
+        if (put_done(n, err) < 0)
+            return -1;
     }
+    return 0;
 }
 
-static void put_message(struct snapshot *n, const struct spool_message *m)
+static int put_message(struct snapshot *n, const struct spool_message *m,
+                       struct err *err)
 {
     uint64_t seq = m->by_seq.key;
     struct message_place p;
 
     message_place_of(m, &p);
     op_message(&n->batch, &p);
-    put_expansions(n, m);
+    if (put_expansions(n, m, err) < 0)
+        return -1;
     for (uint32_t i = 0; m->rcpts != NULL && i < m->n_rcpts; i++) {
         const struct rcpt_state *r = &m->rcpts[i];
 
@@ -95,11 +110,14 @@ static void put_message(struct snapshot *n, const struct spool_message *m)
             op_settle(&n->batch, seq, i, (enum outcome)r->outcome);
         else if (r->reason != NULL)
             op_reason(&n->batch, seq, r->reason, &i, 1);
+        if (put_done(n, err) < 0)
+            return -1;
     }
     if (m->next_try != 0 || m->attempts != 0)
         op_try(&n->batch, m);
     if (m->is_held != ((m->flags & ENV_HOLD) != 0))
         op_hold(&n->batch, seq, m->is_held);
+    return put_done(n, err);
 }
 
 static MAY_WAIT int put_messages(struct snapshot *n, const uint64_t *seqs,
@@ -108,9 +126,7 @@ static MAY_WAIT int put_messages(struct snapshot *n, const uint64_t *seqs,
     for (size_t i = 0; i < count; i++) {
         const struct spool_message *m = spool_find(n->s, seqs[i]);
 
-        if (m != NULL)
-            put_message(n, m);
-        if (n->batch.n >= JOURNAL_RECORD_MAX && batch_out(n, err) < 0)
+        if (m != NULL && put_message(n, m, err) < 0)
             return -1;
         if (i % 64 == 63 && task_inside())
             task_yield_if_long();
@@ -174,11 +190,12 @@ static MAY_WAIT int snapshot_body(struct snapshot *n, struct err *err)
     spec.self_sync = false;
     spec.max_bytes = SNAPSHOT_MAX;
     (void)engine_unlink(s->dir, name, NULL);
-    put_segments(n);
+    if (engine_log_create(s->dir, s->lease, &spec, &n->log, err) != ENGINE_OK)
+        return -1;
+    r = put_segments(n, err);
     count = spool_seqs(s, &seqs);
-    r = engine_log_create(s->dir, s->lease, &spec, &n->log, err) == ENGINE_OK
-            ? put_messages(n, seqs, count, err)
-            : -1;
+    if (r == 0)
+        r = put_messages(n, seqs, count, err);
     free(seqs);
     if (r == 0)
         r = publish(n, err);
@@ -199,7 +216,8 @@ int snapshot_write(struct spool *s, struct err *err)
         return -1;
     n.number = s->log_number;
     s->needs_snapshot = false; /* set again by what goes wrong from here on */
-    buf_init(&n.batch, CHAN_MAX_BYTES);
+    /* One operation more than what is written at once. */
+    buf_init(&n.batch, ENGINE_RECORD_MAX);
     r = snapshot_body(&n, err);
     buf_done(&n.batch);
     if (r < 0) {
