@@ -87,12 +87,11 @@ static int print_templates(const char *path, bool is_expanded)
     return rc == 0 ? 0 : 1;
 }
 
-int command_postconf(int argc, char **argv)
+/* The last option that says what to do; 0: print parameters. */
+static char options(int argc, char **argv, unsigned *out)
 {
-    struct conf *conf;
     unsigned flags = 0;
     char mode = 0;
-    int status = 0;
     int c;
 
     optind = 1;
@@ -138,6 +137,17 @@ int command_postconf(int argc, char **argv)
             break;
         }
     }
+    *out = flags;
+    return mode;
+}
+
+int command_postconf(int argc, char **argv)
+{
+    unsigned flags = 0;
+    char mode = options(argc, argv, &flags);
+    struct conf *conf;
+    int status = 0;
+
     if (mode == 'm') {
         print_types();
         return 0;

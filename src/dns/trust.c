@@ -12,9 +12,9 @@
  */
 
 #define LOST_MS   5000
-#define SIGNED_MS (10 * 60 * 1000)
-#define BOGUS_MS  (2 * 60 * 1000) /* libunbound remembers it for one */
-#define DOUBT_MS  (60 * 60 * 1000)
+#define SIGNED_MS ((msec)10 * 60 * 1000)
+#define BOGUS_MS  ((msec)2 * 60 * 1000) /* libunbound remembers it for one */
+#define DOUBT_MS  ((msec)60 * 60 * 1000)
 
 msec dns_trust_step(struct dns_trust *t, enum dns_probe what, msec now)
 {

@@ -85,7 +85,7 @@ static void deep_pass(struct smtp_screening *k)
     k->has_rcpt = true;
     for (int i = 0; i < DEEP_N; i++)
         if (k->wants_deep[i])
-            screen_pass(k, ACCESS_PASS_PIPELINING + i,
+            screen_pass(k, (enum access_pass)(ACCESS_PASS_PIPELINING + i),
                         k->screen->deep[i].ttl_ms);
     screen_tell_pass(k);
 }
