@@ -6,9 +6,8 @@
 #include "lmtp/lmtp.h"
 #include "local/local.h"
 #include "mail/mail.h"
+#include "rt/file.h"
 #include "store/store.h"
-
-#include <time.h>
 
 static struct engine *engine;
 static struct store *store;
@@ -44,17 +43,6 @@ static enum store_fsync fsync_mode(const struct conf *c)
                                       : STORE_FSYNC_OPTIMIZED;
 }
 
-/* By the clock that file systems take, which no test moves. */
-static int64_t boot_time(void)
-{
-    struct timespec now, up;
-
-    if (clock_gettime(CLOCK_REALTIME, &now) < 0 ||
-        clock_gettime(CLOCK_BOOTTIME, &up) < 0)
-        return 0;
-    return now.tv_sec - up.tv_sec;
-}
-
 static int on_start(struct worker *w, struct err *err)
 {
     struct store_config cfg = { .note = note };
@@ -69,7 +57,7 @@ static int on_start(struct worker *w, struct err *err)
     /* Ids of expunged mail outlive every retry of the queue. */
     cfg.gone_keep_s =
         conf_time(conf, NULL, "maximal_queue_lifetime") + (int64_t)3 * 86400;
-    cfg.boot = boot_time();
+    cfg.boot = file_boot_time();
     store = store_new(&cfg);
     parts.store = store;
     parts.conf = conf;

@@ -47,6 +47,10 @@ int file_read_fd(int fd, struct buf *b, struct err *err);
 MAY_WAIT ssize_t file_pread_wait(int fd, void *p, size_t n, uint64_t at);
 /* mkdir -p of `path` with `mode` for what is made. */
 int file_mkdirs(const char *path, mode_t mode, struct err *err);
+/* When this kernel started, in seconds of the clock that file systems take; 0
+ * when that is not known, and in the build that traces, whose power cuts are
+ * only played. */
+int64_t file_boot_time(void);
 /* Bytes free for this user on the file system of fd. */
 int file_free_bytes(int fd, uint64_t *out, struct err *err);
 

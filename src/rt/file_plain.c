@@ -2,6 +2,7 @@
 #include "rt/file.h"
 
 #include <fcntl.h>
+#include <time.h>
 
 int file_openat(int dirfd, const char *path, int flags, mode_t mode)
 {
@@ -61,4 +62,14 @@ int file_unlinkat(int dir, const char *name, int flags)
 int file_mkdirat(int dir, const char *name, mode_t mode)
 {
     return mkdirat(dir, name, mode);
+}
+
+int64_t file_boot_time(void)
+{
+    struct timespec now, up;
+
+    if (clock_gettime(CLOCK_REALTIME, &now) < 0 ||
+        clock_gettime(CLOCK_BOOTTIME, &up) < 0)
+        return 0;
+    return now.tv_sec - up.tv_sec;
 }

@@ -508,3 +508,8 @@ int file_mkdirat(int dir, const char *name, mode_t mode)
     unlock();
     return rc;
 }
+
+int64_t file_boot_time(void)
+{
+    return 0;
+}
