@@ -3,6 +3,9 @@
 #include "base/codec.h"
 #include "base/digest.h"
 
+/* The fuzzer's own prototype. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 /* What qmgr reads of its disk: as it comes, and with the checksum set right. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
