@@ -23,6 +23,8 @@ static void apply_settles(struct spool *s, const struct envelope *e)
             s->ops->on_settled(s, m, x->rcpt, is_last, s->arg);
         if (is_last)
             message_drop(s, m);
+        if (s->batch.n >= JOURNAL_RECORD_MAX)
+            journal_flush(s);
     }
 }
 
@@ -46,9 +48,11 @@ static void accept_new(struct spool *s, struct segment *g,
                                .flags = e->flags };
     struct spool_message *m;
 
-    op_message(&s->batch, &p);
     m = message_new(s, &p, g);
+    /* What it settles may be too much for one record: first that, so that it
+     * is found in its segment again if only some of it was written. */
     apply_settles(s, e);
+    op_message(&s->batch, &p);
     if (m->n_pending == 0) {
         op_seq(&s->batch, J_DONE, p.seq);
         message_drop(s, m);

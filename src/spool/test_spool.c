@@ -248,6 +248,48 @@ static void bounce_settles_task(void *arg)
     remove_dir(copy, 0);
 }
 
+/* One report about more recipients than a record of the journal can settle. */
+static void large_bounce_task(void *arg)
+{
+    enum { N = 80000 };
+    struct watch_queue q = { 0 };
+    struct spool_conf conf = { .dir = test_dir, .segment_bytes = 1u << 20 };
+    struct spool *s = NULL;
+    uint64_t seq;
+    struct spool_expansion *v CLEANUP(free_ptr) = xcalloc(N, sizeof *v);
+    struct envelope_settles *settles CLEANUP(free_ptr) =
+        xcalloc(N, sizeof *settles);
+    struct envelope_rcpt to = { .addr = SL("sender@example.org") };
+    struct envelope e = mail_to(&to, 1);
+    struct spool_draft *d = NULL;
+    struct err err;
+    uint32_t first;
+
+    (void)arg;
+    assert_int_equal(spool_open(&conf, &queue_ops, &q, &s, &err), 0);
+    seq = put_mail(spool_own_writer(s), 1, 'x', 100);
+    for (size_t i = 0; i < N; i++)
+        v[i].addr = SL("a@example.org");
+    assert_int_equal(spool_expand(s, spool_find(s, seq), 0, v, N, &first, &err),
+                     0);
+    for (uint32_t i = 0; i < N; i++)
+        settles[i] = (struct envelope_settles){ seq, first + i };
+    e.settles = settles;
+    e.n_settles = N;
+    assert_int_equal(spool_draft_open(spool_own_writer(s), 0, &d, &err), 0);
+    assert_int_equal(spool_draft_write(d, SL("zzzzzz"), &err), 0);
+    assert_int_equal(spool_draft_commit(&d, &e, &err), 0);
+    assert_int_equal(q.n_settled, N);
+    assert_int_equal(q.n_last, 1);
+    close_all(&s);
+    q = (struct watch_queue){ 0 };
+    assert_int_equal(spool_open(&conf, &queue_ops, &q, &s, &err), 0);
+    assert_int_equal(q.n_messages, 1);
+    assert_null(spool_find(s, seq));
+    check_body(s, e.seq, 'z', 6);
+    close_all(&s);
+}
+
 static void one_owner_task(void *arg)
 {
     struct watch_queue q = { 0 };
@@ -373,6 +415,7 @@ SPOOL_TEST(expansions)
 SPOOL_TEST(large_list)
 SPOOL_TEST(deferrals)
 SPOOL_TEST(bounce_settles)
+SPOOL_TEST(large_bounce)
 SPOOL_TEST(one_owner)
 SPOOL_TEST(stragglers)
 SPOOL_TEST(snapshots)
@@ -387,6 +430,7 @@ int main(void)
         cmocka_unit_test(test_large_list),
         cmocka_unit_test(test_deferrals),
         cmocka_unit_test(test_bounce_settles),
+        cmocka_unit_test(test_large_bounce),
         cmocka_unit_test(test_one_owner),
         cmocka_unit_test(test_stragglers),
         cmocka_unit_test(test_snapshots),
