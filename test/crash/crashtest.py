@@ -84,6 +84,7 @@ def crash_build():
     # Whoever has no business in our build directory gets none.
     top = hatotest.TOP
     build = os.path.join(top, "build", "crash")
+    os.makedirs(os.path.dirname(build), exist_ok=True)
     with open(build + ".lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for command in ([os.path.join(top, "tools", "build"), build, build + "-out",
