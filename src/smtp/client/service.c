@@ -173,6 +173,8 @@ static void set_dialogue(struct client_service *s)
     s->use_chunking = client_bool(s, "chunking_enable");
     s->dummy_auth = client_bool(s, "send_dummy_mail_auth");
     s->line_limit = uint_of(s, "line_length_limit");
+    if (s->line_limit == 1) /* no room behind the blank of what is folded */
+        s->line_limit = 2;
     s->discard_ehlo = client_str(s, s->is_lmtp ? "discard_lhlo_keywords"
                                                : "discard_ehlo_keywords");
 }

@@ -301,6 +301,18 @@ MAY_WAIT static void commands_task(void *arg UNUSED)
     }
 }
 
+/* However short the lines have to be, the message comes to an end. */
+MAY_WAIT static void short_lines_task(void *arg UNUSED)
+{
+    static struct scene sc;
+
+    scene_open(&sc, "smtp_line_length_limit = 1\n", "plain");
+    deliver(&sc, "[127.0.0.2]");
+    assert_int_equal(sc.f.job.rcpts[0].outcome, OUT_SENT);
+    assert_true(has_heard(&sc.v[0], "bo\r\n d\r\n y\r\n"));
+    scene_close(&sc);
+}
+
 /* A fallback relay that is not there is an error of the configuration. */
 MAY_WAIT static void blamed_task(void *arg UNUSED)
 {
@@ -478,6 +490,11 @@ static void test_blamed(void **state UNUSED)
     run_task(blamed_task);
 }
 
+static void test_short_lines(void **state UNUSED)
+{
+    run_task(short_lines_task);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -485,7 +502,7 @@ int main(void)
         cmocka_unit_test(test_lmtp),      cmocka_unit_test(test_clear),
         cmocka_unit_test(test_dests),     cmocka_unit_test(test_session_limit),
         cmocka_unit_test(test_soft),      cmocka_unit_test(test_commands),
-        cmocka_unit_test(test_blamed),
+        cmocka_unit_test(test_blamed),    cmocka_unit_test(test_short_lines),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
