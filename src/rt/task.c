@@ -266,7 +266,8 @@ void task_yield(void)
 
 bool task_is_long(void)
 {
-    return current != NULL && real_ms() - current->run_since > LONG_RUN_MS;
+    return current != NULL &&
+           real_ms_coarse() - current->run_since > LONG_RUN_MS;
 }
 
 void task_yield_if_long(void)
