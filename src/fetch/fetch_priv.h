@@ -100,6 +100,8 @@ struct fetch_server {
 
 struct fetched *fetch_policy_of(struct fetch_server *s, slice domain);
 void fetch_policy_free(struct fetch_server *s, struct fetched *f);
+/* A task or a peer has ended: when it was the last, the drain is over. */
+void fetch_maybe_idle(struct fetch_server *s);
 
 /* Open the files and read the one that is newer and whole. */
 CHECKED int store_open(struct fetch_server *s, struct err *err);

@@ -432,6 +432,7 @@ MAY_WAIT static void report_all(void *arg)
     s->is_reporting = false;
     s->n_tasks--;
     report_start(s);
+    fetch_maybe_idle(s);
 }
 
 static void on_midnight(struct timer *t)

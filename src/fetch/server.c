@@ -201,7 +201,7 @@ struct peer {
     struct chan *chan;
 };
 
-static void maybe_idle(struct fetch_server *s)
+void fetch_maybe_idle(struct fetch_server *s)
 {
     if (!s->is_draining || !list_empty(&s->peers) || s->n_tasks > 0 ||
         s->on_idle == NULL)
@@ -224,7 +224,7 @@ MAY_WAIT static void serve(struct chan *c, struct msg *m, void *arg)
         chan_answer(c, m->id, SLICE_NONE, NULL, 0);
     }
     s->n_tasks--;
-    maybe_idle(s);
+    fetch_maybe_idle(s);
 }
 
 static void on_close(struct chan *c, void *arg)
@@ -235,7 +235,7 @@ static void on_close(struct chan *c, void *arg)
     list_remove(&p->link);
     chan_free(&c);
     free(p);
-    maybe_idle(s);
+    fetch_maybe_idle(s);
 }
 
 void fetch_server_on_peer(struct fetch_server *s, int fd)
@@ -319,7 +319,7 @@ void fetch_server_drain(struct fetch_server *s, void (*on_idle)(void *arg),
     timer_cancel(&s->midnight);
     list_each(it, &s->peers)
         chan_bye(CONTAINER_OF(it, struct peer, link)->chan);
-    maybe_idle(s);
+    fetch_maybe_idle(s);
 }
 
 void fetch_server_dump(const struct fetch_server *s, struct buf *out)

@@ -5,6 +5,8 @@
 
 #include "base/test_util.h"
 
+#include <sys/mman.h>
+
 /* ---- policies */
 
 static void test_policy(void **state UNUSED)
@@ -230,13 +232,80 @@ static void test_json(void **state UNUSED)
     free(c.lines);
 }
 
+/* ---- the end */
+
+static void count_idle(void *arg)
+{
+    ++*(int *)arg;
+}
+
+struct ending {
+    struct fetch_server *s;
+    int n_idle;
+};
+
+/* There is no record; and while it is looked for, the word to drain comes. */
+static void no_record(void *arg, const struct dns_question *q UNUSED,
+                      struct arena *a UNUSED, struct dns_answer *out)
+{
+    struct ending *e = arg;
+
+    *out = (struct dns_answer){ .result = DNS_NXDOMAIN };
+    fetch_server_drain(e->s, count_idle, &e->n_idle);
+    assert_int_equal(e->n_idle, 0);
+}
+
+/* A drain that comes while reports are written ends with them. */
+static void test_drain(void **state UNUSED)
+{
+    struct process *p = xcalloc(1, sizeof *p);
+    struct fetch_server *s = xcalloc(1, sizeof *s);
+    struct buf b;
+    struct ending e = { .s = s };
+
+    loop_init("test", 0);
+    p->conf =
+        conf_from_text(SL("myhostname = mx.us.example\n"), SLICE_NONE, NULL);
+    s->p = p;
+    s->reports = true;
+    s->dns = dns_new_fake(no_record, &e);
+    map_init(&s->policies, true);
+    map_init(&s->counts, true);
+    list_init(&s->by_age);
+    list_init(&s->peers);
+    for (int i = 0; i < 2; i++)
+        s->fd[i] = memfd_create("fetcher", MFD_CLOEXEC);
+    buf_init(&b, 1000);
+    (void)attr_put_str(&b, AT_NAME, "them.example");
+    (void)attr_put_str(&b, AT_KIND, "sts");
+    report_count(s, buf_view(&b));
+    buf_done(&b);
+    s->day--;
+    report_start(s);
+    s->midnight.fn(&s->midnight);
+    assert_true(s->is_reporting);
+    loop_run_until_idle();
+    assert_int_equal(s->counts.n, 0);
+    assert_int_equal(e.n_idle, 1);
+    timer_cancel(&s->midnight);
+    dns_free(&s->dns);
+    map_done(&s->policies);
+    map_done(&s->counts);
+    close_fd(&s->fd[0]);
+    close_fd(&s->fd[1]);
+    conf_unref(&p->conf);
+    free(s);
+    free(p);
+    loop_done();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_policy), cmocka_unit_test(test_record),
         cmocka_unit_test(test_mx),     cmocka_unit_test(test_url),
         cmocka_unit_test(test_gzip),   cmocka_unit_test(test_places),
-        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_json),   cmocka_unit_test(test_drain),
     };
 
     struct err err;
