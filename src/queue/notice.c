@@ -11,7 +11,7 @@
  * from the segment, and an envelope that settles what it tells.
  */
 
-#define FRONT_MAX     ((size_t)32 << 20) /* report of 50,000 recipients */
+#define FRONT_MAX     ((size_t)32 << 20) /* above GROUP_BYTES of settle.c */
 #define READ_BYTES    (64u << 10)
 #define HEADER_MAX    (100u << 10) /* of a message returned by its header */
 #define NOTICE_MAX_TO 1000

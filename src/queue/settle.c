@@ -176,10 +176,24 @@ static slice report_sender(const struct active *a, const struct qrcpt *r)
     return a->env.sender;
 }
 
+/* What a report says of recipients, at most; more of them get a second one.
+ * notice.c writes no longer front. */
+#define GROUP_BYTES ((size_t)24 << 20)
+
+/* Of one recipient, not less than dsn.c writes: its words twice, with line ends
+ * and blanks between them, its addresses with every byte quoted. */
+static size_t report_bytes(const struct qrcpt *r)
+{
+    return 400 + 5 * queue_shown(r->addr, r->path).n + 4 * r->orig.n +
+           r->orcpt.n + 2 * r->remote_mta.n + 2 * r->diag.n + r->diag.n / 4;
+}
+
 /* Collect the recipients in `state` whose sender is that of the first one that
- * is in no group yet.  False when none is left.  Free g->v. */
+ * is in no group yet, as many as a report takes.  False when none is left.
+ * Free g->v. */
 static bool next_group(struct active *a, enum rcpt_state state, struct group *g)
 {
+    size_t bytes = 0;
     size_t i = 0;
 
     while (i < a->n && (a->v[i].state != state || a->v[i].is_grouped))
@@ -195,6 +209,9 @@ static bool next_group(struct active *a, enum rcpt_state state, struct group *g)
         if (r->state != state || r->is_grouped ||
             !slice_eq(report_sender(a, r), g->sender))
             continue;
+        bytes += report_bytes(r);
+        if (g->n > 0 && bytes > GROUP_BYTES)
+            break;
         r->is_grouped = true;
         g->v[g->n++] = (uint32_t)i;
     }

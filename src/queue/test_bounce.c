@@ -327,6 +327,39 @@ static void large_in(struct world *w)
 
 RUN(large, "bounce_size_limit = 10000000\n");
 
+static char wordy_text[3900];
+
+static void wordy(struct world *w, const struct asked *r, struct told *out)
+{
+    (void)w;
+    if (strncmp(r->addr, "no", 2) == 0)
+        *out = (struct told){ .outcome = OUT_BOUNCED,
+                              .status = "5.1.1",
+                              .diag = wordy_text };
+}
+
+/* More failures than one report can tell of. */
+static void many_in(struct world *w)
+{
+    struct buf b;
+
+    begin(w);
+    w->answer = wordy;
+    w->keep_last = false;
+    memset(wordy_text, 'x', sizeof wordy_text - 1);
+    buf_init(&b, 1 << 20);
+    for (int i = 0; i < 4600; i++)
+        (void)buf_printf(&b, "no%d@virtual.example ", i);
+    world_mail(w, "a@virtual.example", buf_cstr(&b));
+    world_settle(w);
+    assert_int_equal(world_count(w), 0);
+    assert_int_equal(world_asked(w, "a@virtual.example"), 2);
+    assert_int_equal(world_asked(w, "no0@virtual.example"), 1);
+    buf_done(&b);
+}
+
+RUN(many, "");
+
 /* Deferred and failed at once: the report tells the failed one only. */
 static void mixed_in(struct world *w)
 {
@@ -632,17 +665,29 @@ RUN(trace, "");
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(report),        cmocka_unit_test(notify),
-        cmocka_unit_test(success),       cmocka_unit_test(null_sender),
-        cmocka_unit_test(double_bounce), cmocka_unit_test(triple),
-        cmocka_unit_test(copy),          cmocka_unit_test(size),
-        cmocka_unit_test(large),         cmocka_unit_test(mixed),
-        cmocka_unit_test(nested),        cmocka_unit_test(self),
-        cmocka_unit_test(owner),         cmocka_unit_test(loop),
-        cmocka_unit_test(special),       cmocka_unit_test(success_expanded),
-        cmocka_unit_test(foreign),       cmocka_unit_test(cleared),
-        cmocka_unit_test(verp),          cmocka_unit_test(verp_one),
-        cmocka_unit_test(verp_kept),     cmocka_unit_test(probe),
+        cmocka_unit_test(report),
+        cmocka_unit_test(notify),
+        cmocka_unit_test(success),
+        cmocka_unit_test(null_sender),
+        cmocka_unit_test(double_bounce),
+        cmocka_unit_test(triple),
+        cmocka_unit_test(copy),
+        cmocka_unit_test(size),
+        cmocka_unit_test(large),
+        cmocka_unit_test(mixed),
+        cmocka_unit_test(many),
+        cmocka_unit_test(nested),
+        cmocka_unit_test(self),
+        cmocka_unit_test(owner),
+        cmocka_unit_test(loop),
+        cmocka_unit_test(special),
+        cmocka_unit_test(success_expanded),
+        cmocka_unit_test(foreign),
+        cmocka_unit_test(cleared),
+        cmocka_unit_test(verp),
+        cmocka_unit_test(verp_one),
+        cmocka_unit_test(verp_kept),
+        cmocka_unit_test(probe),
         cmocka_unit_test(trace),
     };
 
