@@ -8,6 +8,7 @@ import smtplib
 import ssl
 import stat
 import subprocess
+import threading
 
 import pytest
 from hatotest import BUILD, EXE, IS_ROOT, NOBODY, TOP, free_port, wait_for
@@ -127,14 +128,21 @@ def test_install(tmp_path):
     assert not [p for p in found if p.startswith(("etc", "var"))]
 
 
+def hears_sigint():
+    """Who is started in the background of a shell script ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_make_run():
     """What `make run` does when all is built, until it is interrupted."""
     env = {**os.environ, "HATO_BUILD": BUILD, "PYTHONUNBUFFERED": "1"}
     for _ in range(5):  # it needs four ports that go together
         with subprocess.Popen([os.path.join(TOP, "tools", "demo")], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True,
+                              stderr=subprocess.STDOUT, text=True, preexec_fn=hears_sigint, start_new_session=True,
                               env={**env, "HATO_DEMO_PORT": str(free_port() % 50000 + 10000)}) as p:
             said = []
+            patience = threading.Timer(120, os.killpg, (p.pid, signal.SIGKILL))
+            patience.start()
             for line in p.stdout:
                 said.append(line)
                 if line.startswith("Interrupt (Ctrl-C)"):
@@ -142,6 +150,7 @@ def test_make_run():
                     break
             said = "".join(said) + p.stdout.read()
             p.wait(timeout=60)
+            patience.cancel()
         if "Interrupt" in said:
             break
     assert p.returncode == 0, said
