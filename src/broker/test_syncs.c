@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-static atomic_int n_syncs, n_running, n_most, visible, synced, fail_with;
+static atomic_int n_syncs, n_running, n_most, visible, synced, fail_with,
+    hold_for;
 static struct syncs *syncs;
 static int n_done, n_failed;
 
@@ -25,7 +26,9 @@ static int slow_sync(int fd UNUSED)
     if (now > atomic_load(&n_most))
         atomic_store(&n_most, now);
     atomic_fetch_add(&n_syncs, 1);
-    (void)nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+    do
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+    while (atomic_load(&visible) < atomic_load(&hold_for));
     atomic_fetch_sub(&n_running, 1);
     if (atomic_load(&fail_with) != 0) {
         errno = atomic_exchange(&fail_with, 0);
@@ -54,7 +57,7 @@ static void one_wait(void *arg)
 static void run(task_fn *fn)
 {
     n_done = n_failed = 0;
-    n_syncs = n_most = visible = synced = fail_with = 0;
+    n_syncs = n_most = visible = synced = fail_with = hold_for = 0;
     loop_init("test", 4);
     syncs = syncs_new(slow_sync);
     task_spawn("test", fn, NULL);
@@ -99,9 +102,11 @@ static void failure_body(void *arg UNUSED)
 
     syncs_tell(syncs, 7, open("/", O_RDONLY | O_CLOEXEC));
     fail_with = EIO;
+    hold_for = 3;
     task_spawn("wait", one_wait, NULL);
     task_spawn("wait", one_wait, NULL);
-    task_sleep(5, &err);
+    while (atomic_load(&n_running) == 0)
+        (void)task_sleep(5, &err);
     task_spawn("wait", one_wait, NULL); /* written before the failure */
     wait_all(3);
 }

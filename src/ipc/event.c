@@ -209,12 +209,12 @@ void event_flush(void)
         if (sink.n_telling > 0)
             n += sink.n_telling - 1;
         sink.n_dropped += n;
-        /* There may be no later event that would tell it. */
-        if (sink.is_batching && !timer_is_set(&sink.flush))
-            timer_set(&sink.flush, clock_after(TELL_MS), on_flush);
     }
     sink.n_telling = 0;
     buf_clear(&sink.batch);
+    /* There may be no later event that would tell it. */
+    if (sink.n_dropped > 0 && sink.is_batching && !timer_is_set(&sink.flush))
+        timer_set(&sink.flush, clock_after(TELL_MS), on_flush);
 }
 
 static void on_flush(struct timer *t UNUSED)
@@ -250,6 +250,8 @@ static void emit(const struct event *e)
         put_dropped(&sink.batch);
     if (!put_event(&sink.batch, e)) {
         event_flush();
+        if (sink.n_dropped > 0)
+            put_dropped(&sink.batch);
         if (!put_event(&sink.batch, e))
             sink.n_dropped++;
     }

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "ipc/event.h"
+#include "rt/rt.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -188,9 +189,50 @@ static void a_full_log_is_counted(void **state UNUSED)
     close(fds[1]);
 }
 
+/* A batch that is full makes room for the next without a pause: what was lost
+ * of it is told all the same, though nothing is said any more. */
+static void flood_body(void *arg)
+{
+    int *fds = arg;
+    bool is_told = false;
+    struct err err;
+    int n = 0;
+
+    event_setup(fds[1], "test");
+    event_batch(true);
+    for (ssize_t sent = 0; sent >= 0 && n < 100000; n++)
+        sent = send(fds[1], "", 1, MSG_DONTWAIT);
+    for (int i = 0; i < 1000; i++)
+        log_info("a line of a flood that does not fit, number %d", i);
+    while (recv(fds[0], &n, 1, MSG_DONTWAIT) >= 0)
+        ;
+    for (int i = 0; i < 200 && !is_told; i++) {
+        (void)task_sleep(25, &err);
+        is_told = receive(fds[0], "dropped ") == 1;
+    }
+    assert_true(is_told);
+    event_batch(false);
+    event_setup(-1, "test");
+    loop_stop();
+}
+
+static void a_flood_is_counted(void **state UNUSED)
+{
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds), 0);
+    loop_init("test", 1);
+    task_spawn("flood", flood_body, fds);
+    loop_run();
+    loop_done();
+    close(fds[0]);
+    close(fds[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_flood_is_counted),
         cmocka_unit_test(postfix_line),
         cmocka_unit_test(foreign_bytes_are_harmless),
         cmocka_unit_test(delays_are_short),
