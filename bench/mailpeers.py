@@ -207,6 +207,10 @@ service lmtp {{
 
     def stop(self):
         self.kill_left()
+        try:  # another process may have its number by now
+            os.unlink(f"{self.dir}/run/master.pid")
+        except FileNotFoundError:
+            pass
 
 
 class Hibernating(Dovecot):
